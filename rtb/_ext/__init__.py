@@ -1,0 +1,1 @@
+"""Compiled modules land here, each with its stub."""

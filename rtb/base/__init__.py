@@ -1,0 +1,1 @@
+"""The vocabulary: money, ids, clocks, reasons, errors and the records that cross packages."""

@@ -1,0 +1,1 @@
+"""What may be advertised: the catalogue as people write it, and as workers serve it."""

@@ -1,0 +1,1 @@
+"""THE CORE: eligibility, exclusion, scoring, pricing, selection. Pure."""

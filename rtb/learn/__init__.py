@@ -1,0 +1,1 @@
+"""Models: from a log of impressions to a published artefact."""

@@ -1,0 +1,51 @@
+"""The golden record of one person, as stored: a flat, versioned, little-endian layout.
+
+The engine reads it in place, from the buffer that the store hands out:
+
+    header  32 bytes   magic "RP", version, flags, six counts (u2), updated_s (u4), two spare u4
+    segments           n x u8    token_hash(Dim.AUDIENCE, name), sorted
+    items              n x ENTRY token_hash(Dim.ITEM, "advertiser/product"), time_s of last purchase
+    categories         n x ENTRY token_hash(Dim.CATEGORY, "advertiser/category"), last purchase
+    caps               n x ENTRY token_hash(Dim.CAP, "level/id/window_s"), window start, count
+    viewed             n x ENTRY items, last first
+    cart               n x ENTRY items
+    opt_outs           n x u8    token_hash(Dim.OPT_OUT, advertiser id); count in the header
+
+Entries of items, categories and caps are sorted by hash. Times are epoch seconds.
+Consent: flag OPT_OUT refuses every use; `opt_outs` those of single advertisers.
+"""
+
+from typing import Final
+
+import numpy as np
+
+MAGIC: Final = b"RP"
+VERSION: Final = 1
+
+OPT_OUT: Final = 1
+
+HEADER = np.dtype(
+    [
+        ("magic", "S2"),
+        ("version", "u1"),
+        ("flags", "u1"),
+        ("segments_count", "u2"),
+        ("items_count", "u2"),
+        ("categories_count", "u2"),
+        ("caps_count", "u2"),
+        ("viewed_count", "u2"),
+        ("cart_count", "u2"),
+        ("updated_s", "u4"),
+        ("opt_outs_count", "u2"),
+        ("spare", "u2"),
+        ("spare2", "u8"),
+    ]
+)
+ENTRY = np.dtype([("hash", "u8"), ("time_s", "u4"), ("value", "u4")])
+assert HEADER.itemsize == 32 and ENTRY.itemsize == 16
+
+# Caps of one record. They bound the read (a record is copied nowhere) and the write.
+SEGMENTS_MAX: Final = 512
+ENTRIES_MAX: Final = 512
+RECORD_BYTES_MAX: Final = 32 + 8 * SEGMENTS_MAX + 5 * 16 * ENTRIES_MAX + 8 * 64
+

@@ -1,0 +1,1 @@
+"""The other side: traffic, a simulated exchange, a seeded retailer."""

@@ -1,0 +1,1 @@
+"""All I/O: artefact files, profile stores, the shared-memory board."""
