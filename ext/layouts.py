@@ -55,7 +55,8 @@ def records_pxd() -> str:
         "DurFloor": records.DURFLOOR, "Asset": records.ASSET, "Deal": records.DEAL,
         "Av": records.AV, "Imp": records.IMP, "Head": records.HEAD, "Facts": records.FACTS,
         "Bid": records.BID, "Drop": records.DROP, "DecisionHead": records.DECISION_HEAD,
-        "DecisionData": records.DECISION,
+        "DecisionData": records.DECISION, "Rate": records.RATE, "Zone": records.ZONE,
+        "TermsData": records.TERMS,
     }  # fmt: skip
     constants = {name: getattr(records, name) for name in dir(records) if name.endswith("_MAX")}
     for enum, prefix in (

@@ -15,8 +15,10 @@ cdef enum:
     FORMATS_MAX = 256
     IDS_MAX = 16
     IMPS_MAX = 32
+    RATES_MAX = 64
     RQDDURS_MAX = 16
     TOKENS_MAX = 4096
+    ZONES_MAX = 512
     DIM_EXCHANGE = 1
     DIM_CHANNEL = 2
     DIM_MEDIA = 3
@@ -392,3 +394,27 @@ cdef struct DecisionData:
     DecisionHead head
     Bid bids[256]
     Drop drops[8192]
+
+cdef struct Rate:
+    double rate
+    uint32_t cur
+
+cdef struct Zone:
+    uint64_t hash_
+    int32_t utcoffset_min
+
+cdef struct TermsData:
+    uint64_t exchange
+    uint64_t seat_w
+    uint64_t seat_b
+    uint64_t seat_dw
+    int32_t at_default
+    uint32_t cur_default
+    uint32_t currencies[8]
+    int32_t currencies_count
+    int32_t candidates_max
+    int32_t generation
+    int32_t rates_count
+    int32_t zones_count
+    Rate rates[64]
+    Zone zones[512]

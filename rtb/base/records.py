@@ -27,6 +27,8 @@ IDS_MAX: Final = 16
 CURRENCIES_MAX: Final = 8
 RQDDURS_MAX: Final = 16
 BIDS_MAX: Final = 256
+RATES_MAX: Final = 64  # currencies of a rates file
+ZONES_MAX: Final = 512  # countries and regions with a clock of their own
 DROPS_MAX: Final = 8192
 
 
@@ -370,6 +372,26 @@ DECISION = _struct(
     ("drops", DROP, DROPS_MAX),
 )
 
+# What the exchange's settings and the node add to a request: the same for many requests.
+RATE = _struct(("rate", "f8"), ("cur", "u4"))  # value of one unit in the rates file's base
+ZONE = _struct(("hash", "u8"), ("utcoffset_min", "i4"))  # token of a COUNTRY or REGION
+TERMS = _struct(
+    ("exchange", "u8"),  # token_hash(Dim.EXCHANGE, name)
+    ("seat_w", "u8"),  # token_hash(Dim.WSEAT, default seat)
+    ("seat_b", "u8"),
+    ("seat_dw", "u8"),
+    ("at_default", "i4"),
+    ("cur_default", "u4"),
+    ("currencies", "u4", CURRENCIES_MAX),  # that we may answer in; none = every one with a rate
+    ("currencies_count", "i4"),
+    ("candidates_max", "i4"),  # of one impression
+    ("generation", "i4"),
+    ("rates_count", "i4"),
+    ("zones_count", "i4"),
+    ("rates", RATE, RATES_MAX),
+    ("zones", ZONE, ZONES_MAX),  # sorted by hash
+)
+
 # MIME types that masks know, by bit. Exchanges spell some in several ways.
 MIMES: Final[dict[str, int]] = {
     "image/jpeg": 1, "image/jpg": 1, "image/png": 2, "image/gif": 3, "image/webp": 4,
@@ -406,10 +428,11 @@ class Opportunity:
     object is reused by its worker: decoders overwrite it, nobody keeps it past the answer.
     """
 
-    __slots__ = ("facts", "text")
+    __slots__ = ("address", "facts", "text")
 
     def __init__(self) -> None:
         self.facts = np.zeros(1, dtype=FACTS)
+        self.address = self.facts.ctypes.data  # for compiled code; valid while we live
         self.text = b""
 
     def slice(self, off: int, length: int) -> bytes:
@@ -420,10 +443,21 @@ class Opportunity:
 class Decision:
     """The answer of the core for one Opportunity: dtype DECISION, shape (1,). Reused likewise."""
 
-    __slots__ = ("data",)
+    __slots__ = ("address", "data")
 
     def __init__(self) -> None:
         self.data = np.zeros(1, dtype=DECISION)
+        self.address = self.data.ctypes.data
+
+
+class Terms:
+    """One exchange's terms: dtype TERMS, shape (1,). Replaced whole when they change."""
+
+    __slots__ = ("address", "data")
+
+    def __init__(self) -> None:
+        self.data = np.zeros(1, dtype=TERMS)
+        self.address = self.data.ctypes.data
 
 
 def pack_version(text: str) -> int:
