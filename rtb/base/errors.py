@@ -1,16 +1,16 @@
 """Faults, by whose fault they are. Expected results are not here: they are enums in `reasons`.
 
-    RtbError
-    ├── InputError          theirs: a body, a file, a URL that we refuse; carries the place
-    │   ├── WireError       not readable as HTTP payload or JSON
-    │   ├── OpenRTBError    readable, but not a bid request
-    │   └── ProfileError    a stored profile that breaks its layout
-    ├── ConfigError         ours, at start: refuses to start
-    │   └── CatalogueError  a catalogue, snapshot or model that may not be served
-    ├── StoreError          a dependency failed; `.transient` says whether to try again
-    │   ├── StoreTimeout
-    │   └── StoreCorrupt
-    └── InvariantError      a bug: the worker stops
+RtbError
+├── InputError          theirs: a body, a file, a URL that we refuse; carries the place
+│   ├── WireError       not readable as HTTP payload or JSON
+│   ├── OpenRTBError    readable, but not a bid request
+│   └── ProfileError    a stored profile that breaks its layout
+├── ConfigError         ours, at start: refuses to start
+│   └── CatalogueError  a catalogue, snapshot or model that may not be served
+├── StoreError          a dependency failed; `.transient` says whether to try again
+│   ├── StoreTimeout
+│   └── StoreCorrupt
+└── InvariantError      a bug: the worker stops
 """
 
 

@@ -62,7 +62,9 @@ class Reject(IntEnum):
     PRIVATE_AUCTION = 68  # private_auction=1 and no listed deal is ours
     DEAL_SEAT = 69  # deal.wseat does not name our seat
     SEAT = 70  # request wseat/bseat
-    NEEDS_PROFILE = 71  # line item asks for a known person; this request may not or does not have one
+    NEEDS_PROFILE = (
+        71  # line item asks for a known person; this request may not or does not have one
+    )
     OPTED_OUT = 72  # the profile says no to this advertiser or to all
     FREQUENCY_CAP = 73
     TRUNCATED = 74  # more candidates than the limit for one impression

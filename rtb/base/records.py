@@ -12,6 +12,7 @@ Everything is normalised by the decoder: old homes of fields, quirks and default
 """
 
 from enum import IntEnum, IntFlag
+from types import SimpleNamespace
 from typing import Final
 
 import numpy as np
@@ -93,6 +94,17 @@ class Dim(IntEnum):
     PERSON = 83
     OPT_OUT = 84  # "advertiser id"
     AD = 96  # ad-side model features: "creative:..", "line_item:.."
+
+
+# Dimensions whose tokens may belong to one impression; they see the request's tokens too.
+PER_IMP_DIMS: Final = frozenset(
+    {
+        Dim.MEDIA, Dim.SIZE, Dim.KEY_VALUE, Dim.POSITION, Dim.PLACEMENT, Dim.TAG,
+        Dim.INTERSTITIAL, Dim.REWARDED, Dim.DEAL,
+    }
+)  # fmt: skip
+# Dimensions that say something about a person: unseen when any `Privacy` bit is set.
+PERSONAL_DIMS: Final = frozenset({Dim.AUDIENCE, Dim.DATA_SEGMENT, Dim.USER_KEYWORD})
 
 
 class Media(IntEnum):
@@ -458,6 +470,21 @@ class Terms:
     def __init__(self) -> None:
         self.data = np.zeros(1, dtype=TERMS)
         self.address = self.data.ctypes.data
+
+
+def as_values(record: np.void) -> SimpleNamespace:
+    """A structured row as plain Python values with the same names; nested rows likewise."""
+    values = {}
+    for name in record.dtype.names or ():
+        value = record[name]
+        values[name] = (
+            as_values(value)
+            if isinstance(value, np.void)
+            else value.tolist()
+            if value.dtype.names is None
+            else value
+        )
+    return SimpleNamespace(**values)
 
 
 def pack_version(text: str) -> int:

@@ -1,0 +1,396 @@
+"""The decision: one opportunity, one person, one snapshot, one model -> bids and reasons.
+
+This is the readable twin of `ext/engine.pyx` and the place where its rules are written down. Both
+are pure: time and chance are arguments (the seed is the hash of the request's id), nothing is
+read or written but the arguments. The order of the steps is the order of `Reject`:
+
+    request   currency, block lists, tokens (person and clock included)
+    imp       index -> expression, flight, deals, seat, person -> creatives -> score -> price
+    request   choice across impressions: separation, pods
+"""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Final, Protocol
+
+import numpy as np
+
+from rtb.base.money import CPM_MICROS_MAX
+from rtb.base.reasons import NoBid, Reject
+from rtb.base.records import (
+    BIDS_MAX,
+    DROPS_MAX,
+    Decision,
+    Dim,
+    Flag,
+    ImpFlag,
+    Media,
+    Opportunity,
+    Terms,
+    as_values,
+)
+from rtb.catalogue import snapshot as snap
+from rtb.decide import exclude, features, price, select, targeting
+from rtb.decide.select import Candidate, Choice, Group
+from rtb.decide.targeting import Index
+
+# Creatives that one impression may score: bounds the scratch space, never met in practice.
+READY_MAX: Final = 16_384
+
+
+class Scorer(Protocol):
+    """A model bound to a snapshot: probabilities for creatives on one impression."""
+
+    def score(self, features: np.ndarray, creatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shapes: features (n,) uint64; creatives (m,) int32 -> ctr (m,), cvr (m,) float64."""
+        ...
+
+
+@dataclass
+class Trace:
+    """What explain wants beyond the decision: every line item's first failing rule per imp."""
+
+    drops: dict[int, dict[int, int]] = field(default_factory=dict)  # imp -> line item -> dim
+
+
+class Engine:
+    """The readable engine over one snapshot and, perhaps, one model."""
+
+    def __init__(self, snapshot: snap.Snapshot, scorer: Scorer | None = None) -> None:
+        self.index = Index(snapshot)
+        self.scorer = scorer
+        self.line_items = [as_values(row) for row in snapshot["line_items"]]
+        self.creatives = [as_values(row) for row in snapshot["creatives"]]
+
+    def decide(
+        self,
+        opportunity: Opportunity,
+        profile: bytes | None,
+        terms: Terms,
+        paused: bytes | None,
+        now_ms: int,
+        decision: Decision,
+        trace: Trace | None = None,
+    ) -> None:
+        """Fills `decision`.
+
+        Units: now_ms epoch milliseconds. `paused`: bitset of line items, little-endian, or None.
+        """
+        _Run(self, opportunity, profile, terms, paused, now_ms, decision, trace).run()
+
+
+class _Run:
+    """One decision in progress."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        opportunity: Opportunity,
+        profile: bytes | None,
+        terms: Terms,
+        paused: bytes | None,
+        now_ms: int,
+        decision: Decision,
+        trace: Trace | None,
+    ) -> None:
+        self.engine, self.index = engine, engine.index
+        self.facts = opportunity.facts[0]
+        self.head = as_values(self.facts["head"])
+        self.terms = as_values(terms.data[0])
+        self.tokens = self.facts["tokens"][: self.head.tokens_count]
+        self.deals = [as_values(row) for row in self.facts["deals"][: self.head.deals_count]]
+        self.durfloors = [
+            as_values(row) for row in self.facts["durfloors"][: self.head.durfloors_count]
+        ]
+        self.imps = [as_values(row) for row in self.facts["imps"][: self.head.imps_count]]
+        self.now_ms = now_ms
+        self.paused = int.from_bytes(paused, "little") if paused else 0
+        self.person = exclude.Person(None if self.head.privacy else profile)
+        self.out = decision.data[0]
+        self.trace = trace
+        self.drops = 0
+        self.groups: list[Group] = []
+
+    def run(self) -> None:
+        self.out["head"] = np.zeros(1, self.out["head"].dtype)[0]
+        self.out["head"]["generation"] = self.terms.generation
+        self.out["head"]["contextual"] = not self.person.known
+        nobid = self._request()
+        self.out["head"]["nobid"] = nobid
+        self.out["head"]["drops_count"] = self.drops
+
+    def _request(self) -> NoBid:
+        if self.head.flags & Flag.BLOCKS_OVERFLOW:
+            return NoBid.TOO_LARGE
+        if self.head.flags & Flag.UNUSABLE or not self.imps:
+            return NoBid.NO_IMPRESSION
+        self.rates = price.Rates(self.terms)
+        self.currency = price.response_currency(self.head, self.terms, self.rates)
+        self.out["head"]["cur"] = self.currency
+        if not self.currency:
+            return NoBid.UNSUPPORTED_CURRENCY
+        self.blocks = exclude.Blocks(self.index, self.tokens)
+        self.request_tokens = targeting.tokens_of(
+            self.head, self.tokens, self.terms, self.person.segments, self.now_ms
+        )
+        self.hour = self.request_tokens[Dim.HOUR_OF_WEEK][0]
+        usable = 0
+        for number, imp in enumerate(self.imps):
+            if imp.flags & ImpFlag.UNUSABLE or not imp.media:
+                continue
+            usable += 1
+            self._impression(number, imp)
+        if not usable:
+            return NoBid.NO_IMPRESSION
+        return NoBid.BID if self._choose() else NoBid.NO_CANDIDATE
+
+    def _drop(self, line_item: int, creative: int, imp: int, reason: Reject) -> None:
+        if self.drops < DROPS_MAX:
+            self.out["drops"][self.drops] = (line_item, creative, imp, reason)
+            self.drops += 1
+
+    # -- one impression ---------------------------------------------------------------------------
+
+    def _impression(self, number: int, imp: SimpleNamespace) -> None:
+        of_imp = targeting.imp_tokens_of(self.tokens, number)
+        passing = targeting.eligible(self.index, self.request_tokens, of_imp)
+        if self.trace is not None:
+            self._trace(number, of_imp)
+        found = list(targeting.members(passing))
+        self.out["head"]["eligible_count"] += len(found)
+        if len(found) > self.terms.candidates_max:
+            found = self._truncate(number, found)
+        ready: list[tuple[int, int, list[int]]] = []
+        for line_item in found:
+            self._line_item(number, imp, of_imp, line_item, ready)
+        if ready:
+            self._price(number, imp, ready)
+
+    def _truncate(self, number: int, found: list[int]) -> list[int]:
+        """Keeps `candidates_max` from a place that turns with the request, in catalogue order."""
+        limit = self.terms.candidates_max
+        start = self.head.id_hash % len(found)
+        kept = {found[(start + step) % len(found)] for step in range(limit)}
+        for line_item in found:
+            if line_item not in kept:
+                self._drop(line_item, -1, number, Reject.TRUNCATED)
+        return [line_item for line_item in found if line_item in kept]
+
+    def _trace(self, number: int, of_imp: targeting.Tokens) -> None:
+        assert self.trace is not None
+        first: dict[int, int] = {}
+        left = self.index.everyone
+        for dim, allowed in targeting.dim_sets(self.index, self.request_tokens, of_imp):
+            for line_item in targeting.members(left & ~allowed):
+                first[line_item] = dim
+            left &= allowed
+        self.trace.drops[number] = first
+
+    def _line_item(
+        self,
+        number: int,
+        imp: SimpleNamespace,
+        of_imp: targeting.Tokens,
+        line_item: int,
+        ready: list[tuple[int, int, list[int]]],
+    ) -> None:
+        """Checks one line item, then its creatives; appends (creative, line item, deals)."""
+        row = self.engine.line_items[line_item]
+        seat = exclude.seat_of(self.index, row.advertiser, self.terms)
+        reason, deals = self._reject_line_item(number, imp, of_imp, line_item, row, seat)
+        if reason:
+            self._drop(line_item, -1, number, reason)
+            return
+        for creative in range(row.creatives_start, row.creatives_start + row.creatives_count):
+            ad = self.engine.creatives[creative]
+            reason = exclude.reject_creative(
+                self.index, ad, imp, self.facts, self.blocks, self.terms.exchange
+            ) or exclude.reject_history(self.index, row, ad, self.person, self.now_ms)
+            open_to = [] if reason else self._open_to(imp, row, seat, ad, deals)
+            if not reason and not open_to:
+                reason = self._last_deal_reason
+            if reason:
+                self._drop(line_item, creative, number, reason)
+            elif len(ready) < READY_MAX:
+                ready.append((creative, line_item, open_to))
+            else:
+                self._drop(line_item, creative, number, Reject.TRUNCATED)
+
+    def _reject_line_item(
+        self,
+        number: int,
+        imp: SimpleNamespace,
+        of_imp: targeting.Tokens,
+        line_item: int,
+        row: SimpleNamespace,
+        seat: SimpleNamespace,
+    ) -> tuple[Reject, list[int]]:
+        none: list[int] = []
+        if not targeting.fits(self.index, row, self.head, imp, self.request_tokens, of_imp):
+            return Reject.TARGETING_EXPRESSION, none
+        if self.paused >> line_item & 1:
+            return Reject.PAUSED, none
+        if not self._in_flight(row):
+            return Reject.FLIGHT, none
+        deals = self._offered(imp, row)
+        if not deals:
+            if not row.flags & snap.OPEN_MARKET:
+                return Reject.DEAL_ONLY, none
+            if imp.flags & ImpFlag.PRIVATE_AUCTION:
+                return Reject.PRIVATE_AUCTION, none
+        reason = exclude.reject_seat(seat, self.blocks) or exclude.reject_person(
+            self.index, row, self.person, self.now_ms
+        )
+        return reason, deals
+
+    def _in_flight(self, row: SimpleNamespace) -> bool:
+        if not row.flights_count:
+            return True
+        start = row.flights_start
+        flights = self.index.snapshot["flights"][start : start + row.flights_count]
+        return any(f["start_ms"] <= self.now_ms < f["end_ms"] for f in flights)
+
+    def _offered(self, imp: SimpleNamespace, row: SimpleNamespace) -> list[int]:
+        """Numbers of the impression's deals that the line item is attached to."""
+        start = row.deals_start
+        ours = self.index.snapshot["line_item_deals"][start : start + row.deals_count].tolist()
+        hashes = {int(self.index.snapshot["deals"][ordinal]) for ordinal in ours}
+        offered = range(imp.deals_start, imp.deals_start + imp.deals_count)
+        return [number for number in offered if self.deals[number].hash in hashes]
+
+    def _open_to(
+        self,
+        imp: SimpleNamespace,
+        row: SimpleNamespace,
+        seat: SimpleNamespace,
+        ad: SimpleNamespace,
+        deals: list[int],
+    ) -> list[int]:
+        """The competitions that this creative may enter: deal numbers; -1 is the open market."""
+        self._last_deal_reason = Reject.DEAL_ONLY
+        places: list[int] = []
+        for number in deals:
+            reason = exclude.reject_deal(
+                self.index, number, self.deals[number], seat, ad, self.tokens
+            )
+            if reason:
+                self._last_deal_reason = reason
+            else:
+                places.append(number)
+        if row.flags & snap.OPEN_MARKET and not imp.flags & ImpFlag.PRIVATE_AUCTION:
+            places.append(-1)
+        return places
+
+    # -- score and price --------------------------------------------------------------------------
+
+    def _price(
+        self,
+        number: int,
+        imp: SimpleNamespace,
+        ready: list[tuple[int, int, list[int]]],
+    ) -> None:
+        self.out["head"]["scored_count"] += len(ready)
+        ctrs, cvrs = self._scores(number, ready)
+        groups: dict[int, Group] = {}
+        for position, (creative, line_item, places) in enumerate(ready):
+            row = self.engine.line_items[line_item]
+            ctr = row.prior_ctr if ctrs is None else float(ctrs[position])
+            cvr = row.prior_cvr if cvrs is None else float(cvrs[position])
+            self._enter(number, imp, creative, line_item, places, ctr, cvr, groups)
+        offered = range(imp.deals_start, imp.deals_start + imp.deals_count)
+        self.groups += [groups[deal] for deal in (*offered, -1) if deal in groups]
+
+    def _scores(
+        self, number: int, ready: list[tuple[int, int, list[int]]]
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        if self.engine.scorer is None:
+            return None, None
+        hashes = features.request_features(
+            self.tokens, number, self.terms.exchange, self.person.segments, self.hour
+        )
+        creatives = np.array([creative for creative, _, _ in ready], dtype=np.int32)
+        return self.engine.scorer.score(hashes, creatives)
+
+    def _enter(
+        self,
+        number: int,
+        imp: SimpleNamespace,
+        creative: int,
+        line_item: int,
+        places: list[int],
+        ctr: float,
+        cvr: float,
+        groups: dict[int, Group],
+    ) -> None:
+        """Prices one creative in each competition it may enter, and ranks it there."""
+        row, ad = self.engine.line_items[line_item], self.engine.creatives[creative]
+        ratio = self.rates.ratio(row.currency, self.currency)
+        if ratio is None:
+            self._drop(line_item, creative, number, Reject.CURRENCY)
+            return
+        value = price.value_micros(row, ctr, cvr) * ratio
+        if value <= 0.0 or value > CPM_MICROS_MAX:
+            self._drop(line_item, creative, number, Reject.NO_VALUE)
+            return
+        for place in places:
+            deal = self.deals[place] if place >= 0 else None
+            at = price.auction_type(self.head, deal, self.terms)
+            av = select.av_of(imp, ad.media)
+            amount, currency = price.floor_of(imp, av, deal, ad.dur_s, self.durfloors)
+            floor_ratio = self.rates.ratio(currency, self.currency) if amount else 1.0
+            if floor_ratio is None:
+                self._drop(line_item, creative, number, Reject.CURRENCY)
+                continue
+            floor = price.convert_up(amount, floor_ratio)
+            micros, reason = price.bid_price(at, value, row.shade, floor)
+            if reason:
+                if reason == Reject.BELOW_FLOOR and deal is not None:
+                    reason = Reject.BELOW_DEAL_FLOOR
+                self._drop(line_item, creative, number, reason)
+                continue
+            w, h = self._size(imp, ad)
+            candidate = Candidate(
+                imp=number, deal=place, line_item=line_item, creative=creative,
+                price_micros=micros, value_micros=round(value), floor_micros=floor,
+                ctr=ctr, cvr=cvr, at=at, w=w, h=h, dur_s=ad.dur_s, product=ad.product,
+                media=ad.media, protocol=ad.protocol,
+                tie=select.tie_break(self.head.id_hash, ad.key),
+            )  # fmt: skip
+            group = groups.setdefault(place, Group(number, place))
+            pod = av is not None and av.poddur_s > 0
+            limit = select.POD_SHORTLIST_MAX if pod else select.SHORTLIST_MAX
+            fallen = select.insert(group, candidate, limit)
+            if fallen is not None:
+                self._drop(fallen.line_item, fallen.creative, number, Reject.OUTRANKED)
+
+    def _size(self, imp: SimpleNamespace, ad: SimpleNamespace) -> tuple[int, int]:
+        if ad.media != Media.BANNER:
+            return ad.w, ad.h
+        return exclude.format_for(ad, imp, self.facts) or (ad.w, ad.h)
+
+    # -- choice -----------------------------------------------------------------------------------
+
+    def _choose(self) -> int:
+        """Writes the short lists and marks what goes out; returns how many do."""
+        choice = Choice(self.engine.line_items, self.engine.creatives, self.imps)
+        written = 0
+        for group_number, group in enumerate(self.groups):
+            if written + len(group.entries) > BIDS_MAX:
+                break
+            for passed, reason in choice.take(group):
+                self._drop(passed.line_item, passed.creative, passed.imp, reason)
+            chosen = {id(candidate) for candidate in choice.taken}
+            for rank, candidate in enumerate(group.entries):
+                self._write(written, group_number, rank, candidate, id(candidate) in chosen)
+                written += 1
+        self.out["head"]["bids_count"] = written
+        return len(choice.taken)
+
+    def _write(self, at: int, group: int, rank: int, candidate: Candidate, chosen: bool) -> None:
+        bid = self.out["bids"][at]
+        for name in (
+            "price_micros", "value_micros", "floor_micros", "ctr", "cvr", "line_item", "creative",
+            "w", "h", "dur_s", "product", "imp", "deal", "media", "protocol", "at",
+        ):  # fmt: skip
+            bid[name] = getattr(candidate, name)
+        bid["group"], bid["rank"], bid["chosen"] = group, rank, chosen

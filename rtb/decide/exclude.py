@@ -1,0 +1,349 @@
+"""What must not run: the exchange's blocks and the person's history. First rule that drops wins.
+
+Readable twin of the middle of `ext/engine.pyx`. Rules follow `Reject`, in its order.
+"""
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Final
+
+import numpy as np
+
+from rtb.base.reasons import Reject
+from rtb.base.records import Dim, ImpFlag, Media, as_values
+from rtb.catalogue import snapshot as snap
+from rtb.decide.targeting import Index
+from rtb.profiles import record as profile_record
+
+ATTR_OWN_SKIP_BUTTON: Final = 1 << 16
+MS_PER_S: Final = 1000
+# IMG and DATA types of native assets (OpenRTB Native 1.2 section 7.4).
+IMG_MAIN: Final = 3
+KIND_TITLE, KIND_IMG, KIND_VIDEO, KIND_DATA = 1, 2, 3, 4
+
+
+class Person:
+    """A stored profile, opened for look-ups; or nobody."""
+
+    def __init__(self, record: bytes | None) -> None:
+        self.known = record is not None
+        self.opted_out = False
+        self.segments: list[int] = []
+        self.items: dict[int, tuple[int, int]] = {}
+        self.categories: dict[int, tuple[int, int]] = {}
+        self.caps: dict[int, tuple[int, int]] = {}
+        self.opt_outs: set[int] = set()
+        if record is not None:
+            self._open(record)
+
+    def _open(self, record: bytes) -> None:
+        head = np.frombuffer(record, profile_record.HEADER, 1)[0]
+        at = profile_record.HEADER.itemsize
+
+        def take(dtype: object, count: int) -> np.ndarray:
+            nonlocal at
+            part = np.frombuffer(record, dtype, count, at)  # type: ignore[call-overload]
+            at += part.nbytes
+            return part  # type: ignore[no-any-return]
+
+        def entries(count: int) -> dict[int, tuple[int, int]]:
+            part = take(profile_record.ENTRY, count)
+            return {int(e["hash"]): (int(e["time_s"]), int(e["value"])) for e in part}
+
+        self.opted_out = bool(head["flags"] & profile_record.OPT_OUT)
+        self.segments = take("<u8", int(head["segments_count"])).tolist()
+        self.items = entries(int(head["items_count"]))
+        self.categories = entries(int(head["categories_count"]))
+        self.caps = entries(int(head["caps_count"]))
+        entries(int(head["viewed_count"]))
+        entries(int(head["cart_count"]))
+        self.opt_outs = set(take("<u8", int(head["opt_outs_count"])).tolist())
+        if self.opted_out:
+            # A general no leaves the request without a person.
+            self.__init__(None)  # type: ignore[misc]
+
+
+class Blocks:
+    """The request's block and allow lists, resolved against the snapshot."""
+
+    def __init__(self, index: Index, tokens: np.ndarray) -> None:
+        self.present: set[int] = set()
+        self.hashes: dict[int, set[int]] = {}
+        self.ordinals: dict[int, set[int]] = {}
+        for token in tokens:
+            dim = int(token["dim"])
+            if dim < 64 or token["imp"] >= 0:
+                continue
+            self.present.add(dim)
+            self.hashes.setdefault(dim, set()).add(int(token["hash"]))
+            value = index.value(int(token["hash"]))
+            if value is not None:
+                self.ordinals.setdefault(dim, set()).add(value.ordinal)
+
+    def meets(self, dim: Dim, ordinals: Iterable[int]) -> bool:
+        return not self.ordinals.get(dim, set()).isdisjoint(ordinals)
+
+
+def reject_person(index: Index, line_item: SimpleNamespace, person: Person, now_ms: int) -> Reject:
+    """Rules about this person and this line item as a whole."""
+    if line_item.flags & snap.NEEDS_PROFILE and not person.known:
+        return Reject.NEEDS_PROFILE
+    advertiser = as_values(index.snapshot["advertisers"][line_item.advertiser])
+    if advertiser.key in person.opt_outs:
+        return Reject.OPTED_OUT
+    start = line_item.caps_start
+    for raw in index.snapshot["caps"][start : start + line_item.caps_count]:
+        cap = as_values(raw)
+        seen = person.caps.get(cap.hash)
+        if seen is None or seen[1] < cap.count:
+            continue
+        if cap.window_s == 0 or now_ms < (seen[0] + cap.window_s) * MS_PER_S:
+            return Reject.FREQUENCY_CAP
+    return Reject.NONE
+
+
+def reject_history(
+    index: Index,
+    line_item: SimpleNamespace,
+    creative: SimpleNamespace,
+    person: Person,
+    now_ms: int,
+) -> Reject:
+    """Rules about the product that a creative shows: stock, and what the person bought."""
+    if creative.product < 0:
+        return Reject.NONE
+    product = as_values(index.snapshot["products"][creative.product])
+    if not product.available:
+        return Reject.OUT_OF_STOCK
+    bought = person.items.get(product.item)
+    if bought and now_ms < (bought[0] + line_item.item_window_s) * MS_PER_S:
+        return Reject.PURCHASED_ITEM
+    if line_item.category_window_s:
+        start = product.categories_start
+        hashes = index.snapshot["product_categories"][start : start + product.categories_count]
+        for category in hashes.tolist():
+            bought = person.categories.get(category)
+            if bought and now_ms < (bought[0] + line_item.category_window_s) * MS_PER_S:
+                return Reject.PURCHASED_CATEGORY
+    return Reject.NONE
+
+
+def reject_creative(
+    index: Index,
+    creative: SimpleNamespace,
+    imp: SimpleNamespace,
+    facts: np.void,
+    blocks: Blocks,
+    exchange: int,
+) -> Reject:
+    """Rules of the exchange and the placement about one creative."""
+    if not imp.media >> creative.media & 1:
+        return Reject.MEDIA
+    start = creative.statuses_start
+    statuses = index.snapshot["creative_statuses"][start : start + creative.statuses_count]
+    if exchange in statuses.tolist():
+        return Reject.EXCHANGE_STATUS
+    if imp.flags & ImpFlag.SECURE and not creative.secure:
+        return Reject.SECURE
+    if creative.media == Media.BANNER:
+        reason = _reject_banner(creative, imp, facts)
+    elif creative.media == Media.NATIVE:
+        reason = _reject_native(index, creative, imp, facts)
+    else:
+        reason = _reject_av(creative, imp.video if creative.media == Media.VIDEO else imp.audio)
+    return reason or _reject_blocked(index, creative, blocks)
+
+
+def format_for(
+    creative: SimpleNamespace, imp: SimpleNamespace, facts: np.void
+) -> tuple[int, int] | None:
+    """The width and height that a banner would be shown in, None when it fits no format.
+
+    A creative of size 0x0 is responsive: it takes the first format. Flex formats (wratio, hratio)
+    take exact multiples of the ratio from wmin on (OpenRTB 2.6 section 3.2.10).
+    """
+    responsive = creative.w == 0
+    formats = facts["formats"][imp.formats_start : imp.formats_start + imp.formats_count]
+    for raw in formats:
+        form = as_values(raw)
+        if form.w > 0:
+            if responsive:
+                return form.w, form.h
+            if (creative.w, creative.h) == (form.w, form.h):
+                return form.w, form.h
+        elif form.wratio > 0:
+            if responsive:
+                if form.wmin > 0:
+                    return form.wmin, form.wmin * form.hratio // form.wratio
+            elif creative.w * form.hratio == creative.h * form.wratio and creative.w >= form.wmin:
+                return creative.w, creative.h
+    if responsive and not imp.formats_count:
+        return 0, 0
+    return None
+
+
+def _reject_banner(creative: SimpleNamespace, imp: SimpleNamespace, facts: np.void) -> Reject:
+    if format_for(creative, imp, facts) is None:
+        return Reject.SIZE
+    if imp.banner_btype >> creative.btype & 1:
+        return Reject.CREATIVE_TYPE
+    if creative.attr & imp.banner_battr:
+        return Reject.CREATIVE_ATTRIBUTE
+    if imp.banner_mimes and not creative.mime & imp.banner_mimes:
+        return Reject.MIME
+    if creative.api & ~imp.banner_api:
+        return Reject.API
+    if imp.banner_expdir and creative.expand & ~imp.banner_expdir:
+        return Reject.EXPANDABLE
+    return Reject.NONE
+
+
+def duration_fits(creative_s: int, av: SimpleNamespace) -> bool:
+    """Exact durations where they are listed, else the range (OpenRTB 2.6 section 3.2.7)."""
+    exact = [seconds for seconds in av.rqddurs_s if seconds]
+    if av.poddur_s and creative_s > av.poddur_s:
+        return False
+    if exact:
+        return creative_s in exact
+    return bool(
+        creative_s >= av.minduration_s and (not av.maxduration_s or creative_s <= av.maxduration_s)
+    )
+
+
+def _reject_av(creative: SimpleNamespace, av: SimpleNamespace) -> Reject:
+    if creative.attr & av.battr:
+        return Reject.CREATIVE_ATTRIBUTE
+    if av.skip == 1 and creative.attr & ATTR_OWN_SKIP_BUTTON:
+        return Reject.CREATIVE_ATTRIBUTE
+    if av.mimes and not creative.mime & av.mimes:
+        return Reject.MIME
+    if creative.api & ~av.api:
+        return Reject.API
+    if av.protocols and not av.protocols >> creative.protocol & 1:
+        return Reject.PROTOCOL
+    if not duration_fits(creative.dur_s, av):
+        return Reject.DURATION
+    if creative.bitrate_kbps and (
+        creative.bitrate_kbps < av.minbitrate_kbps
+        or (av.maxbitrate_kbps and creative.bitrate_kbps > av.maxbitrate_kbps)
+    ):
+        return Reject.BITRATE
+    if av.linearity and creative.linearity and av.linearity != creative.linearity:
+        return Reject.LINEARITY
+    if av.skip == 0 and creative.skip_s >= 0:
+        return Reject.SKIP
+    if av.delivery and creative.delivery and not av.delivery & creative.delivery:
+        return Reject.DELIVERY
+    return Reject.NONE
+
+
+def _reject_native(
+    index: Index, creative: SimpleNamespace, imp: SimpleNamespace, facts: np.void
+) -> Reject:
+    if creative.attr & imp.native_battr:
+        return Reject.CREATIVE_ATTRIBUTE
+    if creative.api & ~imp.native_api:
+        return Reject.API
+    start = creative.assets_start
+    ours = [
+        as_values(row) for row in index.snapshot["assets"][start : start + creative.assets_count]
+    ]
+    for raw in facts["assets"][imp.assets_start : imp.assets_start + imp.assets_count]:
+        asked = as_values(raw)
+        if asked.required and not any(asset_fits(asked, asset) for asset in ours):
+            return Reject.NATIVE_ASSET
+    return Reject.NONE
+
+
+def asset_fits(asked: SimpleNamespace, ours: SimpleNamespace) -> bool:
+    """Whether an asset of ours answers one that a native request asks for (Native 1.2, 4.2-4.6)."""
+    if asked.kind != ours.kind:
+        return False
+    if asked.kind == KIND_TITLE:
+        return not asked.len or ours.chars <= asked.len
+    if asked.kind == KIND_DATA:
+        return asked.type == ours.type and (not asked.len or ours.chars <= asked.len)
+    if asked.kind == KIND_IMG:
+        return (
+            (asked.type or IMG_MAIN) == ours.type
+            and _length_fits(asked.w, asked.wmin, ours.w)
+            and _length_fits(asked.h, asked.hmin, ours.h)
+            and (not asked.mimes or bool(asked.mimes & ours.mime))
+        )
+    return (
+        ours.dur_s >= asked.minduration_s
+        and (not asked.maxduration_s or ours.dur_s <= asked.maxduration_s)
+        and (not asked.protocols or bool(asked.protocols >> ours.protocol & 1))
+        and (not asked.mimes or bool(asked.mimes & ours.mime))
+    )
+
+
+def _length_fits(exact: int, least: int, ours: int) -> bool:
+    """`w` without `wmin` is exact; with `wmin` it is only a preference."""
+    if least:
+        return ours >= least
+    return not exact or ours == exact
+
+
+def _reject_blocked(index: Index, creative: SimpleNamespace, blocks: Blocks) -> Reject:
+    languages = blocks.hashes.get(Dim.WLANG)
+    if languages and creative.language and creative.language not in languages:
+        return Reject.LANGUAGE
+    start = creative.categories_start
+    stop = start + creative.categories_count
+    categories = index.snapshot["creative_categories"][start:stop].tolist()
+    if blocks.meets(Dim.BCAT, categories):
+        return Reject.BLOCKED_CATEGORY
+    if Dim.ACAT in blocks.present and not blocks.meets(Dim.ACAT, categories):
+        return Reject.NOT_ALLOWED_CATEGORY
+    start = creative.domains_start
+    domains = index.snapshot["creative_domains"][start : start + creative.domains_count].tolist()
+    if blocks.meets(Dim.BADV, domains):
+        return Reject.BLOCKED_ADVERTISER
+    if creative.bundle and creative.bundle in blocks.hashes.get(Dim.BAPP, ()):
+        return Reject.BLOCKED_APP
+    return Reject.NONE
+
+
+def seat_of(index: Index, advertiser: int, terms: SimpleNamespace) -> SimpleNamespace:
+    """The seat hashes that an advertiser bids with on this exchange: its own, or the default."""
+    row = as_values(index.snapshot["advertisers"][advertiser])
+    for raw in index.snapshot["seats"][row.seats_start : row.seats_start + row.seats_count]:
+        seat = as_values(raw)
+        if seat.exchange == terms.exchange:
+            return seat
+    return SimpleNamespace(hash_w=terms.seat_w, hash_b=terms.seat_b, hash_dw=terms.seat_dw)
+
+
+def reject_seat(seat: SimpleNamespace, blocks: Blocks) -> Reject:
+    """`wseat` names who may bid, `bseat` who may not (OpenRTB 2.6 section 3.2.1)."""
+    if Dim.WSEAT in blocks.present and seat.hash_w not in blocks.hashes[Dim.WSEAT]:
+        return Reject.SEAT
+    if seat.hash_b in blocks.hashes.get(Dim.BSEAT, ()):
+        return Reject.SEAT
+    return Reject.NONE
+
+
+def reject_deal(
+    index: Index,
+    deal_number: int,
+    deal: SimpleNamespace,
+    seat: SimpleNamespace,
+    creative: SimpleNamespace,
+    tokens: np.ndarray,
+) -> Reject:
+    """`deal.wseat` and `deal.wadomain` restrict that deal only (OpenRTB 2.6 section 3.2.12)."""
+    of_deal = tokens[tokens["imp"] == deal_number]
+    if deal.has_wseat:
+        allowed = of_deal["hash"][of_deal["dim"] == Dim.DEAL_WSEAT].tolist()
+        if seat.hash_dw not in allowed:
+            return Reject.DEAL_SEAT
+    if deal.has_wadomain:
+        start = creative.domains_start
+        ours = index.snapshot["creative_domains"][start : start + creative.domains_count].tolist()
+        for token in of_deal["hash"][of_deal["dim"] == Dim.DEAL_WADOMAIN].tolist():
+            value = index.value(token)
+            if value is not None and value.ordinal in ours:
+                return Reject.NONE
+        return Reject.DEAL_ADVERTISER
+    return Reject.NONE

@@ -1,0 +1,173 @@
+"""Which bids go out: rank inside each competition, then choose across the request.
+
+Readable twin of the end of `ext/engine.pyx`. A competition (`group`) is one impression and one
+deal, or one impression and the open market: deal bids never compete with open ones inside us
+(OpenRTB 2.6 section 7.3). Each keeps a short list, so that the commit step can fall back when a
+budget refuses; `chosen` marks what goes out when none does.
+"""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Final
+
+from rtb.base.hashing import mix64
+from rtb.base.reasons import Reject
+from rtb.base.records import Media
+from rtb.catalogue import snapshot as snap
+
+SHORTLIST_MAX: Final = 4
+POD_SHORTLIST_MAX: Final = 16  # a dynamic pod takes several from one list
+DEDUPE_ADVERTISER: Final = 1 << 1  # video.poddedupe
+
+
+@dataclass
+class Candidate:
+    """One creative of one line item that may run, with its price in one competition."""
+
+    imp: int
+    deal: int
+    line_item: int
+    creative: int
+    price_micros: int
+    value_micros: int
+    floor_micros: int
+    ctr: float
+    cvr: float
+    at: int
+    w: int
+    h: int
+    dur_s: int
+    product: int
+    media: int
+    protocol: int
+    tie: int
+
+
+@dataclass
+class Group:
+    """One competition's short list, best first."""
+
+    imp: int
+    deal: int
+    entries: list[Candidate] = field(default_factory=list)
+
+
+def tie_break(seed: int, creative_key: int) -> int:
+    """Chance among equals: the same for the same request, spread over creatives."""
+    return mix64(seed ^ creative_key)
+
+
+def better(one: Candidate, other: Candidate) -> bool:
+    """Higher value first, then price, then the draw, then catalogue order."""
+    mine = (one.value_micros, one.price_micros, one.tie)
+    theirs = (other.value_micros, other.price_micros, other.tie)
+    if mine != theirs:
+        return mine > theirs
+    return (one.line_item, one.creative) < (other.line_item, other.creative)
+
+
+def insert(group: Group, candidate: Candidate, limit: int) -> Candidate | None:
+    """Puts a candidate in its place; returns the one that fell off, if any.
+
+    A line item holds one place: its best creative.
+    """
+    entries = group.entries
+    for position, entry in enumerate(entries):
+        if entry.line_item == candidate.line_item:
+            if not better(candidate, entry):
+                return candidate
+            del entries[position]
+            _place(entries, candidate)
+            return entry
+    _place(entries, candidate)
+    return entries.pop() if len(entries) > limit else None
+
+
+def _place(entries: list[Candidate], candidate: Candidate) -> None:
+    position = 0
+    while position < len(entries) and better(entries[position], candidate):
+        position += 1
+    entries.insert(position, candidate)
+
+
+@dataclass
+class Choice:
+    """What has been chosen so far in a request, to keep competitors and repeats apart."""
+
+    line_items: list[SimpleNamespace]
+    creatives: list[SimpleNamespace]
+    imps: list[SimpleNamespace]
+    taken: list[Candidate] = field(default_factory=list)
+
+    def conflict(self, candidate: Candidate) -> Reject:
+        """Why this candidate may not stand beside those chosen, or NONE."""
+        for other in self.taken:
+            pod = self._same_pod(candidate, other)
+            if candidate.imp == other.imp and not pod:
+                continue  # a deal bid and an open bid for one place: one of them wins at most
+            reason = self._between(candidate, other, pod)
+            if reason:
+                return reason
+        return Reject.NONE
+
+    def _between(self, one: Candidate, other: Candidate, pod: int) -> Reject:
+        ours, theirs = self.line_items[one.line_item], self.line_items[other.line_item]
+        same_line_item = one.line_item == other.line_item
+        if same_line_item and (pod or not ours.flags & snap.REPEAT):
+            return Reject.SEPARATION
+        if pod:
+            if self.creatives[one.creative].key == self.creatives[other.creative].key:
+                return Reject.SEPARATION
+            if pod & DEDUPE_ADVERTISER and ours.advertiser == theirs.advertiser:
+                return Reject.SEPARATION
+        if (
+            ours.separation >= 0
+            and ours.separation == theirs.separation
+            and ours.advertiser != theirs.advertiser
+        ):
+            return Reject.SEPARATION
+        return Reject.NONE
+
+    def _same_pod(self, one: Candidate, other: Candidate) -> int:
+        """0, or 1 | the pod's dedupe mask when both stand in one pod."""
+        av, other_av = self._av(one), self._av(other)
+        if av is None or other_av is None:
+            return 0
+        dynamic = one.imp == other.imp and one.deal == other.deal and av.poddur_s > 0
+        if dynamic or (one.imp != other.imp and av.podid and av.podid == other_av.podid):
+            return int(1 | av.poddedupe)
+        return 0
+
+    def _av(self, candidate: Candidate) -> SimpleNamespace | None:
+        return av_of(self.imps[candidate.imp], candidate.media)
+
+    def take(self, group: Group) -> list[tuple[Candidate, Reject]]:
+        """Chooses from one group; returns what was passed over before the last choice, and why."""
+        passed: list[tuple[Candidate, Reject]] = []
+        seconds = count = 0
+        for candidate in group.entries:
+            av = self._av(candidate)
+            dynamic = av is not None and av.poddur_s > 0
+            if count and not dynamic:
+                break
+            reason = self.conflict(candidate)
+            if not reason and dynamic and av is not None:
+                full = av.maxseq > 0 and count >= av.maxseq
+                if full or seconds + candidate.dur_s > av.poddur_s:
+                    reason = Reject.POD_FULL
+            if reason:
+                passed.append((candidate, reason))
+                continue
+            self.taken.append(candidate)
+            seconds += candidate.dur_s
+            count += 1
+        return passed
+
+
+def av_of(imp: SimpleNamespace, media: int) -> SimpleNamespace | None:
+    """The video or audio placement that a creative of this media would fill."""
+    if media == Media.VIDEO:
+        return imp.video  # type: ignore[no-any-return]
+    if media == Media.AUDIO:
+        return imp.audio  # type: ignore[no-any-return]
+    return None
