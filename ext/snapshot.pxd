@@ -27,7 +27,9 @@ cdef enum:
     PROFILE_OPT_OUT = 1
     PROFILE_SEGMENTS_MAX = 512
     PROFILE_ENTRIES_MAX = 512
+    PROFILE_OPT_OUTS_MAX = 64
     PROFILE_RECORD_BYTES_MAX = 45600
+    PROFILE_LINK_BYTES = 4
 
 cdef struct LineItem:
     uint64_t key

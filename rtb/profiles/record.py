@@ -9,10 +9,15 @@ The engine reads it in place, from the buffer that the store hands out:
     caps               n x ENTRY token_hash(Dim.CAP, "level/id/window_s"), window start, count
     viewed             n x ENTRY items, last first
     cart               n x ENTRY items
-    opt_outs           n x u8    token_hash(Dim.OPT_OUT, advertiser id); count in the header
+    opt_outs           n x u8    token_hash(Dim.OPT_OUT, advertiser id), sorted; count in the header
 
 Entries of items, categories and caps are sorted by hash. Times are epoch seconds.
 Consent: flag OPT_OUT refuses every use; `opt_outs` those of single advertisers.
+
+A person is known by several identifiers (`rtb.profiles.identity`). The record lies under one of
+them; each other one holds a link, so that a look-up costs one read, at most two:
+
+    link   4 bytes     magic "RL", version, spare; then the key of the record
 """
 
 from typing import Final
@@ -42,10 +47,14 @@ HEADER = np.dtype(
     ]
 )
 ENTRY = np.dtype([("hash", "u8"), ("time_s", "u4"), ("value", "u4")])
-assert HEADER.itemsize == 32 and ENTRY.itemsize == 16
+assert HEADER.itemsize == 32
+assert ENTRY.itemsize == 16
 
 # Caps of one record. They bound the read (a record is copied nowhere) and the write.
 SEGMENTS_MAX: Final = 512
 ENTRIES_MAX: Final = 512
-RECORD_BYTES_MAX: Final = 32 + 8 * SEGMENTS_MAX + 5 * 16 * ENTRIES_MAX + 8 * 64
+OPT_OUTS_MAX: Final = 64
+RECORD_BYTES_MAX: Final = 32 + 8 * SEGMENTS_MAX + 5 * 16 * ENTRIES_MAX + 8 * OPT_OUTS_MAX
 
+LINK_MAGIC: Final = b"RL"
+LINK_BYTES: Final = 4

@@ -1,0 +1,75 @@
+"""Profile stores: what the gather step may ask of them, and what they may answer.
+
+Two kinds: a local one answers in the call (LMDB), a remote one by callback before a deadline
+(Redis). Both take the keys of one person, most trusted first, and hand out the stored bytes; whose
+layout is `rtb.profiles.record`. Neither waits longer than it was told, neither raises on the bid
+path for a fault of the store: that is an outcome, and the bid goes on without a profile.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
+from typing import Protocol
+
+Record = bytes | memoryview
+
+
+class Lookup(IntEnum):
+    """Outcome of one look-up; counted as `rtb_profile_lookup_total{result}`."""
+
+    HIT = 0
+    MISS = 1
+    TIMEOUT = 2  # no answer within the budget of the call
+    BUSY = 3  # too many look-ups in flight: refused at once
+    DOWN = 4  # no healthy connection: refused at once
+    ERROR = 5  # the store answered with an error, or with bytes that are no record
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same look-up may have another outcome a moment later."""
+        return self > Lookup.MISS
+
+
+class LocalProfiles(Protocol):
+    """A store that answers within the call."""
+
+    def find(self, keys: Sequence[bytes]) -> Record | None:
+        """The record under the first key that is known, links followed.
+
+        The view is valid until the next `refresh`.
+        """
+
+    def refresh(self) -> None:
+        """Sees what was written since; called between requests, a few times a second."""
+
+    def close(self) -> None: ...
+
+
+Answer = Callable[[Lookup, bytes | None], None]
+
+
+class Cancellable(Protocol):
+    """A look-up in flight."""
+
+    def cancel(self) -> None:
+        """Forgets the caller: its answer will not be called."""
+
+
+class RemoteProfiles(Protocol):
+    """A store that answers by callback."""
+
+    def find(self, keys: Sequence[bytes], deadline_ns: int, answer: Answer) -> Cancellable | None:
+        """Calls `answer` exactly once, at the latest at `deadline_ns` of `time.monotonic_ns`.
+
+        It may be called before `find` returns; then None is returned.
+        """
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class ProfileWriter(Protocol):
+    """The write side, used by imports and the keeper."""
+
+    def put_many(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> int:
+        """Writes (key, record or link; None erases) all or none; returns how many."""

@@ -1,0 +1,199 @@
+"""Profiles in LMDB: many readers in many processes, one writer, one read of about a microsecond.
+
+A reader keeps one read transaction open and renews it on `refresh`, because beginning one costs as
+much as half a read. Until then it sees one frozen version and hands out views into the map itself:
+nothing is copied, and a view is valid until the next `refresh` or `close`. The price of an old
+transaction is that the writer may not reuse pages freed since; refresh a few times a second.
+
+Open after a fork, once a process: LMDB allows neither a second environment on the same file in
+one process nor one that crossed a fork.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, cast
+
+import lmdb
+
+from rtb.base.errors import StoreCorrupt, StoreError
+from rtb.profiles.record import LINK_BYTES, RECORD_BYTES_MAX
+
+# Address space, not disk: the file grows as it fills. Large, so that readers need no new map.
+MAP_BYTES: Final = 64 << 30
+READERS_MAX: Final = 512
+# One transaction of a bulk load: bounds the dirty pages it holds.
+BATCH_PAIRS: Final = 50_000
+
+_LINK_SECOND_BYTE: Final = ord("L")
+
+
+class ProfileStore:
+    """The embedded profile store: `find` and `get` for readers, `put_many` for the one writer."""
+
+    def __init__(self, environment: lmdb.Environment, *, readonly: bool) -> None:
+        self._environment = environment
+        self._readonly = readonly
+        self._transaction: lmdb.Transaction | None = None
+        self._get: Callable[[bytes], memoryview | None] = _nothing
+        self._begin()
+
+    @classmethod
+    def open(cls, path: Path, *, readonly: bool = True, map_size: int = MAP_BYTES) -> Self:
+        """Opens the store in directory `path`; a writer creates it.
+
+        map_size: bytes of address space; a writer doubles it when the store outgrows it.
+        Raises: StoreError when it cannot be opened, StoreCorrupt when it is no LMDB file.
+        """
+        try:
+            environment = lmdb.open(
+                str(path),
+                map_size=map_size,
+                readonly=readonly,
+                create=not readonly,
+                readahead=False,  # random reads: reading ahead evicts what is hot
+                max_readers=READERS_MAX,
+                max_spare_txns=2,
+            )
+            if not readonly:
+                environment.reader_check()  # frees the slots of readers that died
+            return cls(environment, readonly=readonly)
+        except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
+            raise StoreCorrupt(f"not a profile store: {path}: {error}") from error
+        except lmdb.Error as error:
+            raise StoreError(f"cannot open profiles at {path}: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def get(self, key: bytes) -> memoryview | None:
+        """The record under `key`, one link followed; None when there is none.
+
+        The view is valid until the next `refresh`. Its bytes are not checked here: the engine
+        verifies counts and size before it reads.
+        """
+        record = self._get(key)
+        if record is not None and len(record) > LINK_BYTES and record[1] == _LINK_SECOND_BYTE:
+            record = self._get(bytes(record[LINK_BYTES:]))
+            # A link to a link is a broken store, and a miss to a bid.
+            if record is not None and len(record) > 1 and record[1] == _LINK_SECOND_BYTE:
+                return None
+        return record
+
+    def find(self, keys: Sequence[bytes]) -> memoryview | None:
+        """The record under the first of `keys` that is known; None when none is."""
+        for key in keys:
+            record = self.get(key)
+            if record is not None:
+                return record
+        return None
+
+    def refresh(self) -> None:
+        """Sees what was written since; ends the life of every view handed out.
+
+        Costs about 0.7 us. Raises: StoreError when no transaction can begin; every look-up misses
+        until a later `refresh` succeeds.
+        """
+        self._end()
+        self._begin()
+
+    def _end(self) -> None:
+        if self._transaction is not None:
+            self._transaction.abort()
+        self._transaction, self._get = None, _nothing
+
+    def _begin(self) -> None:
+        try:
+            try:
+                transaction = self._environment.begin(buffers=True)
+            except lmdb.MapResizedError:
+                # The writer outgrew our map. No transaction of ours is open, so we may take the
+                # new size; 0 means "what the file says".
+                self._environment.set_mapsize(0)
+                transaction = self._environment.begin(buffers=True)
+        except lmdb.Error as error:
+            raise StoreError(f"cannot read profiles: {error}") from error
+        self._transaction = transaction
+        # Every value is a view, since the transaction was begun with buffers.
+        self._get = cast("Callable[[bytes], memoryview | None]", transaction.get)
+
+    def put_many(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> int:
+        """Writes pairs (key, record or link) in one transaction; None erases the key.
+
+        Returns how many pairs there were. Ends the life of views, as `refresh` does.
+        Raises: StoreError when nothing was written; ValueError for a record over its limit.
+        """
+        batch = list(pairs)
+        for key, record in batch:
+            if record is not None and len(record) > RECORD_BYTES_MAX:
+                raise ValueError(f"profile {key!r}: {len(record)} bytes, limit {RECORD_BYTES_MAX}")
+        if self._readonly:
+            raise StoreError("profiles were opened for reading", transient=False)
+        # Our own reader would keep the writer from reusing pages, and from resizing.
+        self._end()
+        try:
+            while not self._write(batch):
+                self._environment.set_mapsize(2 * self._environment.info()["map_size"])
+        except lmdb.Error as error:
+            raise StoreError(f"profiles not written: {error}") from error
+        finally:
+            self._begin()
+        return len(batch)
+
+    def _write(self, batch: list[tuple[bytes, bytes | None]]) -> bool:
+        """One transaction; False when the map is full and nothing was written."""
+        try:
+            with self._environment.begin(write=True) as transaction:
+                for key, record in batch:
+                    if record is None:
+                        transaction.delete(key)
+                    else:
+                        transaction.put(key, record)
+        except lmdb.MapFullError:
+            return False
+        return True
+
+    def load(self, pairs: Iterable[tuple[bytes, bytes]]) -> int:
+        """Bulk load, in transactions of BATCH_PAIRS; returns how many pairs were written.
+
+        A load that breaks off leaves the batches before it.
+        """
+        count = 0
+        batch: list[tuple[bytes, bytes | None]] = []
+        for pair in pairs:
+            batch.append(pair)
+            if len(batch) >= BATCH_PAIRS:
+                batch.sort(key=_key_of)  # pages fill in order
+                count += self.put_many(batch)
+                batch.clear()
+        batch.sort(key=_key_of)
+        return count + (self.put_many(batch) if batch else 0)
+
+    def count(self) -> int:
+        """Records and links in the store."""
+        return int(self._environment.stat()["entries"])
+
+    def readers(self) -> str:
+        """LMDB's table of open readers, a line each: process, thread, version."""
+        return str(self._environment.readers())
+
+    def close(self) -> None:
+        """Ends the transaction and the map: touching an old view afterwards would crash."""
+        self._end()
+        self._environment.close()
+
+
+def _nothing(key: bytes) -> None:
+    """The look-up of a store that has no transaction."""
+
+
+def _key_of(pair: tuple[bytes, bytes | None]) -> bytes:
+    return pair[0]
