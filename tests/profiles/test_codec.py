@@ -1,5 +1,7 @@
 """The stored form of a golden record."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,10 +41,8 @@ def test_damage_is_refused_or_harmless(profile: Profile, data: st.DataObject) ->
     stored = bytearray(codec.encode(profile))
     place = data.draw(st.integers(0, len(stored) - 1))
     stored[place] ^= data.draw(st.integers(1, 255))
-    try:
+    with contextlib.suppress(ProfileError):
         codec.decode(bytes(stored))
-    except ProfileError:
-        pass
     with pytest.raises(ProfileError):
         codec.check(bytes(stored[:place]))
 
@@ -50,10 +50,8 @@ def test_damage_is_refused_or_harmless(profile: Profile, data: st.DataObject) ->
 @given(st.binary(max_size=200))
 def test_any_bytes(data: bytes) -> None:
     """Bytes that are no record raise ProfileError only."""
-    try:
+    with pytest.raises(ProfileError, match="at `header"):
         codec.check(data)
-    except ProfileError as error:
-        assert "header" in error.path
 
 
 def test_layout_is_the_documented_one() -> None:
@@ -92,7 +90,7 @@ def test_limits_keep_the_newest() -> None:
 
 def test_the_largest_record_fits_its_limit() -> None:
     """Every section full is exactly RECORD_BYTES_MAX."""
-    full = {hash_: 1 for hash_ in range(1, record.ENTRIES_MAX + 1)}
+    full = dict.fromkeys(range(1, record.ENTRIES_MAX + 1), 1)
     profile = Profile(
         segments=list(range(1, record.SEGMENTS_MAX + 1)),
         items=full,
