@@ -181,6 +181,7 @@ class Quirk(IntFlag):
     SITE_AND_APP = 512
     DUPLICATE_IMP_ID = 1024
     LIST_TRUNCATED = 2048
+    OTHER_NOTATION = 4096  # alpha-2 for alpha-3, seconds for milliseconds, a misspelled key
 
 
 def _struct(*fields: tuple[str, object] | tuple[str, object, int]) -> np.dtype:
