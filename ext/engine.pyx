@@ -26,8 +26,6 @@ from records cimport *
 from snapshot cimport *
 from tokens cimport mix64
 
-import numpy as np
-
 from rtb.base.records import PER_IMP_DIMS, PERSONAL_DIMS
 from rtb.catalogue.snapshot import summary_words_count, words_count
 from rtb.decide import engine as rules
@@ -35,6 +33,8 @@ from rtb.decide import features as feature_rules
 from rtb.decide import price as price_rules
 from rtb.decide import select as select_rules
 from rtb.decide import targeting as targeting_rules
+from rtb.decide.model import NAMES as HEAD_NAMES
+from rtb.decide.score import kernel_addresses
 from rtb.base.money import CPM_MICROS_MAX as RULE_CPM_MICROS_MAX
 
 cdef extern from *:
@@ -224,15 +224,15 @@ cdef class Engine:
     cdef uint64_t **free_words  # per dim position, NULL: nobody cares
     cdef int dim_position[128]
     # model
-    cdef int has_model
+    cdef int has_head[2]  # ctr, cvr
     cdef request_vector_t request_vector
     cdef score_t score
     cdef const float *tables[2]
     cdef const float *ad_rows[2]
-    cdef int64_t bits
+    cdef int64_t bits[2]
     cdef double bias[2]
-    cdef double platt_a[2]
-    cdef double platt_b[2]
+    cdef double slope[2]
+    cdef double shift[2]
     # scratch
     cdef uint64_t *everyone
     cdef uint64_t *base
@@ -401,23 +401,27 @@ cdef class Engine:
         self.imp_groups = <Group *>_zeros((DEALS_MAX + 1) * sizeof(Group))
 
     cdef _bind_model(self, model):
-        """`model` is a `rtb.decide.model.BoundModel`: addresses of kernels, tables and ad rows."""
+        """`model` is a `rtb.decide.model.BoundModel`; a head that it lacks leaves the priors."""
         cdef uintptr_t at
-        cdef int head
-        at = model.request_vector_address
+        cdef int number
+        kernels = kernel_addresses()
+        at = kernels["request_vector"]
         self.request_vector = <request_vector_t>at
-        at = model.score_address
+        at = kernels["score"]
         self.score = <score_t>at
-        self.bits = model.bits
-        for head in range(2):
-            at = model.tables[head].ctypes.data
-            self.tables[head] = <const float *>at
-            at = model.ad_rows[head].ctypes.data
-            self.ad_rows[head] = <const float *>at
-            self.bias[head] = model.bias[head]
-            self.platt_a[head] = model.platt[head][0]
-            self.platt_b[head] = model.platt[head][1]
-        self.has_model = 1
+        for number, name in enumerate(HEAD_NAMES):
+            head = model.model.heads.get(name)
+            if head is None:
+                continue
+            at = head.table.ctypes.data
+            self.tables[number] = <const float *>at
+            at = model.ad_rows[name].ctypes.data
+            self.ad_rows[number] = <const float *>at
+            self.bits[number] = head.bits
+            self.bias[number] = head.bias
+            self.slope[number] = head.slope
+            self.shift[number] = head.shift
+            self.has_head[number] = 1
 
     cdef void _expand(self, const Row *row, uint64_t *out) noexcept nogil:
         cdef int i
@@ -1409,15 +1413,15 @@ cdef class Engine:
         cdef const LineItem *row
         cdef double ctr, cvr
         self.out.head.scored_count += self.ready_count
-        if self.has_model:
+        if self.has_head[0] or self.has_head[1]:
             self._score(number)
         for i in range(imp.deals_count + 1):
             self.imp_groups[i].count = 0
         for i in range(self.ready_count):
             ready = &self.ready[i]
             row = &self.line_items[ready.line_item]
-            ctr = self.scores[0][i] if self.has_model else row.prior_ctr
-            cvr = self.scores[1][i] if self.has_model else row.prior_cvr
+            ctr = self.scores[0][i] if self.has_head[0] else row.prior_ctr
+            cvr = self.scores[1][i] if self.has_head[1] else row.prior_cvr
             self._enter(number, imp, ready, ctr, cvr)
         for i in range(imp.deals_count + 1):
             if self.imp_groups[i].count == 0 or self.groups_closed:
@@ -1455,10 +1459,12 @@ cdef class Engine:
         for i in range(self.ready_count):
             self.score_creatives[i] = self.ready[i].creative
         for head in range(2):
-            self.request_vector(self.tables[head], self.bits, hashes, count, query)
+            if not self.has_head[head]:
+                continue
+            self.request_vector(self.tables[head], self.bits[head], hashes, count, query)
             self.score(
                 self.ad_rows[head], query, self.score_creatives, self.ready_count,
-                self.bias[head], self.platt_a[head], self.platt_b[head], self.scores[head],
+                self.bias[head], self.slope[head], self.shift[head], self.scores[head],
             )
 
     cdef double _value_micros(self, const LineItem *row, double ctr, double cvr) noexcept nogil:

@@ -1,7 +1,7 @@
-"""Writes `ext/records.pxd` and `ext/snapshot.pxd` from the numpy layouts, so that C reads the same bytes.
+"""Writes `ext/{records,snapshot,board}.pxd` from the numpy layouts, so that C reads the same bytes.
 
-Run `python ext/layouts.py` after a change of `rtb/base/records.py`, `rtb/catalogue/snapshot.py` or
-`rtb/profiles/record.py`; a test fails while the files and the layouts differ.
+Run `python ext/layouts.py` after a change of `rtb/base/records.py`, `rtb/catalogue/snapshot.py`,
+`rtb/profiles/record.py` or `rtb/stores/board.py`; a test fails while the files and the layouts differ.
 """
 
 import sys
@@ -15,6 +15,7 @@ sys.path.insert(0, str(HERE.parent))
 from rtb.base import reasons, records  # noqa: E402
 from rtb.catalogue import snapshot  # noqa: E402
 from rtb.profiles import record as profile  # noqa: E402
+from rtb.stores import board  # noqa: E402
 
 C_TYPES = {
     "u1": "uint8_t", "i1": "int8_t", "u2": "uint16_t", "i2": "int16_t", "u4": "uint32_t",
@@ -31,7 +32,7 @@ def struct_lines(name: str, dtype: np.dtype, names: dict[int, str]) -> list[str]
         kind = dtype.fields[field][0]
         base, shape = (kind.subdtype or (kind, ()))
         c_type = names[id(base)] if base.names else C_TYPES[base.str[1:]]
-        size = f"[{shape[0]}]" if shape else ""
+        size = "".join(f"[{length}]" for length in shape)
         lines.append(f"    {c_type} {RESERVED.get(field, field)}{size}")
     return lines
 
@@ -91,7 +92,16 @@ def snapshot_pxd() -> str:
     return render("rtb/catalogue/snapshot.py and rtb/profiles/record.py", structs, constants)
 
 
-FILES = {"records.pxd": records_pxd, "snapshot.pxd": snapshot_pxd}
+def board_pxd() -> str:
+    constants = {
+        f"BOARD_{name}": value
+        for name, value in vars(board).items()
+        if isinstance(value, int) and name.isupper() and name != "MAGIC"
+    }
+    return render("rtb/stores/board.py", {"Column": board.COLUMN}, constants)
+
+
+FILES = {"records.pxd": records_pxd, "snapshot.pxd": snapshot_pxd, "board.pxd": board_pxd}
 
 if __name__ == "__main__":
     for file_name, make in FILES.items():

@@ -15,6 +15,7 @@ cdef enum:
     SNAP_GOAL_CPC = 2
     SNAP_GOAL_CPA = 3
     SNAP_GOAL_ROAS = 4
+    SNAP_STACK_MAX = 32
     SNAP_OP_IN = 1
     SNAP_OP_ALL = 2
     SNAP_OP_ANY = 3

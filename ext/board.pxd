@@ -1,0 +1,36 @@
+# Written by ext/layouts.py from rtb/stores/board.py. Do not edit.
+
+from libc.stdint cimport (
+    int8_t, int16_t, int32_t, int64_t,
+    uint8_t, uint16_t, uint32_t, uint64_t,
+)
+
+cdef enum:
+    BOARD_VERSION = 1
+    BOARD_EXCHANGES_MAX = 32
+    BOARD_NOBIDS_MAX = 32
+    BOARD_REJECTS_MAX = 128
+    BOARD_QUIRKS_MAX = 16
+    BOARD_BUCKETS = 160
+    BOARD_FUNNEL_REASONS = 64
+    BOARD_FUNNEL_FIRST_REASON = 64
+    BOARD_FUNNEL_BID = 127
+    BOARD_FUNNEL_SAMPLE = 16
+
+cdef struct Column:
+    uint64_t requests[32][6]
+    uint64_t latency_us[32][160]
+    uint64_t latency_sum_us[32]
+    uint64_t nobids[32]
+    uint64_t rejects[128]
+    uint64_t quirks[32][16]
+    uint64_t bids[32][8]
+    uint64_t bid_price_micros[32]
+    uint64_t stages_us[5][160]
+    uint64_t stages_sum_us[5]
+    uint64_t lookups[8]
+    uint64_t contextual[8]
+    uint64_t eligible
+    uint64_t scored
+    uint64_t http[16]
+    int64_t gauges[32]

@@ -1,0 +1,101 @@
+"""Compiled twin of `rtb.stores.board.Meter`."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+
+from board cimport *
+from records cimport *
+
+cdef extern from *:
+    """
+    #define CLZ(x) __builtin_clzll(x)
+    """
+    int CLZ(uint64_t) noexcept nogil
+
+
+cdef inline int bucket_of(int64_t us) noexcept nogil:
+    cdef int exponent, bucket
+    if us < 8:
+        return <int>us if us > 0 else 0
+    exponent = 63 - CLZ(<uint64_t>us) - 3
+    bucket = exponent * 8 + <int>(us >> exponent)
+    return bucket if bucket < BOARD_BUCKETS else BOARD_BUCKETS - 1
+
+
+cdef class Meter:
+    """One worker's pen: writes its own column of the board."""
+
+    cdef object keep
+    cdef Column *column
+    cdef uint32_t *funnel
+    cdef int64_t line_items
+
+    def __init__(self, board, int worker):
+        cdef uintptr_t at
+        self.keep = board
+        if not 0 <= worker < board.workers_count:
+            raise IndexError(f"worker {worker} of {board.workers_count}")
+        at = board.columns.ctypes.data + worker * board.columns.itemsize
+        self.column = <Column *>at
+        self.line_items = board.line_items_max
+        at = board.funnel.ctypes.data + worker * self.line_items * BOARD_FUNNEL_REASONS * 4
+        self.funnel = <uint32_t *>at
+
+    def request(self, int exchange, int outcome, int nobid, int quirks, int64_t duration_us):
+        cdef int bit
+        cdef Column *column = self.column
+        if not 0 <= exchange < BOARD_EXCHANGES_MAX or not 0 <= outcome < 6:
+            raise IndexError(f"exchange {exchange}, outcome {outcome}")
+        column.requests[exchange][outcome] += 1
+        if 0 < nobid < BOARD_NOBIDS_MAX:
+            column.nobids[nobid] += 1
+        column.latency_us[exchange][bucket_of(duration_us)] += 1
+        if duration_us > 0:
+            column.latency_sum_us[exchange] += <uint64_t>duration_us
+        if quirks:
+            for bit in range(BOARD_QUIRKS_MAX):
+                column.quirks[exchange][bit] += quirks >> bit & 1
+
+    def decision(self, int exchange, decision, bint sampled):
+        cdef uintptr_t at = decision.address
+        cdef DecisionData *data = <DecisionData *>at
+        cdef Column *column = self.column
+        cdef int i
+        if not 0 <= exchange < BOARD_EXCHANGES_MAX:
+            raise IndexError(f"exchange {exchange}")
+        column.eligible += <uint64_t>data.head.eligible_count
+        column.scored += <uint64_t>data.head.scored_count
+        column.contextual[data.head.contextual & 1] += 1
+        for i in range(data.head.drops_count):
+            column.rejects[data.drops[i].reason & (BOARD_REJECTS_MAX - 1)] += 1
+            if sampled:
+                self._funnel_add(data.drops[i].line_item, data.drops[i].reason)
+        for i in range(data.head.bids_count):
+            if data.bids[i].chosen:
+                column.bids[exchange][data.bids[i].media & 7] += 1
+                column.bid_price_micros[exchange] += <uint64_t>data.bids[i].price_micros
+                if sampled:
+                    self._funnel_add(data.bids[i].line_item, BOARD_FUNNEL_BID)
+
+    cdef inline void _funnel_add(self, int line_item, int reason) noexcept nogil:
+        if line_item < self.line_items and (
+            BOARD_FUNNEL_FIRST_REASON <= reason < BOARD_FUNNEL_FIRST_REASON + BOARD_FUNNEL_REASONS
+        ):
+            self.funnel[
+                <int64_t>line_item * BOARD_FUNNEL_REASONS + reason - BOARD_FUNNEL_FIRST_REASON
+            ] += 1
+
+    def stage(self, int stage, int64_t duration_us):
+        if not 0 <= stage < 5:
+            raise IndexError(f"stage {stage}")
+        self.column.stages_us[stage][bucket_of(duration_us)] += 1
+        if duration_us > 0:
+            self.column.stages_sum_us[stage] += <uint64_t>duration_us
+
+    def lookup(self, int outcome):
+        self.column.lookups[outcome & 7] += 1
+
+    def http(self, int what):
+        self.column.http[what & 15] += 1
+
+    def gauge(self, int which, int64_t value):
+        self.column.gauges[which & 31] = value

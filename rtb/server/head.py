@@ -1,0 +1,70 @@
+"""Is what lies in the buffer one whole, plain bid request? The lane's gate, readable twin.
+
+A request is *plain* when the fast lane can answer it without understanding HTTP any further: one
+`POST /openrtb2/<name>/bid HTTP/1.1` with a `content-length` body that is complete, and nothing
+behind it. Everything else (chunked, compressed, split, pipelined, upgrades, odd headers, anything
+malformed) is None here, and the parent protocol and the Starlette route deal with it. So this
+function may refuse freely, and must accept only what every HTTP parser reads the same way.
+
+`ext/head.pyx` is the compiled twin.
+"""
+
+from typing import Final
+
+PREFIX: Final = b"POST /openrtb2/"
+SUFFIX: Final = b"/bid HTTP/1.1"
+# Longer heads are real, but rare enough for the reference path.
+HEAD_BYTES_MAX: Final = 4096
+HEADERS_MAX: Final = 48
+# Headers that change what the body is or what the connection does.
+UNUSUAL: Final = frozenset(
+    {b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"te", b"trailer",
+     b"proxy-connection", b"keep-alive", b"http2-settings"}
+)  # fmt: skip
+_TOKEN: Final = frozenset(
+    b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+)
+_NAME: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def plain_bid(data: bytes) -> tuple[bytes, int] | None:
+    """(exchange path name, offset of the body) of one whole plain bid request, else None."""
+    if not data.startswith(PREFIX):
+        return None
+    end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
+    if end < 0:
+        return None
+    request_line, *lines = data[:end].split(b"\r\n")
+    name = request_line[len(PREFIX) : -len(SUFFIX)]
+    if not request_line.endswith(SUFFIX) or not name or not _NAME.issuperset(name):
+        return None
+    if len(lines) > HEADERS_MAX:
+        return None
+    length = _content_length(lines)
+    body = end + 4
+    if length is None or body + length != len(data):
+        return None
+    return name, body
+
+
+def _content_length(lines: list[bytes]) -> int | None:
+    """The length that plain headers declare; None when any header is not plain."""
+    length: int | None = None
+    for line in lines:
+        field, colon, value = line.partition(b":")
+        if not colon or not field or not _TOKEN.issuperset(field):
+            return None
+        if any((byte < 32 and byte != 9) or byte == 127 for byte in value):
+            return None
+        field, value = field.lower(), value.strip(b" \t")
+        if field in UNUSUAL:
+            return None
+        if field == b"connection" and value.lower() != b"keep-alive":
+            return None
+        if field == b"content-type" and not value.lower().startswith(b"application/json"):
+            return None
+        if field == b"content-length":
+            if length is not None or not 0 < len(value) <= 7 or not value.isdigit():
+                return None
+            length = int(value)
+    return length

@@ -1,0 +1,254 @@
+"""The board: one memory-mapped file of fixed arrays that all processes of a node see.
+
+Every word has one writer: each worker writes its own column, and nobody else's. Readers may see a
+count from just before or just after a request; sums are what they want. A worker that restarts goes
+on counting where its column stands.
+
+Latencies are log-linear histograms: `BUCKETS` buckets of microseconds, 8 to every doubling from
+8 us on, so any quantile is right within 12.5 %.
+"""
+
+import mmap
+import os
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from rtb.base.errors import StoreCorrupt
+from rtb.base.records import Decision
+
+MAGIC: Final = 0x4452_414F_4252_5442  # "BTRBOARD"
+VERSION: Final = 1
+
+EXCHANGES_MAX: Final = 32  # columns of counters per exchange
+NOBIDS_MAX: Final = 32
+REJECTS_MAX: Final = 128
+QUIRKS_MAX: Final = 16
+BUCKETS: Final = 160
+# Per line item and Reject from 64 on; those below are targeting and belong to no candidate.
+FUNNEL_REASONS: Final = 64
+FUNNEL_FIRST_REASON: Final = 64
+FUNNEL_BID: Final = FUNNEL_FIRST_REASON + FUNNEL_REASONS - 1  # counts bids sent
+# One request in so many adds to the funnel: it touches a cache line a candidate.
+FUNNEL_SAMPLE: Final = 16
+
+
+class Outcome(IntEnum):
+    """How one request ended, as `rtb_requests_total{outcome}` says it."""
+
+    BID = 0
+    NOBID = 1
+    SHED = 2
+    BAD = 3
+    LATE = 4
+    TEST = 5
+
+
+class Stage(IntEnum):
+    """Parts of a request's time."""
+
+    DECODE = 0
+    GATHER = 1
+    DECIDE = 2
+    ENCODE = 3
+    TOTAL = 4
+
+
+class Gauge(IntEnum):
+    """Figures of the moment, set by the worker a few times a second."""
+
+    PID = 0
+    READY = 1
+    GENERATION = 2
+    CONNECTIONS = 3
+    INFLIGHT = 4
+    LOOP_LAG_US = 5
+    HEARTBEAT_MS = 6
+    RSS_BYTES = 7
+    BREAKER = 8
+    STARTED_MS = 9
+    LOOP_LAG_MAX_US = 10
+
+
+class Http(IntEnum):
+    """What the HTTP layer did."""
+
+    LANE = 0
+    ROUTE = 1
+    TIMEOUTS = 2  # connections closed for a slow head or body
+    HEAD_TOO_LARGE = 3
+    BODY_TOO_LARGE = 4
+    IDLE_CLOSED = 5
+    ACCEPTED = 6
+    REFUSED = 7
+    BAD_HTTP = 8
+
+
+COLUMN: Final = np.dtype(
+    [
+        ("requests", "u8", (EXCHANGES_MAX, len(Outcome))),
+        ("latency_us", "u8", (EXCHANGES_MAX, BUCKETS)),
+        ("latency_sum_us", "u8", EXCHANGES_MAX),
+        ("nobids", "u8", NOBIDS_MAX),
+        ("rejects", "u8", REJECTS_MAX),
+        ("quirks", "u8", (EXCHANGES_MAX, QUIRKS_MAX)),
+        ("bids", "u8", (EXCHANGES_MAX, 8)),  # by Media
+        ("bid_price_micros", "u8", EXCHANGES_MAX),  # sum over bids sent
+        ("stages_us", "u8", (len(Stage), BUCKETS)),
+        ("stages_sum_us", "u8", len(Stage)),
+        ("lookups", "u8", 8),
+        ("contextual", "u8", 8),
+        ("eligible", "u8"),
+        ("scored", "u8"),
+        ("http", "u8", 16),
+        ("gauges", "i8", 32),
+    ],
+    align=True,
+)
+_HEADER: Final = np.dtype(
+    [
+        ("magic", "u8"),
+        ("version", "u4"),
+        ("workers", "u4"),
+        ("line_items", "u8"),
+        ("spare", "u8", 5),
+    ]
+)
+
+
+def bucket_of(us: int) -> int:
+    """The bucket of a duration in microseconds."""
+    if us < 8:
+        return max(us, 0)
+    exponent = us.bit_length() - 4
+    return min(exponent * 8 + (us >> exponent), BUCKETS - 1)
+
+
+def bucket_start_us(bucket: int) -> int:
+    """The shortest duration that falls into a bucket."""
+    if bucket < 16:
+        return bucket
+    exponent = (bucket - 8) // 8
+    return (bucket - exponent * 8) << exponent
+
+
+class Board:
+    """The file, mapped. The supervisor creates it; workers and consoles open it."""
+
+    def __init__(self, path: Path, mapped: mmap.mmap) -> None:
+        self.path = path
+        self._mapped = mapped
+        header = np.frombuffer(mapped, _HEADER, 1)[0]
+        self.workers_count = int(header["workers"])
+        self.line_items_max = int(header["line_items"])
+        at = _HEADER.itemsize
+        self.columns: npt.NDArray[np.void] = np.frombuffer(mapped, COLUMN, self.workers_count, at)
+        at += self.columns.nbytes
+        shape = (self.workers_count, self.line_items_max, FUNNEL_REASONS)
+        self.funnel = np.frombuffer(mapped, "u4", int(np.prod(shape)), at).reshape(shape)
+
+    @classmethod
+    def create(cls, path: Path, workers_count: int, line_items_max: int) -> Self:
+        """A fresh board, all zeros; replaces an older file whole."""
+        size = _HEADER.itemsize + workers_count * (
+            COLUMN.itemsize + line_items_max * FUNNEL_REASONS * 4
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".new")
+        with fresh.open("wb") as file:
+            header = np.zeros(1, _HEADER)
+            header["magic"], header["version"] = MAGIC, VERSION
+            header["workers"], header["line_items"] = workers_count, line_items_max
+            file.write(header.tobytes())
+            file.truncate(size)
+        fresh.replace(path)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """An existing board.
+
+        Raises: StoreCorrupt when the file is not a board of this version.
+        """
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            mapped = mmap.mmap(descriptor, 0)
+        except ValueError as error:
+            raise StoreCorrupt(f"{path}: empty") from error
+        finally:
+            os.close(descriptor)
+        if len(mapped) < _HEADER.itemsize:
+            raise StoreCorrupt(f"{path}: too short for a board")
+        header = np.frombuffer(mapped, _HEADER, 1)[0]
+        if header["magic"] != MAGIC or header["version"] != VERSION:
+            raise StoreCorrupt(f"{path}: not a board of version {VERSION}")
+        return cls(path, mapped)
+
+    def total(self, name: str) -> npt.NDArray[Any]:
+        """One counter of `COLUMN`, summed over workers."""
+        return np.asarray(self.columns[name].sum(axis=0))
+
+
+class Meter:
+    """One worker's pen: writes its own column. Readable twin of `ext/meter.pyx`."""
+
+    def __init__(self, board: Board, worker: int) -> None:
+        self._keep = board
+        self._column = board.columns[worker]
+        self._funnel = board.funnel[worker]
+
+    def request(
+        self, exchange: int, outcome: int, nobid: int, quirks: int, duration_us: int
+    ) -> None:
+        """One request answered."""
+        column = self._column
+        column["requests"][exchange, outcome] += 1
+        if nobid:
+            column["nobids"][nobid] += 1
+        column["latency_us"][exchange, bucket_of(duration_us)] += 1
+        column["latency_sum_us"][exchange] += max(duration_us, 0)
+        for bit in range(QUIRKS_MAX):
+            if quirks >> bit & 1:
+                column["quirks"][exchange, bit] += 1
+
+    def decision(self, exchange: int, decision: Decision, sampled: bool) -> None:
+        """What the core found; `sampled` ones add to the funnel of line items."""
+        column, data = self._column, decision.data[0]
+        head = data["head"]
+        column["eligible"] += head["eligible_count"]
+        column["scored"] += head["scored_count"]
+        column["contextual"][int(head["contextual"])] += 1
+        for drop in data["drops"][: head["drops_count"]]:
+            column["rejects"][drop["reason"]] += 1
+            if sampled:
+                self._funnel_add(int(drop["line_item"]), int(drop["reason"]))
+        for bid in data["bids"][: head["bids_count"]]:
+            if bid["chosen"]:
+                column["bids"][exchange, bid["media"]] += 1
+                column["bid_price_micros"][exchange] += bid["price_micros"]
+                if sampled:
+                    self._funnel_add(int(bid["line_item"]), FUNNEL_BID)
+
+    def _funnel_add(self, line_item: int, reason: int) -> None:
+        if line_item < len(self._funnel) and reason >= FUNNEL_FIRST_REASON:
+            self._funnel[line_item, reason - FUNNEL_FIRST_REASON] += 1
+
+    def stage(self, stage: int, duration_us: int) -> None:
+        """The time of one stage of a sampled request."""
+        self._column["stages_us"][stage, bucket_of(duration_us)] += 1
+        self._column["stages_sum_us"][stage] += max(duration_us, 0)
+
+    def lookup(self, outcome: int) -> None:
+        """One profile look-up."""
+        self._column["lookups"][outcome] += 1
+
+    def http(self, what: int) -> None:
+        """One event of the HTTP layer."""
+        self._column["http"][what] += 1
+
+    def gauge(self, which: int, value: int) -> None:
+        """Sets a figure of the moment."""
+        self._column["gauges"][which] = value
