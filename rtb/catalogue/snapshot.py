@@ -87,7 +87,7 @@ CAP = _struct(
 CREATIVE = _struct(
     ("key", "u8"),  # token_hash(Dim.AD, "creative:<id>")
     ("attr", "u8"),  # mask of creative attributes
-    ("mime", "u8"),  # mask with the one bit of its type; 0 = unknown, refused where mimes are listed
+    ("mime", "u8"),  # mask of its types, one of which must be allowed; 0 = unknown, never allowed
     ("language", "u8"),  # token_hash(Dim.WLANG, primary subtag); 0 = none
     ("bundle", "u8"),  # token_hash(Dim.BAPP, promoted app); 0 = none
     ("api", "u4"),  # mask of frameworks that it needs
@@ -97,7 +97,7 @@ CREATIVE = _struct(
     ("skip_s", "i4"),  # -1: cannot be skipped; else its own skip button after
     ("product", "i4"),  # -1 none
     ("categories_start", "i4"), ("categories_count", "i4"),  # in `creative_categories`: ordinals
-    ("domains_start", "i4"), ("domains_count", "i4"),  # in `creative_domains`: ordinals, parents too
+    ("domains_start", "i4"), ("domains_count", "i4"),  # `creative_domains`: ordinals, parents too
     ("assets_start", "i4"), ("assets_count", "i4"),  # native, in `assets`
     ("features_start", "i4"), ("features_count", "i4"),  # in `features`: ad-side model tokens
     ("frame_start", "i4"), ("frame_count", "i4"),  # pre-rendered bid, in `pieces`
@@ -155,13 +155,17 @@ ROW = _struct(
     ("sparse", "i4"),  # 1: a list
 )
 # Postfix program of an expression. IN pops nothing and pushes 0/1; ALL/ANY pop n; NOT pops 1.
+# AT_LEAST, AT_MOST: one number, false where the request's is unknown (OS_VERSION 0). WITHIN_KM:
+# km, then latitude and longitude of each point. CONST pushes its count, 0 or 1.
+STACK_MAX: Final = 32  # deepest stack of any program
 OP = _struct(
     ("op", "i4"),
     ("dim", "i4"),
     ("start", "i4"),  # IN: hashes in `program_hashes`; numeric: params in `program_numbers`
     ("count", "i4"),
 )
-OP_IN, OP_ALL, OP_ANY, OP_NOT, OP_AT_LEAST, OP_AT_MOST, OP_WITHIN_KM, OP_CONST = 1, 2, 3, 4, 5, 6, 7, 8
+OP_IN, OP_ALL, OP_ANY, OP_NOT = 1, 2, 3, 4
+OP_AT_LEAST, OP_AT_MOST, OP_WITHIN_KM, OP_CONST = 5, 6, 7, 8
 
 ARRAYS: Final[Mapping[str, np.dtype[Any]]] = {
     "line_items": LINE_ITEM,

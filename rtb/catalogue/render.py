@@ -1,0 +1,376 @@
+"""Renders a creative's share of a bid ahead of time: all of it but what one auction decides.
+
+A frame is a fragment of a JSON object, `,"adomain":[...],...,"adm":"..."`, as pieces: literal
+bytes and holes (`records.Hole`) that the encoder fills. Markup is built with our macros
+in it, cut at them, and escaped last. `${AUCTION_...}` belongs to the exchange and stays as it is.
+
+Macros in markup and URLs:
+
+    {bid_id} {auction_id} {imp_id} {cachebuster} {width} {height}    filled for each bid
+    {landing_page} {product.title} {product.price} ...               filled here
+    {product.title|js}  {product.id|url}                             escaped for where they stand
+"""
+
+import html
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+import orjson
+
+from rtb.base.records import MIMES, Hole, Media
+from rtb.catalogue import vast
+from rtb.catalogue.model import Advertiser, Creative, Image, MediaFile, Native, Product
+
+Piece = tuple[bytes, Hole]
+
+HOLES: Final = {
+    "bid_id": Hole.BID_ID,
+    "width": Hole.WIDTH,
+    "height": Hole.HEIGHT,
+    "cachebuster": Hole.CACHEBUSTER,
+    "auction_id": Hole.AUCTION_ID,
+    "imp_id": Hole.IMP_ID,
+}
+PRODUCT_FIELDS: Final = (
+    "id", "title", "description", "link", "image_link", "price", "sale_price", "brand", "category",
+    "condition", "color", "size",
+)  # fmt: skip
+ESCAPES: Final = ("html", "js", "url", "raw")
+
+_HOLE = re.compile("{(" + "|".join(HOLES) + ")}")
+# Names of XML namespaces look like URLs; nothing is fetched from there.
+_INSECURE = re.compile(r"http://(?!www\.w3\.org/)", re.IGNORECASE)
+_STATIC = re.compile(r"\{(landing_page|product\.([a-z_]+))(?:\|([a-z]+))?\}")
+
+# Native data types by the name of the field (Native 1.2, list 7.4).
+DATA_TYPES: Final = {
+    "sponsored": 1, "description": 2, "rating": 3, "likes": 4, "downloads": 5, "price": 6,
+    "sale_price": 7, "phone": 8, "address": 9, "description2": 10, "display_url": 11, "cta": 12,
+}  # fmt: skip
+# Kinds of rows in the snapshot's `assets`.
+TITLE, IMAGE, VIDEO, DATA, LINK, IMPRESSION = 1, 2, 3, 4, 5, 6
+IMAGE_ICON, IMAGE_MAIN = 1, 3
+
+_EXTENSIONS: Final = {
+    "jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "gif": "image/gif",
+    "webp": "image/webp", "svg": "image/svg+xml", "avif": "image/avif",
+}  # fmt: skip
+_MEDIA: Final = {
+    "image": Media.BANNER, "html": Media.BANNER, "video": Media.VIDEO, "audio": Media.AUDIO,
+    "native": Media.NATIVE,
+}  # fmt: skip
+
+
+class Asset(NamedTuple):
+    """One native asset; `text` as it should be seen, not yet escaped."""
+
+    kind: int
+    type: int
+    text: str
+    w: int = 0
+    h: int = 0
+    dur_s: int = 0
+    mime: int = 0
+    protocol: int = 0
+
+
+class MacroError(ValueError):
+    """A macro that names nothing, or something that the creative has not."""
+
+
+def media_number(creative: Creative) -> Media:
+    """The medium as `bid.mtype`."""
+    return _MEDIA[creative.type]
+
+
+def json_text(text: str) -> bytes:
+    """The contents of a JSON string, without its quotes."""
+    return orjson.dumps(text)[1:-1]
+
+
+def asset_text(text: str) -> bytes:
+    """Text of a native asset: a JSON string within the JSON string `adm`."""
+    return json_text(json_text(text).decode())
+
+
+# -- macros ---------------------------------------------------------------------------------------
+
+
+def expand(text: str, creative: Creative, product: Product | None, escape: str = "raw") -> str:
+    """Fills what is known ahead: the landing page and the product.
+
+    `escape` is for macros that do not name their own. Raises: MacroError.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+        name, field, own = match.groups()
+        how = own or escape
+        if how not in ESCAPES:
+            raise MacroError(f"unknown escape in {match[0]}: expected {', '.join(ESCAPES)}")
+        value = creative.landing_page if name == "landing_page" else _field(product, field, match)
+        if value is None:
+            raise MacroError(f"{match[0]}: nothing to fill it with")
+        return _escaped(value, how)
+
+    return _STATIC.sub(fill, text)
+
+
+def _field(product: Product | None, field: str, match: re.Match[str]) -> str | None:
+    if field not in PRODUCT_FIELDS:
+        raise MacroError(f"{match[0]}: a product has {', '.join(PRODUCT_FIELDS)}")
+    value: str | None = getattr(product, field) if product else None
+    return value
+
+
+def _escaped(value: str, how: str) -> str:
+    if how == "html":
+        return html.escape(value)
+    if how == "url":
+        return quote(value, safe="")
+    if how == "js":
+        # Safe between either kind of quotes, and in a script of an HTML page ("</script>").
+        text = json_text(value).decode().replace("'", "\\u0027").replace("`", "\\u0060")
+        return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return value
+
+
+def pieces_of(markup: str) -> Iterator[Piece]:
+    """Markup cut at its holes, literals as JSON string contents."""
+    parts = _HOLE.split(markup)
+    for index, part in enumerate(parts):
+        if index % 2:
+            yield b"", HOLES[part]
+        elif part:
+            yield json_text(part), Hole.NONE
+
+
+# -- markup ---------------------------------------------------------------------------------------
+
+
+def markup(creative: Creative, product: Product | None) -> str:
+    """The ad itself, macros of the auction still in it. Native ads have none here: see `assets`."""
+
+    def url(text: str) -> str:
+        return expand(text, creative, product, "url")
+
+    match creative.type:
+        case "image":
+            return _image_html(creative, product)
+        case "html":
+            return expand(creative.html or "", creative, product, "html") + _pixels(
+                creative, product
+            )
+        case "video" | "audio":
+            return vast.document(creative, creative.name or creative.id, url)
+        case "native":
+            return ""
+
+
+def _image_html(creative: Creative, product: Product | None) -> str:
+    def attribute(text: str) -> str:
+        return html.escape(expand(text, creative, product, "url"))
+
+    alt = html.escape(expand(creative.alt, creative, product))
+    return (
+        f'<a href="{attribute(creative.landing_page or "")}" target="_blank" rel="noopener">'
+        f'<img src="{attribute(creative.image_url or "")}" width="{creative.width}"'
+        f' height="{creative.height}" alt="{alt}" style="border:0"></a>'
+        f"{_pixels(creative, product)}"
+    )
+
+
+def _pixels(creative: Creative, product: Product | None) -> str:
+    return "".join(
+        f'<img src="{html.escape(expand(url, creative, product, "url"))}"'
+        ' width="1" height="1" alt="" style="position:absolute;visibility:hidden">'
+        for url in creative.impression_urls
+    )
+
+
+def is_secure(creative: Creative, product: Product | None) -> bool:
+    """No URL in the ad goes without TLS."""
+    texts = [markup(creative, product), *(asset.text for asset in assets(creative, product))]
+    return not any(_INSECURE.search(text) for text in texts)
+
+
+# -- native ---------------------------------------------------------------------------------------
+
+
+def assets(creative: Creative, product: Product | None) -> list[Asset]:
+    """The assets of a native ad, its link and its impression trackers; [] for other types."""
+    native = creative.native
+    if creative.type != "native" or native is None:
+        return []
+
+    def text(value: str) -> str:
+        return expand(value, creative, product)
+
+    def url(value: str) -> str:
+        return expand(value, creative, product, "url")
+
+    found = [Asset(TITLE, 0, text(native.title))]
+    for image, kind in _images(native):
+        mime = mime_mask(image.mime or mime_of(image.url))
+        found.append(Asset(IMAGE, kind, url(image.url), image.width, image.height, mime=mime))
+    found += [Asset(DATA, kind, text(value)) for kind, value in _data(native)]
+    if creative.media_files:
+        found.append(_video_asset(creative, url))
+    found.append(Asset(LINK, 0, url(creative.landing_page or "")))
+    return found + [Asset(IMPRESSION, 0, url(tracker)) for tracker in creative.impression_urls]
+
+
+def _images(native: Native) -> Iterator[tuple[Image, int]]:
+    if native.icon:
+        yield native.icon, IMAGE_ICON
+    if native.main:
+        yield native.main, IMAGE_MAIN
+    for image in native.images:
+        yield image, IMAGE_MAIN
+
+
+def _data(native: Native) -> Iterator[tuple[int, str]]:
+    for name, kind in DATA_TYPES.items():
+        value: str | None = getattr(native, name)
+        if value is not None:
+            yield kind, value
+    for number, value in native.data.items():
+        yield int(number), value
+
+
+def _video_asset(creative: Creative, url: vast.Url) -> Asset:
+    # The bid is not known inside an asset, so the serving is named after the creative.
+    document = vast.document(creative, creative.name or creative.id, url)
+    return Asset(
+        VIDEO,
+        0,
+        document.replace("{bid_id}", creative.id),
+        creative.width or 0,
+        creative.height or 0,
+        creative.duration_s or 0,
+        media_mask(creative.media_files),
+        vast.protocol(creative),
+    )
+
+
+# -- facts about markup ---------------------------------------------------------------------------
+
+
+def mime_of(url: str) -> str:
+    """The type that the extension of a URL promises; "" when it promises none."""
+    path = url.split("?", 1)[0].split("#", 1)[0]
+    return _EXTENSIONS.get(path.rsplit(".", 1)[-1].lower(), "")
+
+
+def mime_mask(mime: str) -> int:
+    """The mask of one MIME type; 0 when masks do not know it."""
+    bit = MIMES.get(mime.split(";", 1)[0].strip().lower())
+    return 0 if bit is None else 1 << bit
+
+
+def media_mask(files: tuple[MediaFile, ...]) -> int:
+    """The types of all renditions: the player takes the one it can play."""
+    mask = 0
+    for file in files:
+        mask |= mime_mask(file.mime)
+    return mask
+
+
+def creative_mimes(creative: Creative) -> int:
+    """The mask of a creative's types, for `mimes` of the request."""
+    match creative.type:
+        case "image":
+            return mime_mask(creative.mime or mime_of(creative.image_url or ""))
+        case "html":
+            return mime_mask(creative.mime or "text/html")
+        case "native":
+            return 0
+        case _:
+            return media_mask(creative.media_files) or mime_mask(creative.mime or "")
+
+
+def banner_type(creative: Creative) -> int:
+    """`btype`: 2 XHTML banner, 3 JavaScript, 4 iframe; what the advertiser says comes first."""
+    if creative.btype is not None:
+        return creative.btype
+    text = (creative.html or "").lower()
+    if "<script" in text:
+        return 3
+    return 4 if "<iframe" in text else 2
+
+
+# -- the frame ------------------------------------------------------------------------------------
+
+
+def domains_of(creative: Creative, advertiser: Advertiser) -> tuple[str, ...]:
+    """`adomain`: the creative's own, else the advertiser's."""
+    return creative.domains or advertiser.domains
+
+
+def shown_categories(creative: Creative) -> tuple[int, tuple[str, ...]]:
+    """`cattax` and `cat`. A bid has one taxonomy: the lowest number is the one most in use."""
+    if not creative.categories:
+        return 1, ()
+    taxonomy = min(creative.categories, key=int)
+    return int(taxonomy), creative.categories[taxonomy]
+
+
+def campaign_piece(campaign_id: str) -> Piece:
+    """The part of a frame that the line item's campaign decides."""
+    return b',"cid":' + orjson.dumps(campaign_id), Hole.NONE
+
+
+def frame(creative: Creative, advertiser: Advertiser, product: Product | None) -> list[Piece]:
+    """The rest of it, from `adomain` to `adm`."""
+    pieces: list[Piece] = []
+    _put(pieces, _static_fields(creative, advertiser, product))
+    if creative.flexible:
+        _put(pieces, b',"w":')
+        pieces.append((b"", Hole.WIDTH))
+        _put(pieces, b',"h":')
+        pieces.append((b"", Hole.HEIGHT))
+    _put(pieces, b',"adm":"')
+    if creative.type == "native":
+        pieces.append((b"", Hole.NATIVE))
+    for text, hole in pieces_of(markup(creative, product)):
+        if hole is Hole.NONE:
+            _put(pieces, text)
+        else:
+            pieces.append((b"", hole))
+    _put(pieces, b'"')
+    return pieces
+
+
+def _put(pieces: list[Piece], text: bytes) -> None:
+    """Appends a literal, joined to the literal before it."""
+    if pieces and pieces[-1][1] is Hole.NONE:
+        text = pieces.pop()[0] + text
+    pieces.append((text, Hole.NONE))
+
+
+def _static_fields(creative: Creative, advertiser: Advertiser, product: Product | None) -> bytes:
+    taxonomy, codes = shown_categories(creative)
+    sized = creative.type != "native" and not creative.flexible
+    is_av = creative.type in {"video", "audio"}
+    preview = creative.preview_url or (creative.image_url if creative.type == "image" else None)
+    fields: dict[str, object] = {
+        "adomain": domains_of(creative, advertiser),
+        "crid": creative.id,
+        "adid": creative.id,
+        "cat": codes,
+        "cattax": taxonomy if codes else None,
+        "attr": creative.attr,
+        "apis": creative.api,
+        "language": creative.language and creative.language.replace("_", "-").split("-")[0].lower(),
+        "mtype": int(media_number(creative)),
+        "w": creative.width if sized else None,
+        "h": creative.height if sized else None,
+        "dur": creative.duration_s if is_av else None,
+        "protocol": vast.protocol(creative) if is_av else None,
+        "qagmediarating": creative.rating,
+        "bundle": creative.bundle,
+        "iurl": preview and expand(preview, creative, product, "url"),
+    }
+    present = {name: value for name, value in fields.items() if value not in (None, (), "")}
+    return b"," + orjson.dumps(present)[1:-1]

@@ -1,0 +1,23 @@
+"""Token hashes for the catalogue: the compiled function where it is built, else its twin."""
+
+import os
+from functools import lru_cache
+
+from rtb.base.records import Dim
+
+if os.environ.get("RTB_PURE") == "1":
+    from rtb.base.hashing import token_hash
+else:
+    try:
+        from rtb._ext.hashing import token_hash
+    except ImportError:
+        # The compiler is no part of the bid path: slower is still right here.
+        from rtb.base.hashing import token_hash
+
+__all__ = ["hash_of", "token_hash"]
+
+
+@lru_cache(maxsize=1 << 17)
+def hash_of(dim: Dim, value: str) -> int:
+    """The token hash of a text in a dimension. Values repeat, so they are remembered."""
+    return token_hash(int(dim), value.encode())
