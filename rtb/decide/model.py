@@ -107,6 +107,14 @@ class Model:
     def cvr(self) -> Head | None:
         return self.heads.get("cvr")
 
+    def bind(self, creatives: npt.NDArray[np.void], features: Hashes) -> "BoundModel":
+        """This model on a catalogue: `creatives` and `features` are the snapshot's arrays."""
+        starts, counts = creatives["features_start"], creatives["features_count"]
+        return BoundModel(
+            self,
+            {name: head.ad_rows(starts, counts, features) for name, head in self.heads.items()},
+        )
+
     @classmethod
     def of(cls, arrays: Mapping[str, Array], meta: Mapping[str, object], content_hash: str) -> Self:
         """The model of an opened artefact (`stores.artifacts.open_artifact(path, MODEL_KIND)`).
@@ -124,6 +132,30 @@ class Model:
             table = _checked_table(arrays, name, known.bits, content_hash)
             heads[name] = Head(table, known.bits, head.bias, head.slope, head.shift)
         return cls(heads, known.form, known.bits, content_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundModel:
+    """A model with the towers of one snapshot's creatives: the engine's scorer.
+
+    The compiled engine takes the pieces: tables, `bits`, and `ad_rows` by head name.
+    """
+
+    model: Model
+    ad_rows: Mapping[str, Floats]  # (creatives, ROW) a head
+
+    def score(self, features: Hashes, creatives: Indexes) -> tuple[Doubles, Doubles | None]:
+        """Probabilities of candidates on one impression: clicks, conversions after a click.
+
+        Shapes: features (n,) uint64, a set; creatives (m,) int32 -> (m,), (m,) float64. The
+        second is None when no conversions were logged: line items fall back to their priors.
+        """
+        ctr = self._head_scores("ctr", features, creatives)
+        return ctr, self._head_scores("cvr", features, creatives) if self.model.cvr else None
+
+    def _head_scores(self, name: str, features: Hashes, creatives: Indexes) -> Doubles:
+        head = self.model.heads[name]
+        return head.score(self.ad_rows[name], head.request_vector(features), creatives)
 
 
 def _check_meta(meta: ModelMeta, content_hash: str) -> None:
