@@ -22,6 +22,7 @@ import orjson
 from rtb.base.records import MIMES, Hole, Media
 from rtb.catalogue import vast
 from rtb.catalogue.model import Advertiser, Creative, Image, MediaFile, Native, Product
+from rtb.catalogue.targeting import host_text
 
 Piece = tuple[bytes, Hole]
 
@@ -304,8 +305,8 @@ def banner_type(creative: Creative) -> int:
 
 
 def domains_of(creative: Creative, advertiser: Advertiser) -> tuple[str, ...]:
-    """`adomain`: the creative's own, else the advertiser's."""
-    return creative.domains or advertiser.domains
+    """`adomain`: the creative's own, else the advertiser's, as bare host names."""
+    return tuple(host_text(domain) for domain in creative.domains or advertiser.domains)
 
 
 def shown_categories(creative: Creative) -> tuple[int, tuple[str, ...]]:
@@ -374,3 +375,15 @@ def _static_fields(creative: Creative, advertiser: Advertiser, product: Product 
     }
     present = {name: value for name, value in fields.items() if value not in (None, (), "")}
     return b"," + orjson.dumps(present)[1:-1]
+
+
+def has_hole(text: str) -> bool:
+    """Does a text hold a macro that only an auction can fill."""
+    return _HOLE.search(text) is not None
+
+
+def has_unsafe_script(markup: str) -> bool:
+    """Does a product macro stand inside a script without being escaped for one."""
+    scripts = re.findall(r"<script\b.*?(?:</script|$)", markup, re.IGNORECASE | re.DOTALL)
+    found = (match for script in scripts for match in _STATIC.finditer(script))
+    return any(match[2] and match[3] != "js" for match in found)

@@ -505,6 +505,24 @@ def _spans(
             yield number % size
 
 
+def audiences(tree: object, path: str = "targeting") -> Iterator[tuple[str, str]]:
+    """(path, segment id) of every audience that a readable tree names."""
+    if not isinstance(tree, dict):
+        return
+    if "key" in tree:
+        if ALIASES.get(str(tree["key"]), tree["key"]) == "audience":
+            values = tree["in"] if "in" in tree else [tree.get("is")]
+            for index, value in enumerate(values if isinstance(values, list | tuple) else ()):
+                yield f"{path}.in[{index}]", str(value).strip()
+        return
+    for word, body in tree.items():
+        if word == "not":
+            yield from audiences(body, f"{path}.not")
+        elif isinstance(body, list | tuple):
+            for index, child in enumerate(body):
+                yield from audiences(child, f"{path}.{word}[{index}]")
+
+
 # -- normal form ----------------------------------------------------------------------------------
 
 

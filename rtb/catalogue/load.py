@@ -1,0 +1,306 @@
+"""Reads a catalogue from a directory, and says of everything wrong in it where it stands.
+
+    *.toml *.json       tables by name: advertisers, campaigns, line_items, creatives, products, ...
+    <table>*.jsonl      one object a line: line_items.jsonl, line_items-2.jsonl
+    products*.csv .tsv  a Google Merchant feed; the advertiser is a column, or in the name of the
+                        file (products-<advertiser>.csv), or the only one there is
+
+Nothing here raises for what a file says: a bad row becomes a `Problem` and reading goes on. Files
+are hostile until read: sizes, columns and rows are bounded, and feeds are read as a stream.
+"""
+
+import csv
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol
+
+import msgspec
+
+from rtb.catalogue.check import Severity, check
+from rtb.catalogue.model import KINDS, Catalogue, Entity, Product, key_of
+
+# A TOML or JSON file is held in memory; bigger catalogues are JSON lines and feeds.
+FILE_BYTES_MAX: Final = 64 << 20
+LINE_BYTES_MAX: Final = 4 << 20
+FEED_BYTES_MAX: Final = 4 << 30
+FEED_COLUMNS_MAX: Final = 256
+FEED_ROWS_MAX: Final = 5_000_000
+# A broken file repeats itself; the rest of its problems say nothing new.
+PROBLEMS_PER_FILE_MAX: Final = 10_000
+
+# Columns of the feed format that say nothing about how to advertise.
+FEED_IGNORED: Final = frozenset({
+    "age_group", "gender", "material", "pattern", "availability_date", "expiration_date",
+    "additional_image_link", "mobile_link", "sale_price_effective_date", "adult", "multipack",
+    "is_bundle", "identifier_exists", "tax", "shipping", "shipping_weight", "shipping_label",
+    "custom_label_0", "custom_label_1", "custom_label_2", "custom_label_3", "custom_label_4",
+    "excluded_destination", "included_destination", "size_type", "size_system", "pause",
+})  # fmt: skip
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One fault: the file, the row (a line of a feed or of JSON lines, else the number of the
+    object in its table, from 1; 0 for the file as a whole), the field, what is wrong."""
+
+    file: str
+    row: int
+    field: str
+    message: str
+    severity: Severity = "error"
+
+
+class _Rows(Protocol):
+    """A `csv.reader`: rows, and the line that the last of them ended on."""
+
+    @property
+    def line_num(self) -> int: ...
+    def __iter__(self) -> Iterator[list[str]]: ...
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What was read so far."""
+
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    problems: list[Problem] = field(default_factory=list)
+    places: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
+    in_file: int = 0
+
+    def problem(
+        self, file: str, row: int, name: str, message: str, severity: Severity = "error"
+    ) -> None:
+        self.in_file += 1
+        if self.in_file < PROBLEMS_PER_FILE_MAX:
+            self.problems.append(Problem(file, row, name, message, severity))
+        elif self.in_file == PROBLEMS_PER_FILE_MAX:
+            self.problems.append(Problem(file, row, "", "too many problems: the rest is not shown"))
+
+    def add(self, kind: str, entity: Entity, file: str, row: int) -> None:
+        if self.catalogue.add(entity):
+            self.places[kind, key_of(entity)] = file, row
+            return
+        first, first_row = self.places[kind, key_of(entity)]
+        self.problem(file, row, "id", f"{entity.id!r} is taken: {first} row {first_row}")
+
+
+def load(directory: Path) -> tuple[Catalogue, list[Problem]]:
+    """All objects that could be read, and all problems: unreadable rows, and broken rules.
+
+    With any problem of severity "error" the catalogue must not be compiled as it is; see
+    `check.sound_part`. Raises: nothing for what files say; OSError when the directory is none.
+    """
+    reading = _Reading()
+    files = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    # Feeds last: they may need to know the advertisers.
+    for path in sorted(files, key=lambda path: path.suffix in {".csv", ".tsv"}):
+        reading.in_file = 0
+        _read_file(reading, path)
+    reading.in_file = 0
+    for finding in check(reading.catalogue):
+        file, row = reading.places[finding.kind, finding.key]
+        reading.problem(file, row, finding.field, finding.message, finding.severity)
+    return reading.catalogue, reading.problems
+
+
+def _read_file(reading: _Reading, path: Path) -> None:
+    readers = {
+        ".toml": _read_tables,
+        ".json": _read_tables,
+        ".jsonl": _read_lines,
+        ".csv": _read_feed,
+        ".tsv": _read_feed,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None or not path.is_file():
+        reading.problem(path.name, 0, "", "not read: no catalogue file by its name", "warning")
+        return
+    try:
+        reader(reading, path)
+    except UnicodeDecodeError as error:
+        reading.problem(path.name, 0, "", f"not UTF-8: {error.reason} at byte {error.start}")
+    except OSError as error:
+        reading.problem(path.name, 0, "", f"cannot be read: {error.strerror}")
+
+
+# -- TOML and JSON --------------------------------------------------------------------------------
+
+
+def _read_tables(reading: _Reading, path: Path) -> None:
+    if path.stat().st_size > FILE_BYTES_MAX:
+        reading.problem(path.name, 0, "", f"over {FILE_BYTES_MAX} bytes: split it, or use .jsonl")
+        return
+    data = path.read_bytes()
+    try:
+        tables = _decode(path, data)
+    except (tomllib.TOMLDecodeError, msgspec.DecodeError, RecursionError) as error:
+        reading.problem(path.name, 0, "", f"cannot be parsed: {error}")
+        return
+    if not isinstance(tables, dict):
+        reading.problem(path.name, 0, "", "expected an object of tables")
+        return
+    for kind, rows in tables.items():
+        if kind not in KINDS:
+            known = ", ".join(KINDS)
+            reading.problem(path.name, 0, kind, f"unknown table; tables are {known}")
+        elif not isinstance(rows, list):
+            reading.problem(path.name, 0, kind, "expected a list of objects")
+        else:
+            for row, value in enumerate(rows, 1):
+                _read_object(reading, kind, value, path.name, row)
+
+
+def _decode(path: Path, data: bytes) -> object:
+    if path.suffix.lower() == ".toml":
+        return _plain(tomllib.loads(data.decode("utf-8-sig").replace("\r\n", "\n")))
+    return msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"))
+
+
+def _plain(value: object) -> object:
+    """TOML's dates as the text that JSON would have."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return value
+
+
+def _read_lines(reading: _Reading, path: Path) -> None:
+    kind = next((kind for kind in KINDS if path.name.startswith(kind)), None)
+    if kind is None:
+        reading.problem(path.name, 0, "", f"name it after a table: {', '.join(KINDS)}")
+        return
+    decoder = msgspec.json.Decoder(KINDS[kind])
+    with path.open("rb") as file:
+        for row, line in _bounded_lines(file):
+            if len(line) > LINE_BYTES_MAX:
+                reading.problem(path.name, row, "", f"line over {LINE_BYTES_MAX} bytes")
+                return
+            if not line.strip():
+                continue
+            try:
+                reading.add(kind, decoder.decode(line), path.name, row)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                _read_line_again(reading, kind, line, path.name, row)
+
+
+def _bounded_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Lines with their numbers; one over the limit comes cut, just over it."""
+    row = 0
+    while line := file.readline(LINE_BYTES_MAX + 1):
+        row += 1
+        yield row, line.removeprefix(b"\xef\xbb\xbf") if row == 1 else line
+
+
+def _read_line_again(reading: _Reading, kind: str, line: bytes, file: str, row: int) -> None:
+    """Every fault of a line that did not decode at once."""
+    try:
+        value = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        reading.problem(file, row, "", f"no JSON: {error}")
+        return
+    _read_object(reading, kind, value, file, row)
+
+
+def _read_object(reading: _Reading, kind: str, value: object, file: str, row: int) -> None:
+    """One object of a table; if it is wrong, each of its fields tells its own fault."""
+    entity = KINDS[kind]
+    if not isinstance(value, dict):
+        reading.problem(file, row, "", f"expected an object, got `{type(value).__name__}`")
+        return
+    try:
+        reading.add(kind, msgspec.convert(value, entity), file, row)
+    except (msgspec.ValidationError, RecursionError) as error:
+        faults = list(_faults(entity, value)) or [("", str(error))]
+        for name, message in faults:
+            reading.problem(file, row, name, message)
+
+
+def _faults(entity: type[Entity], value: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """(field, message) of everything that keeps a mapping from being an object."""
+    fields = {each.name: each for each in msgspec.structs.fields(entity)}
+    for name in value:
+        if name not in fields:
+            yield name, "unknown field"
+    for name, each in fields.items():
+        if name not in value:
+            if each.required:
+                yield name, "missing"
+            continue
+        try:
+            msgspec.convert(value[name], each.type)
+        except (msgspec.ValidationError, RecursionError) as error:
+            message, _, place = str(error).partition(" - at `$")
+            yield name + place.rstrip("`"), message
+
+
+# -- feeds ----------------------------------------------------------------------------------------
+
+
+def _read_feed(reading: _Reading, path: Path) -> None:
+    if not path.name.lower().startswith("products"):
+        reading.problem(path.name, 0, "", "only feeds, products*.csv, are tables of this format")
+        return
+    if path.stat().st_size > FEED_BYTES_MAX:
+        reading.problem(path.name, 0, "", f"over {FEED_BYTES_MAX} bytes")
+        return
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        rows = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            columns = _columns(reading, path.name, next(rows, []))
+            if columns:
+                _read_feed_rows(reading, path, rows, columns)
+        except csv.Error as error:
+            # After a broken quote nobody knows where the next row begins.
+            reading.problem(path.name, rows.line_num, "", f"{error}; the rest is not read")
+
+
+def _columns(reading: _Reading, file: str, header: list[str]) -> list[str]:
+    """The field of each column, "" where it is of no use; [] when the header cannot be."""
+    if not header or len(header) > FEED_COLUMNS_MAX:
+        reading.problem(file, 1, "", f"expected a header of 1 to {FEED_COLUMNS_MAX} columns")
+        return []
+    known = {each.name for each in msgspec.structs.fields(Product)}
+    columns = []
+    for text in header:
+        name = text.strip().lower().removeprefix("g:").replace(" ", "_").replace("-", "_")
+        if name in columns and name in known:
+            reading.problem(file, 1, name, "two columns of this name")
+            return []
+        if name not in known and name not in FEED_IGNORED:
+            reading.problem(file, 1, text[:80], "unknown column, ignored", "warning")
+        columns.append(name if name in known else "")
+    return columns
+
+
+def _read_feed_rows(reading: _Reading, path: Path, rows: _Rows, columns: list[str]) -> None:
+    default = _feed_advertiser(reading.catalogue, path)
+    start = rows.line_num + 1
+    for count, cells in enumerate(rows):
+        row, start = start, rows.line_num + 1
+        if count >= FEED_ROWS_MAX:
+            reading.problem(path.name, row, "", f"over {FEED_ROWS_MAX} rows; the rest is not read")
+            return
+        if not any(cells):
+            continue
+        if len(cells) > len(columns):
+            reading.problem(path.name, row, "", f"{len(cells)} cells for {len(columns)} columns")
+            continue
+        found = zip(columns, cells, strict=False)
+        value = {name: cell.strip() for name, cell in found if name and cell.strip()}
+        if default is not None:
+            value.setdefault("advertiser", default)
+        _read_object(reading, "products", value, path.name, row)
+
+
+def _feed_advertiser(catalogue: Catalogue, path: Path) -> str | None:
+    """Whose feed this is, when its rows do not say."""
+    _, dash, name = path.stem.partition("-")
+    if dash:
+        return name
+    return next(iter(catalogue.advertisers)) if len(catalogue.advertisers) == 1 else None
