@@ -41,8 +41,13 @@ READY_MAX: Final = 16_384
 class Scorer(Protocol):
     """A model bound to a snapshot: probabilities for creatives on one impression."""
 
-    def score(self, features: np.ndarray, creatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Shapes: features (n,) uint64; creatives (m,) int32 -> ctr (m,), cvr (m,) float64."""
+    def score(
+        self, features: np.ndarray, creatives: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Shapes: features (n,) uint64; creatives (m,) int32 -> ctr (m,), cvr (m,) float64.
+
+        None where the model has no such head: line items fall back to their priors.
+        """
         ...
 
 

@@ -85,7 +85,7 @@ def floor_of(
     if deal is not None:
         floor = _timed_floor(deal, dur_s, durfloors)
         if floor is None and deal.floor_micros > 0:
-            floor = deal.floor_micros
+            floor = int(deal.floor_micros)
         if floor is not None:
             return floor, deal.floor_cur
     if av is not None:

@@ -1,0 +1,61 @@
+"""`rtb serve`: the bid workers of one node, supervised."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from rtb.server import kernels, settings
+from rtb.server.supervise import Supervisor
+from rtb.stores.serving import StatePaths
+
+Data = Annotated[Path, typer.Option("--data", help="State directory: catalogue, models, profiles.")]
+
+
+def command(
+    data: Data,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Bid workers, about one a core.")] = None,
+    profiles: Annotated[
+        str | None, typer.Option(help='"lmdb" or redis://[:password@]host:port/db.')
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings over the defaults of configs/bidder.toml.")
+    ] = None,
+    configs: Annotated[
+        Path, typer.Option(help="Folder of rates, zones and exchange settings.")
+    ] = settings.CONFIGS,
+    quiet: Annotated[bool, typer.Option(help="Only warnings and errors.")] = False,
+) -> None:
+    """Serve bids on POST /openrtb2/<exchange>/bid until SIGTERM."""
+    logging.basicConfig(
+        level=logging.WARNING if quiet else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    found = settings.load(config)
+    given = {"host": host, "port": port, "workers": workers}
+    server = _override(found.server, given)
+    chosen = msgspec.structs.replace(
+        found,
+        server=server,
+        profiles=_override(found.profiles, {"source": profiles}),
+    )
+    # Faults of configuration show here, once, and not in every worker.
+    settings.load_exchanges(configs / chosen.files.exchanges)
+    settings.load_rates(configs / chosen.files.rates)
+    settings.load_zones(configs / chosen.files.zones, 0)
+    supervisor = Supervisor(chosen, configs, StatePaths(data.resolve()), kernels.load())
+    raise typer.Exit(supervisor.run())
+
+
+def _override(section: settings.T, given: dict[str, object]) -> settings.T:
+    """A section with the options that were given, checked as the file would be."""
+    values = msgspec.structs.asdict(section)  # type: ignore[arg-type]
+    values |= {key: value for key, value in given.items() if value is not None}
+    try:
+        return msgspec.convert(values, type(section))
+    except msgspec.ValidationError as error:
+        raise typer.BadParameter(str(error)) from error

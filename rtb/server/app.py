@@ -1,0 +1,195 @@
+"""The Starlette application: the reference route for bids, and what operators look at.
+
+POST /openrtb2/<exchange>/bid   the same answers as the fast lane, for any way of sending
+GET  /healthz                   200 while the process lives
+GET  /readyz                    200 when bids can be answered, else 503
+GET  /status                    JSON: generation, kernels, workers, limits in force
+GET  /metrics                   Prometheus text of all workers
+"""
+
+import asyncio
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from rtb import __version__
+from rtb.base.errors import InputError, WireError
+from rtb.server import metrics
+from rtb.server.bid import Bidder, Endpoint, Reply, error_body
+from rtb.stores.board import Board, Http
+
+JSON_HEADERS: Final = {"content-type": "application/json", "x-openrtb-version": "2.6"}
+VERSION_HEADER: Final = {"x-openrtb-version": "2.6"}
+# Representations that we know and do not speak (OpenRTB 2.6 section 2.3): better told than guessed.
+BINARY_TYPES: Final = ("application/x-protobuf", "application/octet-stream", "avro/binary")
+
+
+class BodyError(Exception):
+    """A body that never became readable: HTTP status and what to tell the sender."""
+
+    def __init__(self, status: int, error: InputError) -> None:
+        super().__init__(str(error))
+        self.status = status
+        self.error = error
+
+
+class Inflater:
+    """gzip or deflate, undone piece by piece, never further than the limit.
+
+    deflate is zlib (RFC 9110 section 8.4.1.2); raw deflate, which some senders mean, is taken too.
+    """
+
+    def __init__(self, encoding: str, limit_bytes: int) -> None:
+        self._encoding = encoding
+        self._limit = limit_bytes
+        self._engine = zlib.decompressobj(31 if encoding == "gzip" else 15)
+        self._first = True
+        self.body = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Raises: BodyError over the limit, or for bytes that are not what they claim."""
+        room = self._limit - len(self.body) + 1
+        try:
+            out = self._engine.decompress(data, room)
+        except zlib.error as error:
+            if not self._first or self._encoding == "gzip":
+                raise BodyError(400, WireError(f"bad {self._encoding}: {error}")) from error
+            self._engine = zlib.decompressobj(-15)
+            out = self._raw(data, room)
+        self._first = False
+        self.body += out
+        if len(self.body) > self._limit:
+            raise BodyError(413, WireError(f"body over {self._limit} bytes once unpacked"))
+
+    def _raw(self, data: bytes, room: int) -> bytes:
+        try:
+            return self._engine.decompress(data, room)
+        except zlib.error as error:
+            raise BodyError(400, WireError(f"bad deflate: {error}")) from error
+
+    def end(self) -> bytes:
+        """The whole body. Raises: BodyError when the stream is cut, or something follows it."""
+        if not self._engine.eof:
+            raise BodyError(400, WireError(f"{self._encoding} ends too early"))
+        if self._engine.unused_data:
+            raise BodyError(400, WireError(f"bytes after the end of {self._encoding}"))
+        return bytes(self.body)
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """The body, decompressed, within the limit on both sides of the compression.
+
+    Raises: BodyError.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip", "x-gzip", "deflate"):
+        raise BodyError(415, WireError(f"content-encoding {encoding[:40]!r} is not spoken here"))
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media in BINARY_TYPES:
+        raise BodyError(415, WireError(f"content-type {media} is not spoken here; send JSON"))
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit_bytes:
+        raise BodyError(413, WireError(f"body over {limit_bytes} bytes"))
+    inflater = None
+    if encoding not in ("identity", ""):
+        inflater = Inflater("deflate" if encoding == "deflate" else "gzip", limit_bytes)
+    plain = bytearray()
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received > limit_bytes:
+            raise BodyError(413, WireError(f"body over {limit_bytes} bytes"))
+        if inflater is None:
+            plain += chunk
+        elif chunk:
+            inflater.feed(chunk)
+    return bytes(plain) if inflater is None else inflater.end()
+
+
+class Application:
+    """The routes of one worker."""
+
+    def __init__(
+        self,
+        bidder: Bidder,
+        board: Board,
+        ready: Callable[[], str],
+        status: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._bidder = bidder
+        self._board = board
+        self._ready = ready
+        self._status = status
+        self.asgi = Starlette(
+            routes=[
+                Route("/openrtb2/{exchange}/bid", self.bid, methods=["POST"]),
+                Route("/healthz", self.healthz),
+                Route("/readyz", self.readyz),
+                Route("/status", self.status),
+                Route("/metrics", self.metrics),
+            ]
+        )
+
+    async def bid(self, request: Request) -> Response:
+        """One bid request, sent in any way that HTTP knows."""
+        endpoint = self._bidder.endpoints.get(request.path_params["exchange"].encode())
+        if endpoint is None:
+            return PlainTextResponse("no such exchange", 404)
+        started_ns = request.scope.get("rtb.arrived_ns") or time.monotonic_ns()
+        try:
+            body = await read_body(request, endpoint.exchange.body_bytes_max)
+        except BodyError as error:
+            self._bidder.refuse(endpoint, started_ns)
+            if error.status == 413:
+                self._bidder.meter.http(Http.BODY_TOO_LARGE)
+            return Response(error_body(error.error), error.status, JSON_HEADERS)
+        except ClientDisconnect:
+            self._bidder.refuse(endpoint, started_ns)
+            return Response(status_code=400)
+        return _response(await self._answer(endpoint, body, started_ns))
+
+    async def _answer(self, endpoint: Endpoint, body: bytes, started_ns: int) -> Reply:
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+        def later(reply: Reply) -> None:
+            if not future.done():
+                future.set_result(reply)
+
+        reply = self._bidder.answer(endpoint, body, 0, started_ns, later)
+        return reply if reply is not None else await future
+
+    async def healthz(self, request: Request) -> Response:
+        """Alive: nothing is asked but that the loop turns."""
+        return PlainTextResponse("ok")
+
+    async def readyz(self, request: Request) -> Response:
+        """Ready: a snapshot is served, kernels are warm, nobody asked us to stop."""
+        missing = self._ready()
+        return PlainTextResponse(missing or "ready", 503 if missing else 200)
+
+    async def status(self, request: Request) -> Response:
+        """What runs here."""
+        body = orjson.dumps({"version": __version__, **self._status()}, option=orjson.OPT_INDENT_2)
+        return Response(body, headers={"content-type": "application/json"})
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus text format, summed over all workers of the node."""
+        names = [endpoint.exchange.name for endpoint in self._bidder.endpoints.values()]
+        return Response(
+            metrics.exposition(self._board, names),
+            headers={"content-type": metrics.CONTENT_TYPE},
+        )
+
+
+def _response(reply: Reply) -> Response:
+    status, body = reply
+    if status == 204:
+        return Response(status_code=204, headers=VERSION_HEADER)
+    return Response(body, status, JSON_HEADERS)

@@ -1,0 +1,94 @@
+"""The compiled pieces of the bid path, or their readable twins when `RTB_PURE=1` asks for them.
+
+There is no silent way back: a worker whose compiled modules are missing does not start.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rtb.base.errors import ConfigError
+from rtb.base.records import Decision, Opportunity
+from rtb.decide import engine as readable_engine
+from rtb.exchanges import decode as reference
+from rtb.exchanges import response
+from rtb.exchanges.settings import Exchange
+from rtb.profiles import identity
+from rtb.server import head
+from rtb.stores import board
+
+CURE = "compiled modules are missing: run `make setup` (or `python setup.py build_ext --inplace`)"
+
+Decode = Callable[[bytes, int, Exchange, Opportunity], None]
+Encode = Callable[[Opportunity, Decision, Mapping[str, Any], Exchange], bytes]
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What `server.bid` calls for each request.
+
+    decode  (data, start of the body, exchange, opportunity); raises InputError
+    keys    (opportunity, exchange name) -> keys of the person, most trusted first
+    engine  class of the decision engine
+    encode  (opportunity, decision, snapshot arrays, exchange) -> body
+    """
+
+    name: str
+    plain_bid: Callable[[bytes], tuple[bytes, int] | None]
+    decode: Decode
+    keys: Callable[[Opportunity, bytes], list[bytes]]
+    engine: Any
+    encode: Encode
+    meter: Any
+
+
+def load() -> Kernels:
+    """The kernels of this process.
+
+    Raises: ConfigError with the cure when compiled modules are missing.
+    """
+    return pure() if os.environ.get("RTB_PURE") == "1" else compiled()
+
+
+def pure() -> Kernels:
+    """The readable twins."""
+
+    def decode(data: bytes, start: int, exchange: Exchange, opportunity: Opportunity) -> None:
+        reference.decode(data[start:] if start else data, exchange, opportunity)
+
+    return Kernels(
+        name="pure",
+        plain_bid=head.plain_bid,
+        decode=decode,
+        keys=identity.keys_of,
+        engine=readable_engine.Engine,
+        encode=response.encode,
+        meter=board.Meter,
+    )
+
+
+def compiled() -> Kernels:
+    """The compiled modules."""
+    try:
+        from rtb._ext import engine as fast_engine
+        from rtb._ext import head as fast_head
+        from rtb._ext import identity as fast_identity
+        from rtb._ext import meter, respond, wire
+    except ImportError as error:
+        raise ConfigError(f"{CURE}; {error}") from error
+
+    def decode(data: bytes, start: int, exchange: Exchange, opportunity: Opportunity) -> None:
+        # The fast decoder says no whenever it is in doubt; the reference then finds the words.
+        if not wire.decode(data, start, exchange, opportunity):
+            reference.decode(data[start:] if start else data, exchange, opportunity)
+
+    return Kernels(
+        name="compiled",
+        plain_bid=fast_head.plain_bid,
+        decode=decode,
+        keys=fast_identity.keys_of,
+        engine=fast_engine.Engine,
+        encode=respond.encode,
+        meter=meter.Meter,
+    )

@@ -1,0 +1,327 @@
+"""The fast lane: answers a whole, plain bid request from the buffer it arrived in.
+
+`LaneProtocol` is uvicorn's protocol with a door in front. What `head.plain_bid` accepts is answered
+in `data_received`, with no task, no scope and no copy of the body; anything else goes to the
+parent, and the Starlette route (`server.app`) answers it. Both call `server.bid`, so both answer
+the same bytes; the route is the reference.
+
+It also holds what uvicorn does not bound: time for a head and a body, bytes and number of headers,
+connections, idle time (`Sweeper`), and it tells a request's age apart from the time it took.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from rtb.server.bid import NS_PER_MS, Bidder, Reply
+from rtb.server.settings import Server
+from rtb.stores.board import Gauge, Http
+
+if TYPE_CHECKING:
+    from asyncio import Transport
+
+HEAD_OK: Final = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+    b"x-openrtb-version: 2.6\r\ncontent-length: "
+)
+HEAD_BAD: Final = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+    b"x-openrtb-version: 2.6\r\ncontent-length: "
+)
+NO_CONTENT: Final = b"HTTP/1.1 204 No Content\r\nx-openrtb-version: 2.6\r\n\r\n"
+HEAD_END: Final = b"\r\n\r\n"
+TOO_LARGE_HEAD: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+# What may pile up behind a request that waits for its profile: a pipelining client's own doing.
+BACKLOG_BYTES_MAX: Final = 262_144
+SWEEP_S: Final = 0.25
+
+
+class Clock:
+    """When the requests of this loop iteration arrived, as well as a process can know.
+
+    The loop reads all ready sockets one after the other; the last of a batch waited for the others.
+    When a batch begins right after the one before, its requests arrived at some time during that
+    one, so they count as old as its start: under overload the age is never underestimated.
+    """
+
+    __slots__ = ("_ended_ns", "_loop", "_previous_ns", "lag_us_max", "started_ns")
+
+    # Batches that follow within this time leave the loop no idle moment.
+    ADJACENT_NS: Final = 100_000
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._ended_ns = 0
+        self._previous_ns = 0
+        self.started_ns = 0  # 0: no batch is being read
+        self.lag_us_max = 0
+
+    def arrival_ns(self) -> int:
+        """The time to count a request's age from."""
+        if not self.started_ns:
+            now_ns = time.monotonic_ns()
+            busy = now_ns - self._ended_ns < self.ADJACENT_NS
+            self.started_ns = self._previous_ns if busy else now_ns
+            self._previous_ns = now_ns
+            self._loop.call_soon(self._end)
+        return self.started_ns
+
+    def _end(self) -> None:
+        self._ended_ns = time.monotonic_ns()
+        self.started_ns = 0
+        self.lag_us_max = max(self.lag_us_max, (self._ended_ns - self._previous_ns) // 1000)
+
+
+class Shared:
+    """What all connections of a worker share."""
+
+    def __init__(self, settings: Server, bidder: Bidder, loop: asyncio.AbstractEventLoop) -> None:
+        self.settings = settings
+        self.bidder = bidder
+        self.clock = Clock(loop)
+        self.plain_bid = bidder.kernels.plain_bid
+        self.connections: set[LaneProtocol] = set()
+        # Connections with a request of which only a part is here, for the sweeper.
+        self.partial: set[LaneProtocol] = set()
+
+
+class LaneProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    shared: Shared  # set on the subclass of each worker, see `protocol_class`
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.last_ns = time.monotonic_ns()
+        self.arrived_ns = 0  # first byte of the request that the parent works on
+        self.waiting = False  # for a profile
+        self.backlog = b""
+        self.in_parent = False  # the parent has begun a request, and not ended it
+        self.head_done = False
+        self.head_bytes = 0
+        self.body_since_ns = 0
+        self.pipelined = 0
+
+    # -- connection -------------------------------------------------------------------------------
+
+    def connection_made(self, transport: "Transport") -> None:  # type: ignore[override]
+        shared = self.shared
+        meter = shared.bidder.meter
+        if len(shared.connections) >= shared.settings.connections_max:
+            meter.http(Http.REFUSED)
+            self.transport = transport
+            transport.abort()
+            return
+        meter.http(Http.ACCEPTED)
+        shared.connections.add(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.shared.connections.discard(self)
+        self.shared.partial.discard(self)
+        if self.flow is not None:
+            super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Graceful shutdown: idle connections close, busy ones after their answer."""
+        if not self.waiting:
+            super().shutdown()
+
+    # -- bytes ------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        shared = self.shared
+        if self.in_parent or self.waiting:
+            self._more(data)
+            return
+        plain = shared.plain_bid(data)
+        if plain is not None:
+            bidder = shared.bidder
+            endpoint = bidder.endpoints.get(plain[0])
+            if endpoint is not None and len(data) - plain[1] <= endpoint.exchange.body_bytes_max:
+                self.last_ns = started_ns = shared.clock.arrival_ns()
+                bidder.meter.http(Http.LANE)
+                reply = bidder.answer(endpoint, data, plain[1], started_ns, self._later)
+                if reply is None:
+                    self.waiting = True
+                else:
+                    self._send(reply)
+                return
+        self._to_parent(data)
+
+    def _send(self, reply: Reply) -> None:
+        status, body = reply
+        if status == 204:
+            self.transport.write(NO_CONTENT)
+        else:
+            head = HEAD_OK if status == 200 else HEAD_BAD
+            self.transport.write(b"%b%d%b%b" % (head, len(body), HEAD_END, body))
+
+    def _later(self, reply: Reply) -> None:
+        """The answer of a request that waited for its profile."""
+        self.waiting = False
+        if self.transport.is_closing():
+            return
+        self._send(reply)
+        if self.shared.bidder.draining:
+            self.transport.close()
+            return
+        backlog, self.backlog = self.backlog, b""
+        if backlog:
+            self.data_received(backlog)
+
+    def _more(self, data: bytes) -> None:
+        if self.in_parent:
+            self._to_parent(data)
+            return
+        self.backlog += data
+        if len(self.backlog) > BACKLOG_BYTES_MAX:
+            self.transport.abort()
+
+    # -- the parent's requests --------------------------------------------------------------------
+
+    def _to_parent(self, data: bytes) -> None:
+        if not self.in_parent:
+            self.in_parent = True
+            self.head_done = False
+            self.head_bytes = 0
+            self.body_since_ns = 0
+            self.arrived_ns = self.shared.clock.arrival_ns()
+            self.last_ns = self.arrived_ns
+            self.shared.partial.add(self)
+        if not self.head_done:
+            self.head_bytes += len(data)
+            # A head that is not over by now is too long, whatever the body would have been.
+            if self.head_bytes > self.shared.settings.head_bytes_max and not self._head_ends(data):
+                self._refuse_head()
+                return
+        super().data_received(data)
+
+    def _head_ends(self, data: bytes) -> bool:
+        limit = self.shared.settings.head_bytes_max
+        return self.head_bytes == len(data) and 0 <= data.find(b"\r\n\r\n") <= limit
+
+    def _refuse_head(self) -> None:
+        self.shared.bidder.meter.http(Http.HEAD_TOO_LARGE)
+        self.transport.write(TOO_LARGE_HEAD)
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        self.shared.bidder.meter.http(Http.BAD_HTTP)
+        if not self.transport.is_closing():
+            super().send_400_response(msg)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.pipelined += 1
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        if len(self.headers) > self.shared.settings.headers_max and not self.transport.is_closing():
+            self._refuse_head()
+
+    def on_headers_complete(self) -> None:
+        self.head_done = True
+        self.body_since_ns = time.monotonic_ns()
+        if self.transport.is_closing():
+            return
+        self.scope["rtb.arrived_ns"] = self.arrived_ns  # type: ignore[typeddict-unknown-key]
+        self.shared.bidder.meter.http(Http.ROUTE)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self.cycle is not None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.shared.partial.discard(self)
+        if self.cycle is not None:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self.pipelined -= 1
+        self.last_ns = time.monotonic_ns()
+        more_body = self.cycle is not None and self.cycle.more_body
+        super().on_response_complete()
+        # uvicorn's keep-alive timer is not needed: the sweeper looks after idle connections.
+        self._unset_keepalive_if_required()
+        if more_body and not self.transport.is_closing():
+            # Answered before the body was over (too large): the rest of it is not worth reading.
+            self.transport.close()
+        if self.pipelined <= 0:
+            self.pipelined = 0
+            self.in_parent = False
+
+
+class Sweeper:
+    """Closes connections that are idle or slow; a few times a second, in slices."""
+
+    def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop) -> None:
+        self._shared = shared
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle: list[LaneProtocol] = []
+
+    # Idle connections looked at in one sweep: all 20,000 are seen within half a minute.
+    SLICE: Final = 200
+
+    def start(self) -> None:
+        self._timer = self._loop.call_later(SWEEP_S, self._sweep)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _sweep(self) -> None:
+        now_ns = time.monotonic_ns()
+        self._close_slow(now_ns)
+        self._close_idle(now_ns)
+        self._gauges()
+        self.start()
+
+    def _close_slow(self, now_ns: int) -> None:
+        settings = self._shared.settings
+        head_ns = settings.head_timeout_ms * NS_PER_MS
+        body_ns = settings.body_timeout_ms * NS_PER_MS
+        for connection in list(self._shared.partial):
+            since_ns = connection.body_since_ns if connection.head_done else connection.arrived_ns
+            if now_ns - since_ns > (body_ns if connection.head_done else head_ns):
+                self._shared.bidder.meter.http(Http.TIMEOUTS)
+                connection.transport.abort()
+                self._shared.partial.discard(connection)
+
+    def _close_idle(self, now_ns: int) -> None:
+        keep_ns = self._shared.settings.keep_alive_s * 1000 * NS_PER_MS
+        if not self._idle:
+            self._idle = list(self._shared.connections)
+        for connection in self._idle[: self.SLICE]:
+            busy = connection.in_parent or connection.waiting
+            if not busy and now_ns - connection.last_ns > keep_ns:
+                self._shared.bidder.meter.http(Http.IDLE_CLOSED)
+                connection.transport.close()
+        del self._idle[: self.SLICE]
+
+    def _gauges(self) -> None:
+        bidder, clock = self._shared.bidder, self._shared.clock
+        meter = bidder.meter
+        meter.gauge(Gauge.CONNECTIONS, len(self._shared.connections))
+        meter.gauge(Gauge.INFLIGHT, bidder.inflight)
+        meter.gauge(Gauge.LOOP_LAG_US, clock.lag_us_max)
+        meter.gauge(Gauge.HEARTBEAT_MS, time.time_ns() // NS_PER_MS)
+        clock.lag_us_max = 0
+
+
+def protocol_class(shared: Shared) -> Callable[..., LaneProtocol]:
+    """A protocol class bound to one worker's shared state, as uvicorn wants it."""
+    return type("WorkerLane", (LaneProtocol,), {"shared": shared})

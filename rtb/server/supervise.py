@@ -1,0 +1,261 @@
+"""The parent of a node: starts workers, restarts them, and is the door for snapshots and models.
+
+It serves no request and starts no thread, so it may fork at any time. Kernels are compiled and
+cached here once, before the first worker, since processes that fill an empty Numba cache together
+can crash. Workers die with it (parent-death signal), so a killed supervisor leaves no orphans.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rtb.base.errors import CatalogueError, RtbError, StoreError
+from rtb.decide import score
+from rtb.decide.model import MODEL_KIND, Model
+from rtb.server import worker
+from rtb.server.kernels import Kernels
+from rtb.server.settings import Settings
+from rtb.stores import artifacts
+from rtb.stores.board import Board, Gauge
+from rtb.stores.serving import ServingFile, StatePaths, read_serving, stamp, write_serving
+
+log = logging.getLogger("rtb.supervise")
+
+TICK_S: Final = 0.05
+# A worker whose loop has not turned for this long is stuck: report, then replace it.
+STALL_MS: Final = 1_000
+STUCK_MS: Final = 10_000
+# A worker that dies at once is not started again at once.
+YOUNG_S: Final = 2.0
+BACKOFF_S_MAX: Final = 5.0
+# Line items that the funnel has room for beyond today's catalogue.
+FUNNEL_ROOM: Final = 2
+FUNNEL_LINE_ITEMS_MIN: Final = 16_384
+FUNNEL_LINE_ITEMS_MAX: Final = 131_072
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass
+class Child:
+    """One worker process."""
+
+    number: int
+    pid: int = 0
+    started_s: float = 0.0
+    failures: int = 0
+    start_at_s: float = 0.0
+    stalled: bool = False
+
+
+class Door:
+    """Verifies what `current` names, and lets it in by writing the generation file."""
+
+    def __init__(self, paths: StatePaths) -> None:
+        self._paths = paths
+        self._seen: tuple[object, object] | None = None
+
+    def look(self) -> bool:
+        """True when a new generation was let in. What is refused is logged once, and left out."""
+        now = (
+            stamp(self._paths.snapshots / artifacts.CURRENT),
+            stamp(self._paths.models / artifacts.CURRENT),
+        )
+        if now == self._seen:
+            return False
+        self._seen = now
+        before = read_serving(self._paths)
+        snapshot = self._snapshot()
+        model = self._model()
+        if snapshot is None:
+            if before is None:
+                return False
+            snapshot = (before.snapshot, before.snapshot_hash)
+        if model is None:
+            model = (before.model, before.model_hash) if before else ("", "")
+        after = ServingFile(
+            generation=before.generation + 1 if before else 1,
+            snapshot=snapshot[0],
+            snapshot_hash=snapshot[1],
+            model=model[0],
+            model_hash=model[1],
+        )
+        if before and (after.snapshot, after.model) == (before.snapshot, before.model):
+            return False
+        write_serving(self._paths, after)
+        log.info("generation %d: %s %s", after.generation, after.snapshot, after.model)
+        return True
+
+    def _snapshot(self) -> tuple[str, str] | None:
+        try:
+            path = artifacts.current(self._paths.snapshots, artifacts.SNAPSHOT)
+            if path is None:
+                return None
+            snapshot = artifacts.open_snapshot(path, verify=True)
+        except (StoreError, CatalogueError) as error:
+            log.error("snapshot refused, the last good one stays: %s", error)
+            return None
+        return str(path.relative_to(self._paths.root)), snapshot.content_hash
+
+    def _model(self) -> tuple[str, str] | None:
+        try:
+            path = artifacts.current(self._paths.models, MODEL_KIND)
+            if path is None:
+                return None
+            model = Model.of(*artifacts.open_artifact(path, MODEL_KIND, verify=True))
+        except (StoreError, CatalogueError) as error:
+            log.error("model refused, the last good one stays: %s", error)
+            return None
+        return str(path.relative_to(self._paths.root)), model.content_hash
+
+
+class Supervisor:
+    """Runs the workers of a node until it is told to stop."""
+
+    def __init__(
+        self, config: Settings, configs: Path, paths: StatePaths, kernels: Kernels
+    ) -> None:
+        self._config = config
+        self._configs = configs
+        self._paths = paths
+        self._kernels = kernels
+        self._door = Door(paths)
+        self._children = [Child(number) for number in range(config.server.workers)]
+        self._stopping = False
+
+    def run(self) -> int:
+        """Serves until SIGTERM or SIGINT; returns the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        score.warm()
+        self._door.look()
+        self._board = Board.create(
+            self._paths.board, len(self._children), self._funnel_line_items()
+        )
+        polls = max(self._config.files.poll_ms / 1000, TICK_S)
+        next_look_s = 0.0
+        while not self._stopping:
+            now_s = time.monotonic()
+            self._reap()
+            for child in self._children:
+                if not child.pid and now_s >= child.start_at_s:
+                    self._start(child)
+            self._watch()
+            if now_s >= next_look_s:
+                next_look_s = now_s + polls
+                self._look()
+            time.sleep(TICK_S)
+        return self._finish()
+
+    def _look(self) -> None:
+        try:
+            self._door.look()
+        except RtbError as error:
+            log.error("%s", error)
+
+    def _funnel_line_items(self) -> int:
+        file = read_serving(self._paths)
+        count = 0
+        if file is not None:
+            snapshot = artifacts.open_snapshot(self._paths.root / file.snapshot, verify=False)
+            count = len(snapshot["line_items"]) * FUNNEL_ROOM
+        return min(max(count, FUNNEL_LINE_ITEMS_MIN), FUNNEL_LINE_ITEMS_MAX)
+
+    def _stop(self, number: int, frame: object) -> None:
+        self._stopping = True
+
+    # -- children ---------------------------------------------------------------------------------
+
+    def _start(self, child: Child) -> None:
+        # A stale heartbeat would look like a stall of the newcomer.
+        self._board.columns["gauges"][child.number, Gauge.HEARTBEAT_MS] = 0
+        self._board.columns["gauges"][child.number, Gauge.READY] = 0
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._be_worker(child.number, parent)
+        child.pid, child.started_s, child.stalled = pid, time.monotonic(), False
+
+    def _be_worker(self, number: int, parent: int) -> None:
+        """The forked child: never returns."""
+        code = 1
+        try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            if os.getppid() == parent:
+                worker.main(number, self._config, self._configs, self._paths, self._kernels)
+                code = 0
+        except RtbError as error:
+            log.error("worker %d: %s", number, error)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        for child in self._children:
+            if not child.pid:
+                continue
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if pid:
+                self._ended(child, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, child: Child, code: int) -> None:
+        age_s = time.monotonic() - child.started_s
+        child.failures = child.failures + 1 if age_s < YOUNG_S else 0
+        wait_s = min(0.1 * 2**child.failures, BACKOFF_S_MAX) if child.failures else 0.0
+        child.pid, child.start_at_s = 0, time.monotonic() + wait_s
+        self._board.columns["gauges"][child.number, Gauge.READY] = 0
+        if not self._stopping:
+            log.warning(
+                "worker %d ended with %d after %.1f s, again in %.1f s",
+                child.number, code, age_s, wait_s,
+            )  # fmt: skip
+
+    def _watch(self) -> None:
+        """The watchdog: a loop that does not turn is reported, then its worker replaced."""
+        now_ms = time.time_ns() // 1_000_000
+        for child in self._children:
+            beat_ms = int(self._board.columns["gauges"][child.number, Gauge.HEARTBEAT_MS])
+            if not child.pid or not beat_ms:
+                continue
+            silent_ms = now_ms - beat_ms
+            if silent_ms > STUCK_MS:
+                log.error("worker %d is stuck for %d ms: killed", child.number, silent_ms)
+                os.kill(child.pid, signal.SIGKILL)
+                self._board.columns["gauges"][child.number, Gauge.HEARTBEAT_MS] = 0
+            elif silent_ms > STALL_MS and not child.stalled:
+                child.stalled = True
+                log.warning("worker %d stalls: no turn for %d ms", child.number, silent_ms)
+            elif silent_ms <= STALL_MS:
+                child.stalled = False
+
+    def _finish(self) -> int:
+        """Drains the workers; what does not end in time is killed."""
+        server = self._config.server
+        self._each(lambda pid: os.kill(pid, signal.SIGTERM))
+        limit_s = time.monotonic() + (server.drain_timeout_ms + server.drain_notice_ms) / 1000 + 1
+        while any(child.pid for child in self._children) and time.monotonic() < limit_s:
+            self._reap()
+            time.sleep(TICK_S)
+        late = [child.number for child in self._children if child.pid]
+        self._each(lambda pid: os.kill(pid, signal.SIGKILL))
+        if late:
+            log.error("workers %s did not drain in time", late)
+        return 1 if late else 0
+
+    def _each(self, act: Callable[[int], None]) -> None:
+        for child in self._children:
+            if child.pid:
+                act(child.pid)

@@ -1,0 +1,329 @@
+"""One bid worker: a loop, a socket, the bid path, and what it follows while it serves.
+
+It follows two things by looking a few times a second: the generation file that the supervisor
+writes (snapshot and model), and the tables beside the settings (currency rates, clocks). Both are
+made ready aside, in a thread, and then swapped in between two requests.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+import uvloop
+
+from rtb.base.errors import ConfigError, InputError, RtbError, StoreError
+from rtb.base.records import Decision, Opportunity
+from rtb.decide.model import MODEL_KIND, Model
+from rtb.server import lane, settings
+from rtb.server.app import Application
+from rtb.server.bid import NS_PER_MS, Bidder, Serving
+from rtb.server.kernels import Kernels
+from rtb.server.settings import Settings
+from rtb.stores import artifacts
+from rtb.stores.board import Board, Gauge
+from rtb.stores.profiles_lmdb import ProfileStore
+from rtb.stores.profiles_redis import RedisProfiles
+from rtb.stores.serving import ServingFile, StatePaths, read_serving, stamp
+
+log = logging.getLogger("rtb.worker")
+
+ZONES_EVERY_S: Final = 600  # daylight saving time begins on the hour; ten minutes late is fine
+# A thread that reads metrics or opens a snapshot must not hold the interpreter for 5 ms.
+SWITCH_INTERVAL_S: Final = 0.0005
+BACKLOG: Final = 4096
+WARM_ROUNDS: Final = 50
+WARM_REQUEST: Final = (
+    b'{"id":"warm","at":1,"tmax":1000,"imp":[{"id":"1","bidfloor":0.01,"banner":{"format":'
+    b'[{"w":300,"h":250}]}},{"id":"2","video":{"mimes":["video/mp4"],"protocols":[2,3],'
+    b'"minduration":5,"maxduration":30,"w":640,"h":360}}],"site":{"domain":"example.com",'
+    b'"cat":["IAB1"]},"device":{"ua":"Mozilla/5.0","geo":{"country":"USA"}},"test":1}'
+)
+
+
+def open_serving(paths: StatePaths, file: ServingFile, kernels: Kernels) -> Serving:
+    """What a generation file names, ready to serve. The supervisor has verified it.
+
+    Raises: RtbError when it cannot be opened.
+    """
+    snapshot = artifacts.open_snapshot(paths.root / file.snapshot, verify=False)
+    model = None
+    if file.model:
+        parts = artifacts.open_artifact(paths.root / file.model, MODEL_KIND, verify=False)
+        model = Model.of(*parts).bind(snapshot["creatives"], snapshot["features"])
+    engine = kernels.engine(snapshot, model)
+    return Serving(snapshot, engine, file.generation, file.snapshot_hash, file.model_hash)
+
+
+class Worker:
+    """The state of one worker process."""
+
+    def __init__(
+        self, number: int, config: Settings, configs: Path, paths: StatePaths, kernels: Kernels
+    ) -> None:
+        self.number = number
+        self.config = config
+        self.configs = configs
+        self.paths = paths
+        self.kernels = kernels
+        self.board = Board.open(paths.board)
+        self.meter = kernels.meter(self.board, number)
+        self.exchanges = settings.load_exchanges(configs / config.files.exchanges)
+        self.warm = False
+        self.draining = False
+        self._tables_stamp: tuple[Any, ...] = ()
+        self._zones_at = 0.0
+        self._serving_stamp: tuple[int, int, int] = (0, 0, 0)
+        self._redis: RedisProfiles | None = None
+        self._store: ProfileStore | None = None
+
+    # -- life -------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serves until SIGTERM."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        loop = asyncio.get_running_loop()
+        await self._open_profiles()
+        self.bidder = Bidder(
+            self.config.bid,
+            self.exchanges,
+            self.kernels,
+            self.meter,
+            local=self._store,
+            remote=self._redis,
+            profile_budget_ms=self.config.profiles.budget_ms,
+        )
+        self._follow_tables(time.time())
+        self._follow_serving_now()
+        shared = lane.Shared(self.config.server, self.bidder, loop)
+        app = Application(self.bidder, self.board, self.missing, self.status)
+        server = self._uvicorn(app, shared)
+        sweeper = lane.Sweeper(shared, loop)
+        sweeper.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: loop.create_task(self._drain(server)))
+        listener = self._listen()
+        follower = asyncio.create_task(self._follow())
+        self.meter.gauge(Gauge.PID, os.getpid())
+        self.meter.gauge(Gauge.STARTED_MS, time.time_ns() // NS_PER_MS)
+        try:
+            # uvicorn's public `serve` would take the signals, which belong to `_drain`.
+            await server._serve([listener])
+        finally:
+            follower.cancel()
+            sweeper.stop()
+            await self._close_profiles()
+
+    def _uvicorn(self, app: Application, shared: lane.Shared) -> uvicorn.Server:
+        config = uvicorn.Config(
+            app.asgi,
+            http=lane.protocol_class(shared),  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=self.config.server.keep_alive_s,
+            timeout_graceful_shutdown=max(self.config.server.drain_timeout_ms // 1000, 1),
+        )
+        return uvicorn.Server(config)
+
+    def _listen(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self.config.server.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((self.config.server.host, self.config.server.port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+        return listener
+
+    async def _drain(self, server: uvicorn.Server) -> None:
+        """Not ready first, so that probes see it; then no new connections; then the end."""
+        if self.draining:
+            return
+        self.draining = self.bidder.draining = True
+        self.meter.gauge(Gauge.READY, 0)
+        await asyncio.sleep(self.config.server.drain_notice_ms / 1000)
+        server.should_exit = True
+
+    # -- profiles ---------------------------------------------------------------------------------
+
+    async def _open_profiles(self) -> None:
+        source = self.config.profiles.source
+        if source == "lmdb":
+            if not self.paths.profiles.exists():
+                ProfileStore.open(self.paths.profiles, readonly=False).close()
+            self._store = ProfileStore.open(self.paths.profiles, readonly=True)
+            return
+        if not source.startswith(("redis://", "rediss://", "unix://")):
+            raise ConfigError(f"profiles.source: neither lmdb nor a redis URL: {source!r}")
+        self._redis = RedisProfiles(source, budget_ms=self.config.profiles.budget_ms)
+        await self._redis.start()
+
+    async def _close_profiles(self) -> None:
+        if self._store is not None:
+            self._store.close()
+        if self._redis is not None:
+            await self._redis.close()
+
+    # -- following --------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        """Looks for what changed, for as long as the worker lives."""
+        every_s = self.config.profiles.refresh_ms / 1000
+        polls = max(self.config.files.poll_ms // self.config.profiles.refresh_ms, 1)
+        count = 0
+        while True:
+            await asyncio.sleep(every_s)
+            count += 1
+            try:
+                if self._store is not None:
+                    self._store.refresh()
+                if count % polls == 0:
+                    self._follow_tables(time.time())
+                    await self._follow_serving()
+                    self._gauges()
+            except RtbError as error:
+                log.warning("worker %d: %s", self.number, error)
+
+    def _gauges(self) -> None:
+        self.meter.gauge(Gauge.RSS_BYTES, _rss_bytes())
+        self.meter.gauge(Gauge.READY, 0 if self.missing() else 1)
+        breaker = self._redis is not None and not self._redis.up
+        self.meter.gauge(Gauge.BREAKER, int(breaker))
+
+    def _follow_tables(self, now_s: float) -> None:
+        """Rates and clocks; a bad file leaves the last good ones in force."""
+        files = self.config.files
+        rates_path, zones_path = self.configs / files.rates, self.configs / files.zones
+        changed = (stamp(rates_path), stamp(zones_path))
+        if changed == self._tables_stamp and now_s - self._zones_at < ZONES_EVERY_S:
+            return
+        first = not self._tables_stamp
+        self._tables_stamp, self._zones_at = changed, now_s
+        try:
+            rates = settings.load_rates(rates_path)
+            zones = settings.load_zones(zones_path, int(now_s * 1000))
+        except ConfigError as error:
+            if first:
+                raise
+            log.error("worker %d keeps its tables: %s", self.number, error)
+            return
+        self.bidder.price_by(rates, zones)
+
+    def _follow_serving_now(self) -> None:
+        """The first generation, before the socket opens."""
+        self._serving_stamp = stamp(self.paths.serving)
+        file = read_serving(self.paths)
+        if file is not None:
+            self._serve(open_serving(self.paths, file, self.kernels))
+
+    async def _follow_serving(self) -> None:
+        changed = stamp(self.paths.serving)
+        if changed == self._serving_stamp:
+            return
+        self._serving_stamp = changed
+        file = read_serving(self.paths)
+        if file is None:
+            return
+        loop = asyncio.get_running_loop()
+        opened = await loop.run_in_executor(None, open_serving, self.paths, file, self.kernels)
+        self._serve(opened)
+
+    def _serve(self, serving: Serving) -> None:
+        self._warm_up(serving)
+        self.bidder.serve(serving)
+        self.meter.gauge(Gauge.GENERATION, serving.generation)
+        log.info("worker %d serves generation %d", self.number, serving.generation)
+
+    def _warm_up(self, serving: Serving) -> None:
+        """Runs the whole path on a request of our own, so that the first real one is not slow."""
+        endpoint = next(iter(self.bidder.endpoints.values()))
+        opportunity, decision = Opportunity(), Decision()
+        terms = settings.terms_of(
+            endpoint.exchange, self.bidder.rates, self.bidder.zones, 100, serving.generation
+        )
+        rounds = WARM_ROUNDS if self.kernels.name == "compiled" else 1
+        for _ in range(rounds):
+            try:
+                self.kernels.decode(WARM_REQUEST, 0, endpoint.exchange, opportunity)
+            except InputError as error:
+                raise StoreError(f"the warm-up request was refused: {error}") from error
+            now_ms = time.time_ns() // NS_PER_MS
+            serving.engine.decide(opportunity, None, terms, None, now_ms, decision)
+            if decision.data["head"]["nobid"][0] == 0:
+                self.kernels.encode(opportunity, decision, serving.arrays, endpoint.exchange)
+        if not self.warm:
+            self.warm = True
+            gc.collect()
+            gc.freeze()
+            # What is left is young and dies by reference count; collect it rarely.
+            gc.set_threshold(50_000, 20, 100)
+
+    # -- looked at from outside -------------------------------------------------------------------
+
+    def missing(self) -> str:
+        """What keeps the worker from being ready; "" when nothing does."""
+        if self.draining:
+            return "draining"
+        if self.bidder.serving is None:
+            return "no snapshot: run `rtb import` or `rtb seed`"
+        return "" if self.warm else "kernels are not warm"
+
+    def status(self) -> dict[str, Any]:
+        """The body of /status."""
+        serving = self.bidder.serving
+        gauges = self.board.columns["gauges"]
+        return {
+            "ready": not self.missing(),
+            "missing": self.missing(),
+            "kernels": self.kernels.name,
+            "worker": self.number,
+            "profiles": _without_password(self.config.profiles.source),
+            "generation": serving.generation if serving else None,
+            "snapshot": serving.snapshot_hash if serving else None,
+            "model": (serving.model_hash or None) if serving else None,
+            "counts": serving.snapshot.meta.get("counts") if serving else None,
+            "exchanges": sorted(self.exchanges),
+            "limits": {
+                "candidates_max": self.config.bid.candidates_max,
+                "shed_after_ms": self.config.bid.shed_after_ms,
+                "connections_max": self.config.server.connections_max,
+            },
+            "workers": [
+                {
+                    "pid": int(row[Gauge.PID]),
+                    "ready": bool(row[Gauge.READY]),
+                    "generation": int(row[Gauge.GENERATION]),
+                    "connections": int(row[Gauge.CONNECTIONS]),
+                    "rss_bytes": int(row[Gauge.RSS_BYTES]),
+                }
+                for row in gauges
+            ],
+        }
+
+
+def _without_password(source: str) -> str:
+    head, at, tail = source.rpartition("@")
+    return f"{head.partition('://')[0]}://***@{tail}" if at else source
+
+
+def _rss_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def main(number: int, config: Settings, configs: Path, paths: StatePaths, kernels: Kernels) -> None:
+    """The body of a worker process."""
+    worker = Worker(number, config, configs, paths, kernels)
+    uvloop.run(worker.run())

@@ -1,0 +1,86 @@
+"""What a node serves: the generation file that the supervisor writes and every worker follows.
+
+Publishing a snapshot or a model (`stores.artifacts`) only moves a `current` pointer. The supervisor
+is the door: it verifies what the pointers name, whole, and only then writes `run/serving.json`.
+Workers open what that file names without verifying it again, so that a swap costs them a map and
+an index, not a read of the whole file; what fails at the door never reaches them.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from rtb.base.errors import StoreCorrupt
+
+
+class ServingFile(msgspec.Struct, frozen=True):
+    """One generation: file names relative to the state directory; "" = no model."""
+
+    generation: int
+    snapshot: str
+    snapshot_hash: str
+    model: str = ""
+    model_hash: str = ""
+
+
+@dataclass(frozen=True)
+class StatePaths:
+    """Where things lie in a state directory."""
+
+    root: Path
+
+    @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def profiles(self) -> Path:
+        return self.root / "profiles"
+
+    @property
+    def board(self) -> Path:
+        return self.root / "run" / "board"
+
+    @property
+    def serving(self) -> Path:
+        return self.root / "run" / "serving.json"
+
+    @property
+    def kernels(self) -> Path:
+        return self.root / "run" / "kernels"
+
+
+def write_serving(paths: StatePaths, serving: ServingFile) -> None:
+    """Replaces the generation file, whole."""
+    paths.serving.parent.mkdir(parents=True, exist_ok=True)
+    fresh = paths.serving.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.encode(serving))
+    fresh.replace(paths.serving)
+
+
+def read_serving(paths: StatePaths) -> ServingFile | None:
+    """The generation file, None before the first.
+
+    Raises: StoreCorrupt when it cannot be read.
+    """
+    try:
+        return msgspec.json.decode(paths.serving.read_bytes(), type=ServingFile)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StoreCorrupt(f"{paths.serving}: {error}") from error
+
+
+def stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is replaced: (inode, size, mtime); zeros when it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return (0, 0, 0)
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
