@@ -32,6 +32,7 @@ from rtb.catalogue.model import (
     Product,
     Segment,
     flight_ms,
+    key_of,
     micros,
     price_of,
     product_key,
@@ -88,21 +89,17 @@ _Remarks = Iterator[_Remark]
 
 def check(catalogue: Catalogue) -> Iterator[Finding]:
     """Every rule on every object, in the order of `KINDS`."""
-    rules: dict[str, Callable[..., _Remarks]] = {
-        "advertisers": _advertiser,
-        "segments": _plain,
-        "deals": _deal,
-        "campaigns": _campaign,
-        "products": _product,
-        "creatives": _creative,
-        "line_items": _line_item,
-    }
     for kind in KINDS:
-        for key, entity in catalogue.table(kind).items():
-            texts = list(_texts(entity))
-            # Text that cannot be encoded would stop every other rule.
-            for remark in texts or rules[kind](entity, catalogue):
-                yield Finding(kind, key, *remark)
+        for entity in catalogue.table(kind).values():
+            yield from check_entity(kind, entity, catalogue)
+
+
+def check_entity(kind: str, entity: Entity, catalogue: Catalogue) -> Iterator[Finding]:
+    """Every rule on one object, which need not be in the catalogue itself."""
+    key = key_of(entity)
+    # Text that cannot be encoded would stop every other rule.
+    for remark in list(_texts(entity)) or _RULES[kind](entity, catalogue):
+        yield Finding(kind, key, *remark)
 
 
 def sound_part(catalogue: Catalogue) -> Catalogue:
@@ -566,3 +563,14 @@ def _rendering(creative: Creative, product: Product | None) -> _Remarks:
         yield "native", "macros of the auction cannot stand in native assets"
     if creative.type == "html" and render.has_unsafe_script(creative.html or ""):
         yield "html", "a product macro inside <script> needs |js", "warning"
+
+
+_RULES: Final[dict[str, Callable[..., _Remarks]]] = {
+    "advertisers": _advertiser,
+    "segments": _plain,
+    "deals": _deal,
+    "campaigns": _campaign,
+    "products": _product,
+    "creatives": _creative,
+    "line_items": _line_item,
+}

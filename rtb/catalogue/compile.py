@@ -174,13 +174,13 @@ class _Compiler:
             "products": self._products(),
         }
         rows = [self._line_item(line_items[n], plans[n]) for n in order.tolist()]
-        arrays["line_items"] = np.array(rows, dtype=snapshot.LINE_ITEM)
-        arrays["creatives"] = np.array(self.creative_rows, dtype=snapshot.CREATIVE)
+        arrays["line_items"] = snapshot.table_of(rows, snapshot.LINE_ITEM)
+        arrays["creatives"] = snapshot.table_of(self.creative_rows, snapshot.CREATIVE)
         arrays["deals"] = np.array(
             [hash_of(Dim.DEAL, deal) for deal in self.deals], dtype=np.uint64
         )
         for name, ranges in self.ranges.items():
-            arrays[name] = np.array(ranges.rows, dtype=snapshot.ARRAYS[name])
+            arrays[name] = snapshot.table_of(ranges.rows, snapshot.ARRAYS[name])
         arrays |= self.programs.arrays()
         arrays |= index.build(plans, order, list(self._ordinals()))
         arrays["text"] = np.frombuffer(bytes(self.text.data), dtype=np.uint8)
@@ -251,7 +251,7 @@ class _Compiler:
                 self._seat(exchange, seat) for exchange, seat in sorted(seats.items())
             )
             rows.append((hash_of(Dim.OPT_OUT, each), *self.text.id(each), *seat_range))
-        return np.array(rows, dtype=snapshot.ADVERTISER)
+        return snapshot.table_of(rows, snapshot.ADVERTISER)
 
     def _seat(self, exchange: str, seat: str) -> tuple[int, ...]:
         hashes = [hash_of(dim, seat) for dim in (Dim.WSEAT, Dim.BSEAT, Dim.DEAL_WSEAT)]
@@ -262,7 +262,7 @@ class _Compiler:
             (*self.text.id(each), self.advertisers[self.catalogue.campaigns[each].advertiser])
             for each in self.campaigns
         ]
-        return np.array(rows, dtype=snapshot.CAMPAIGN)
+        return snapshot.table_of(rows, snapshot.CAMPAIGN)
 
     def _products(self) -> npt.NDArray[Any]:
         rows = []
@@ -276,7 +276,7 @@ class _Compiler:
             available = facts.is_available(product.availability)
             item = hash_of(Dim.ITEM, key)
             rows.append((item, price, *categories, *self.text.id(product.id), available))
-        return np.array(rows, dtype=snapshot.PRODUCT)
+        return snapshot.table_of(rows, snapshot.PRODUCT)
 
     # -- line items --
 

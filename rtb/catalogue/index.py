@@ -157,7 +157,7 @@ class Programs:
     def arrays(self) -> Arrays:
         """The arrays `programs`, `program_hashes`, `program_numbers`."""
         return {
-            "programs": np.array(self._ops, dtype=snapshot.OP),
+            "programs": snapshot.table_of(self._ops, snapshot.OP),
             "program_hashes": np.array(self._hashes, dtype=np.uint64),
             "program_numbers": np.array(self._numbers, dtype=np.float64),
         }
@@ -390,7 +390,7 @@ def _values(
     for each in ordinals:
         found.setdefault((each.dim, each.hash), [-1, -1, -1])[2] = each.ordinal
     rows = [(value, dim, *found[dim, value]) for dim, value in sorted(found)]
-    table = np.array(rows, dtype=snapshot.VALUE)
+    table = snapshot.table_of(rows, snapshot.VALUE)
     if len(np.unique(table["hash"])) != len(table):
         raise ValueError("two values share a token hash; rename one of them")
     return table

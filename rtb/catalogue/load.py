@@ -19,7 +19,7 @@ from typing import BinaryIO, Final, Protocol
 
 import msgspec
 
-from rtb.catalogue.check import Severity, check
+from rtb.catalogue.check import Severity, check, check_entity
 from rtb.catalogue.model import KINDS, Catalogue, Entity, Product, key_of
 
 # A TOML or JSON file is held in memory; bigger catalogues are JSON lines and feeds.
@@ -30,6 +30,8 @@ FEED_COLUMNS_MAX: Final = 256
 FEED_ROWS_MAX: Final = 5_000_000
 # A broken file repeats itself; the rest of its problems say nothing new.
 PROBLEMS_PER_FILE_MAX: Final = 10_000
+
+UNKNOWN: Final = "unknown field"
 
 # Columns of the feed format that say nothing about how to advertise.
 FEED_IGNORED: Final = frozenset({
@@ -67,6 +69,8 @@ class _Reading:
     catalogue: Catalogue = field(default_factory=Catalogue)
     problems: list[Problem] = field(default_factory=list)
     places: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
+    # Objects that are refused for unknown fields, but may have more to say: file, row.
+    refused: list[tuple[str, Entity, str, int]] = field(default_factory=list)
     in_file: int = 0
 
     def problem(
@@ -102,6 +106,9 @@ def load(directory: Path) -> tuple[Catalogue, list[Problem]]:
     for finding in check(reading.catalogue):
         file, row = reading.places[finding.kind, finding.key]
         reading.problem(file, row, finding.field, finding.message, finding.severity)
+    for kind, entity, file, row in reading.refused:
+        for finding in check_entity(kind, entity, reading.catalogue):
+            reading.problem(file, row, finding.field, finding.message, finding.severity)
     return reading.catalogue, reading.problems
 
 
@@ -218,6 +225,9 @@ def _read_object(reading: _Reading, kind: str, value: object, file: str, row: in
         faults = list(_faults(entity, value)) or [("", str(error))]
         for name, message in faults:
             reading.problem(file, row, name, message)
+        if all(message == UNKNOWN for _, message in faults):
+            known = {name: each for name, each in value.items() if (name, UNKNOWN) not in faults}
+            reading.refused.append((kind, msgspec.convert(known, entity), file, row))
 
 
 def _faults(entity: type[Entity], value: Mapping[str, object]) -> Iterator[tuple[str, str]]:
@@ -225,7 +235,7 @@ def _faults(entity: type[Entity], value: Mapping[str, object]) -> Iterator[tuple
     fields = {each.name: each for each in msgspec.structs.fields(entity)}
     for name in value:
         if name not in fields:
-            yield name, "unknown field"
+            yield name, UNKNOWN
     for name, each in fields.items():
         if name not in value:
             if each.required:

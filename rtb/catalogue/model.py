@@ -241,12 +241,15 @@ class Creative(_Object, frozen=True):
 
 
 class Product(_Object, frozen=True):
-    """An item of an advertiser's shop, in the columns of a Google Merchant feed."""
+    """An item of an advertiser's shop, in the columns of a Google Merchant feed.
+
+    Title and price are needed too; `check` asks for them, so that a row tells all its faults.
+    """
 
     id: str
     advertiser: str
-    title: str
-    price: str
+    title: str = ""
+    price: str = ""
     link: str = ""
     image_link: str = ""
     description: str = ""

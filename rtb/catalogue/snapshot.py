@@ -17,7 +17,7 @@ survivors only.
 `tests/catalogue/test_snapshot.py` holds this description; `ext/snapshot.pxd` mirrors the layouts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -197,6 +197,20 @@ ARRAYS: Final[Mapping[str, np.dtype[Any]]] = {
     "program_numbers": np.dtype("f8"),
     "text": np.dtype("u1"),
 }
+
+
+def table_of(rows: Sequence[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """A table of rows (tuples in the order of the layout), the gaps of its alignment zeroed.
+
+    numpy leaves whatever was in memory there, which would make equal tables differ as bytes.
+    """
+    table = np.array(rows, dtype=dtype)
+    if dtype.fields:
+        gaps = np.ones(dtype.itemsize, dtype=bool)
+        for kind, offset, *_ in dtype.fields.values():
+            gaps[offset : offset + kind.itemsize] = False
+        table.view(np.uint8).reshape(len(table), dtype.itemsize)[:, gaps] = 0
+    return table
 
 
 def words_count(line_items_count: int) -> int:

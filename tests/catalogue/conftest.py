@@ -1,6 +1,9 @@
 """A seeded catalogue of any size, shaped like a retailer's: for tests of compile and artefacts."""
 
 import random
+from collections.abc import Callable
+
+import pytest
 
 from rtb.catalogue.model import (
     Advertiser,
@@ -123,7 +126,8 @@ def _line_item(name: str, advertiser: int, chance: random.Random) -> LineItem:
 
 def targeting_of(chance: random.Random) -> dict[str, object]:
     """A country or two, and a few conditions as people combine them."""
-    parts: list[object] = [{"key": "country", "in": chance.sample(COUNTRIES, chance.choice((1, 1, 2)))}]
+    countries = chance.sample(COUNTRIES, chance.choice((1, 1, 2)))
+    parts: list[object] = [{"key": "country", "in": countries}]
     if chance.random() < 0.4:
         segments = [f"s{n}" for n in chance.sample(range(50), 3)]
         parts.append({"key": "audience", "in": segments})
@@ -134,12 +138,13 @@ def targeting_of(chance: random.Random) -> dict[str, object]:
     if chance.random() < 0.2:
         parts.append({"key": "hour", "days": ["mon-fri"], "hours": ["8-20"]})
     if chance.random() < 0.1:
-        parts.append(
-            {
-                "any": [
-                    {"key": "domain", "in": ["news.example", f"site{chance.randrange(9)}.example"]},
-                    {"all": [{"key": "os", "is": "ios"}, {"key": "os_version", "at_least": "15.0"}]},
-                ]
-            }
-        )
+        site = f"site{chance.randrange(9)}.example"
+        modern = {"all": [{"key": "os", "is": "ios"}, {"key": "os_version", "at_least": "15.0"}]}
+        parts.append({"any": [{"key": "domain", "in": ["news.example", site]}, modern]})
     return {"all": parts}
+
+
+@pytest.fixture(scope="session", name="catalogue_of")
+def catalogue_of_fixture() -> Callable[..., Catalogue]:
+    """`catalogue_of(line_items, seed=7)`."""
+    return catalogue_of

@@ -1,0 +1,313 @@
+"""Compilation: a snapshot says what the catalogue says, line item by line item."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from rtb.base.records import Dim, Hole
+from rtb.catalogue import facts, snapshot
+from rtb.catalogue.bounds import check_arrays
+from rtb.catalogue.compile import compile_snapshot
+from rtb.catalogue.index import members_of
+from rtb.catalogue.model import (
+    Advertiser,
+    Campaign,
+    Catalogue,
+    Creative,
+    Deal,
+    ExcludePurchased,
+    Flight,
+    FrequencyCap,
+    Goal,
+    LineItem,
+    Product,
+)
+from rtb.catalogue.snapshot import Snapshot
+from rtb.catalogue.targeting import matches, parse
+from rtb.catalogue.tokens import hash_of
+
+Make = Callable[..., Catalogue]
+
+
+def small(**changes: Any) -> Catalogue:
+    """One of everything; `changes` are fields of the line item."""
+    banner = {"width": 300, "height": 250, "image_url": "https://c.example/b.png"}
+    fields: dict[str, Any] = {"goal": Goal("cpm", amount="2"), "creatives": ("cr",)} | changes
+    result = Catalogue()
+    result.add(Advertiser("a", domains=("www.shop.example",), seats={"generic": "s1"}))
+    result.add(Campaign("c", advertiser="a", frequency_caps=(FrequencyCap(3, "7d"),)))
+    result.add(Deal("d1", exchange="north"))
+    result.add(Product("p", "a", "Shoe", "45.00 USD", product_type="Shoes > Running"))
+    result.add(
+        Creative(
+            "cr",
+            "a",
+            "image",
+            landing_page="https://shop.example/",
+            categories={"1": ("IAB18-5",)},
+            product="p",
+            exchange_status={"north": "rejected", "south": "approved"},
+            **banner,
+        )
+    )
+    result.add(
+        Creative(
+            "v",
+            "a",
+            "video",
+            vast_tag_url="https://v.example/tag",
+            duration_s=15,
+            vast_version="4.2",
+        )
+    )
+    result.add(LineItem("li", "c", **fields))
+    return result
+
+
+def compiled(catalogue: Catalogue, now_ms: int | None = None) -> Snapshot:
+    arrays, meta = compile_snapshot(catalogue, now_ms)
+    check_arrays(arrays, meta)
+    return Snapshot(arrays, meta, "")
+
+
+def needed(result: Snapshot, dim: Dim) -> set[int]:
+    """Hashes that some line item includes in a dimension."""
+    values = result["values"]
+    return set(values["hash"][(values["dim"] == dim) & (values["include_row"] >= 0)].tolist())
+
+
+def test_line_item_row_holds_what_people_wrote() -> None:
+    """Money, rates, windows, flags and names land in their columns."""
+    result = compiled(
+        small(
+            goal=Goal("roas", target_roas=4.0, order_value="60"),
+            max_cpm="12.5",
+            needs_profile=True,
+            exclude_purchased=ExcludePurchased(item_days=30, category_days=2),
+            frequency_caps=(FrequencyCap(5, "1d"),),
+            separation="shoes",
+            flights=(Flight("2026-03-01", "2026-03-31"),),
+        )
+    )
+    row = result["line_items"][0]
+    assert result.id_of("line_items", 0) == "li"
+    assert int(row["key"]) == hash_of(Dim.AD, "line_item:li")
+    assert int(row["bid_micros"]) == 15_000_000
+    assert int(row["max_cpm_micros"]) == 12_500_000
+    assert int(row["order_value_micros"]) == 60_000_000
+    assert int(row["goal"]) == snapshot.GOAL_ROAS
+    assert int(row["flags"]) == snapshot.OPEN_MARKET | snapshot.NEEDS_PROFILE
+    assert (int(row["item_window_s"]), int(row["category_window_s"])) == (2_592_000, 172_800)
+    assert int(row["separation"]) == 0
+    assert result["flights"].tolist() == [(1_772_323_200_000, 1_775_001_600_000)]
+    caps = [(hash_of(Dim.CAP, "line_item/li/86400"), 5, 86_400)]
+    caps.append((hash_of(Dim.CAP, "campaign/c/604800"), 3, 604_800))
+    assert caps == result["caps"].tolist()
+
+
+def test_creative_row_holds_facts_and_references() -> None:
+    """Blocks find a creative by category, tier-one category, domain and parent domain."""
+    result = compiled(small())
+    row = result["creatives"][0]
+    values = result["values"]
+    ordinals = {(int(value["dim"]), int(value["hash"])): int(value["ordinal"]) for value in values}
+    for dim in (Dim.BCAT, Dim.ACAT):
+        found = {ordinals[dim, hash_of(dim, text)] for text in ("1:IAB18-5", "1:IAB18")}
+        assert found == set(result["creative_categories"].tolist())
+    for dim in (Dim.BADV, Dim.DEAL_WADOMAIN):
+        found = {ordinals[dim, hash_of(dim, text)] for text in ("www.shop.example", "shop.example")}
+        assert found == set(result["creative_domains"].tolist())
+    assert result["creative_statuses"].tolist() == [hash_of(Dim.EXCHANGE, "north")]
+    assert (int(row["w"]), int(row["h"]), int(row["media"]), int(row["secure"])) == (300, 250, 1, 1)
+    product = result["products"][row["product"]]
+    assert int(product["item"]) == hash_of(Dim.ITEM, "a/p")
+    assert (int(product["price_micros"]), int(product["available"])) == (45_000_000, 1)
+    categories = [hash_of(Dim.CATEGORY, text) for text in ("a/Shoes", "a/Shoes > Running")]
+    assert categories == result["product_categories"].tolist()
+
+
+def test_features_name_the_ad_side_of_models() -> None:
+    """The names are those that a training log is hashed by."""
+    result = compiled(small())
+    row = result["creatives"][0]
+    start = int(row["features_start"])
+    names = [
+        "advertiser:a", "campaign:c", "line_item:li", "creative:cr", "media:banner",
+        "size:300x250", "product:p", "category:Shoes", "category:Shoes > Running",
+        "category:1:IAB18-5", "category:1:IAB18",
+    ]  # fmt: skip
+    features = result["features"][start : start + int(row["features_count"])].tolist()
+    assert [hash_of(Dim.AD, name) for name in names] == features
+
+
+def test_frame_is_a_fragment_of_json() -> None:
+    """Pieces in a row complete a bid object."""
+    result = compiled(small())
+    row = result["creatives"][0]
+    pieces = result["pieces"][row["frame_start"] : row["frame_start"] + row["frame_count"]]
+    text = "".join(result.text(int(p["text_start"]), int(p["text_count"])) for p in pieces)
+    assert set(pieces["hole"].tolist()) == {int(Hole.NONE)}
+    bid = msgspec.json.decode('{"id":"1"' + text + "}")
+    assert (bid["cid"], bid["crid"], bid["adomain"]) == ("c", "cr", ["www.shop.example"])
+    assert (bid["w"], bid["h"], bid["mtype"], bid["cat"]) == (300, 250, 1, ["IAB18-5"])
+
+
+def test_banners_imply_their_sizes_and_any_ratio() -> None:
+    """A line item of banners asks for their sizes, or a format that names none."""
+    result = compiled(small())
+    assert needed(result, Dim.MEDIA) == {hash_of(Dim.MEDIA, "banner")}
+    assert needed(result, Dim.SIZE) == {hash_of(Dim.SIZE, size) for size in ("300x250", "flex")}
+
+
+def test_mixed_creatives_imply_no_size() -> None:
+    """A video may answer where no banner size fits."""
+    result = compiled(small(creatives=("cr", "v")))
+    assert needed(result, Dim.MEDIA) == {hash_of(Dim.MEDIA, each) for each in ("banner", "video")}
+    assert needed(result, Dim.SIZE) == set()
+
+
+def test_deal_only_line_item_asks_for_its_deals() -> None:
+    """Deals without the open market name deal and exchange; with it, neither."""
+    result = compiled(small(deals=("d1",)))
+    assert needed(result, Dim.DEAL) == {hash_of(Dim.DEAL, "d1")}
+    assert needed(result, Dim.EXCHANGE) == {hash_of(Dim.EXCHANGE, "north")}
+    assert int(result["line_items"][0]["flags"]) == 0
+    both = compiled(small(deals=("d1",), open_market=True))
+    assert needed(both, Dim.DEAL) == set()
+    assert int(both["line_items"][0]["deals_count"]) == 1
+
+
+def test_targeted_media_meets_creatives_soundly() -> None:
+    """Targeting of video by a banner line item stays what it says, without a program."""
+    result = compiled(small(targeting={"key": "media", "in": ["video", "banner"]}))
+    assert needed(result, Dim.MEDIA) == {hash_of(Dim.MEDIA, "banner")}
+    other = compiled(small(targeting={"key": "media", "is": "video"}))
+    assert needed(other, Dim.MEDIA) == {hash_of(Dim.MEDIA, "video")}
+    assert int(other["line_items"][0]["program_count"]) == 0
+
+
+LEFT_OUT = [
+    ("line_items", {"status": "paused"}, "paused"),
+    ("campaigns", {"status": "archived"}, "paused"),
+    ("advertisers", {"status": "paused"}, "paused"),
+    ("creatives", {"status": "paused"}, "no_creative"),
+    ("line_items", {"flights": (Flight(end="2020-01-01"),)}, "ended"),
+]
+
+
+@pytest.mark.parametrize(("kind", "change", "reason"), LEFT_OUT, ids=lambda value: str(value)[:30])
+def test_what_cannot_serve_is_left_out(kind: str, change: dict[str, Any], reason: str) -> None:
+    """A worker never sees what is paused or over."""
+    catalogue = small()
+    table = catalogue.table(kind)
+    for key, entity in table.items():
+        table[key] = msgspec.structs.replace(entity, **change)
+    result = compiled(catalogue, now_ms=1_780_000_000_000)
+    assert len(result["line_items"]) == 0
+    assert result.meta["left_out"] == {reason: 1}
+
+
+def test_no_flight_means_always() -> None:
+    """A line item without flights has one that never ends, its campaign's if that has any."""
+    assert compiled(small())["flights"].tolist() == [(0, 1 << 62)]
+
+
+def test_seats_come_ready_for_lists_and_for_json() -> None:
+    """A seat is found in wseat, bseat and deal.wseat, and written as JSON."""
+    result = compiled(small())
+    seat = result["seats"][0]
+    hashes = [int(seat[name]) for name in ("exchange", "hash_w", "hash_b", "hash_dw")]
+    dims = (Dim.WSEAT, Dim.BSEAT, Dim.DEAL_WSEAT)
+    assert hashes == [hash_of(Dim.EXCHANGE, "generic"), *(hash_of(dim, "s1") for dim in dims)]
+    assert result.text(int(seat["text_start"]), int(seat["text_count"])) == "s1"
+
+
+def test_order_of_files_changes_nothing(catalogue_of: Make) -> None:
+    """Equal catalogues give equal arrays, so an import that changes nothing changes no file."""
+    catalogue = catalogue_of(60)
+    turned = Catalogue()
+    for kind in ("advertisers", "campaigns", "deals", "segments", "products", "creatives"):
+        for entity in reversed(catalogue.table(kind).values()):
+            turned.add(entity)
+    for entity in reversed(catalogue.line_items.values()):
+        turned.add(entity)
+    first, meta = compile_snapshot(catalogue)
+    second, other = compile_snapshot(turned)
+    assert meta == other
+    for name, array in first.items():
+        assert array.tobytes() == second[name].tobytes(), name
+
+
+def tokens_of(chance: random.Random) -> dict[Dim, set[int]]:
+    """A request, as sets of tokens: on the exchange that the sample's deals are on."""
+    texts = {
+        Dim.COUNTRY: [chance.choice(("usa", "deu", "jpn"))],
+        Dim.EXCHANGE: ["generic"],
+        Dim.MEDIA: chance.sample(("banner", "video", "native"), 2),
+        Dim.SIZE: ["300x250", "728x90", "320x50", "160x600", "970x250", "1280x720"],
+        Dim.DEAL: ["d1"],
+        Dim.AUDIENCE: [f"s{n}" for n in chance.sample(range(50), 12)],
+        Dim.PAGE_CATEGORY: chance.sample(("1:IAB7", "1:IAB1"), 1),
+        Dim.DEVICE_TYPE: [chance.choice("245")],
+        Dim.HOUR_OF_WEEK: [str(chance.randrange(168))],
+        Dim.DOMAIN: ["site3.example"],
+        Dim.OS: ["ios"],
+    }
+    return {dim: {hash_of(dim, text) for text in values} for dim, values in texts.items()}
+
+
+def passing(arrays: dict[str, npt.NDArray[Any]], tokens: dict[Dim, set[int]]) -> set[int]:
+    """Positions that the index lets pass, by numpy look-ups."""
+    everyone = set(range(len(arrays["line_items"])))
+    result = set(everyone)
+    values = arrays["values"]
+    for dim in arrays["dims"]:
+        wanted = values[np.isin(values["hash"], list(tokens.get(Dim(int(dim["dim"])), ())))]
+        free = int(dim["free_row"])
+        included = set(everyone) if free < 0 else set(members_of(arrays, free))
+        for row in wanted["include_row"][wanted["include_row"] >= 0].tolist():
+            included |= set(members_of(arrays, row))
+        for row in wanted["exclude_row"][wanted["exclude_row"] >= 0].tolist():
+            included -= set(members_of(arrays, row))
+        result &= included
+    return result
+
+
+def test_index_of_a_catalogue_agrees_with_its_trees(catalogue_of: Make) -> None:
+    """On requests that offer every size, media aside, the index drops what the trees drop."""
+    catalogue = catalogue_of(300)
+    arrays, meta = compile_snapshot(catalogue)
+    result = Snapshot(arrays, meta, "")
+    chance = random.Random(3)
+    for _ in range(20):
+        tokens = tokens_of(chance)
+        media = tokens[Dim.MEDIA]
+        expected = {
+            key
+            for key, line_item in catalogue.line_items.items()
+            if matches(parse(line_item.targeting), tokens, {Dim.OS_VERSION: 16e6}, None)
+            and any(
+                hash_of(Dim.MEDIA, catalogue.creatives[each].media) in media
+                for each in line_item.creatives
+            )
+        }
+        found = {result.id_of("line_items", position) for position in passing(arrays, tokens)}
+        assert expected == found
+
+
+def test_expected_value_follows_the_goal() -> None:
+    """Clicks and conversions are worth their rate, never more than the limit."""
+    goals = [
+        (Goal("cpm", amount="2"), 2_000_000),
+        (Goal("cpc", amount="1"), 1_000_000),
+        (Goal("cpa", amount="100"), 1_000_000),
+        (Goal("cpc", amount="90"), 5_000_000),
+    ]
+    for goal, expected in goals:
+        line_item = LineItem("li", "c", goal, ("cr",), max_cpm="5")
+        assert expected == facts.expected_cpm_micros(line_item)
