@@ -106,7 +106,7 @@ def _timed_floor(
         if dur_s >= entry.mindur_s and (not entry.maxdur_s or dur_s <= entry.maxdur_s)
     ]
     if fitting and dur_s > 0:
-        return max(fitting)
+        return int(max(fitting))
     if owner.mincpmpersec_micros > 0 and dur_s > 0:
         return int(owner.mincpmpersec_micros * dur_s)
     return None

@@ -61,8 +61,8 @@ class Workspace:
     def __init__(self) -> None:
         self.opportunity = Opportunity()
         self.decision = Decision()
-        self.facts_bytes = memoryview(self.opportunity.facts.view("u1")).cast("B")
-        self.nobid = memoryview(self.decision.data.view("i4"))
+        self.facts_bytes = self.opportunity.facts.view("u1").data
+        self.nobid = self.decision.data.view("i4").data
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,15 @@ HEAD_BAD: Final = (
 )
 NO_CONTENT: Final = b"HTTP/1.1 204 No Content\r\nx-openrtb-version: 2.6\r\n\r\n"
 HEAD_END: Final = b"\r\n\r\n"
-TOO_LARGE_HEAD: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+TOO_LARGE_HEAD: Final = b"\r\n".join(
+    (
+        b"HTTP/1.1 431 Request Header Fields Too Large",
+        b"content-length: 0",
+        b"connection: close",
+        b"",
+        b"",
+    )
+)
 # What may pile up behind a request that waits for its profile: a pipelining client's own doing.
 BACKLOG_BYTES_MAX: Final = 262_144
 SWEEP_S: Final = 0.25

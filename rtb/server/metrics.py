@@ -178,7 +178,7 @@ class BoardCollector(Collector):
 
 
 def _present(totals: np.ndarray) -> list[tuple[int, int]]:
-    return [(number, int(totals[number])) for number in np.flatnonzero(totals)]
+    return [(int(number), int(totals[number])) for number in np.flatnonzero(totals)]
 
 
 def _counter(name: str, help_text: str, label: str, values: dict[str, int]) -> Metric:

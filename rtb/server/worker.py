@@ -49,6 +49,24 @@ WARM_REQUEST: Final = (
 )
 
 
+def newest(paths: StatePaths) -> ServingFile | None:
+    """What a server started now would serve; None without a snapshot.
+
+    Raises: StoreCorrupt, StoreError.
+    """
+    snapshot = artifacts.current(paths.snapshots, artifacts.SNAPSHOT)
+    model = artifacts.current(paths.models, MODEL_KIND)
+    if snapshot is None:
+        return None
+    return ServingFile(
+        generation=0,
+        snapshot=str(snapshot.relative_to(paths.root)),
+        snapshot_hash=snapshot.stem,
+        model=str(model.relative_to(paths.root)) if model else "",
+        model_hash=model.stem if model else "",
+    )
+
+
 def open_serving(paths: StatePaths, file: ServingFile, kernels: Kernels) -> Serving:
     """What a generation file names, ready to serve. The supervisor has verified it.
 

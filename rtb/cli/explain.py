@@ -1,0 +1,156 @@
+"""`rtb explain`: why a request gets the answer it gets, candidate by candidate."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rtb.base.errors import ConfigError
+from rtb.base.records import Decision, Opportunity
+from rtb.decide.engine import Trace
+from rtb.decide.explain import ImpressionReport, Report, explain
+from rtb.profiles import identity
+from rtb.server import kernels, settings, worker
+from rtb.stores.profiles_lmdb import ProfileStore
+from rtb.stores.serving import StatePaths, read_serving
+
+# Dropped candidates printed for each impression; --json has them all.
+DROPS_SHOWN = 20
+
+
+def command(
+    request: Annotated[
+        Path, typer.Argument(help="A bid request as a JSON file; - is standard input.")
+    ],
+    data: Annotated[Path, typer.Option("--data", help="State directory of the node.")],
+    exchange: Annotated[str, typer.Option(help="Path name of the exchange.")] = "generic",
+    user: Annotated[
+        str | None, typer.Option(help="Take this person (a buyeruid), whoever the request names.")
+    ] = None,
+    at: Annotated[int | None, typer.Option(help="Decide as of this time, epoch ms.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object with every candidate.")
+    ] = False,
+    configs: Annotated[
+        Path, typer.Option(help="Folder of rates, zones and exchange settings.")
+    ] = settings.CONFIGS,
+) -> None:
+    """Print, per impression, every candidate with the first rule that dropped it, or its price."""
+    body = sys.stdin.buffer.read() if str(request) == "-" else _read(request)
+    report = decide(body, data, exchange, user, at, configs)
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), indent=2))
+    else:
+        _print(report)
+
+
+def decide(
+    body: bytes,
+    data: Path,
+    exchange_name: str,
+    user: str | None,
+    at_ms: int | None,
+    configs: Path,
+) -> Report:
+    """The server's decision on a request, traced: the same kernels, snapshot, model and tables.
+
+    Raises: ConfigError, InputError.
+    """
+    config = settings.load()
+    exchange = settings.load_exchanges(configs / config.files.exchanges).get(exchange_name)
+    if exchange is None:
+        raise ConfigError(f"no exchange {exchange_name!r} in {configs / config.files.exchanges}")
+    now_ms = at_ms if at_ms is not None else time.time_ns() // 1_000_000
+    paths = StatePaths(data.resolve())
+    file = read_serving(paths) or worker.newest(paths)
+    if file is None:
+        raise ConfigError(f"{data}: no snapshot: run `rtb import` or `rtb seed`")
+    compiled = kernels.load()
+    serving = worker.open_serving(paths, file, compiled)
+    opportunity, decision, trace = Opportunity(), Decision(), Trace()
+    compiled.decode(body, 0, exchange, opportunity)
+    terms = settings.terms_of(
+        exchange,
+        settings.load_rates(configs / config.files.rates),
+        settings.load_zones(configs / config.files.zones, now_ms),
+        config.bid.candidates_max,
+        serving.generation,
+    )
+    profile = _profile(paths, opportunity, exchange.name, user)
+    serving.engine.decide(opportunity, profile, terms, None, now_ms, decision, trace)
+    return explain(opportunity, decision, trace, serving.snapshot)
+
+
+def _profile(
+    paths: StatePaths, opportunity: Opportunity, exchange: str, user: str | None
+) -> bytes | None:
+    if not paths.profiles.exists() or opportunity.facts["head"]["privacy"][0]:
+        return None
+    keys = identity.keys_of(opportunity, exchange.encode())
+    if user is not None:
+        keys = [identity.buyer_key(user.encode())]
+    store = ProfileStore.open(paths.profiles, readonly=True)
+    try:
+        found = store.find(keys)
+        return None if found is None else bytes(found)
+    finally:
+        store.close()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _print(report: Report) -> None:
+    console = Console()
+    person = "without a profile" if report.contextual else "with a profile"
+    console.print(
+        f"[bold]{report.outcome}[/] in {report.currency or '-'}, {person}, "
+        f"generation {report.generation} ({report.snapshot[:12]})"
+    )
+    for imp in report.imps:
+        console.print(f"\n[bold]impression {imp.imp}[/]")
+        _print_bids(console, imp)
+        _print_drops(console, imp)
+
+
+def _print_bids(console: Console, imp: ImpressionReport) -> None:
+    if not imp.bids:
+        console.print("  no candidate is left")
+        return
+    table = Table("line item", "creative", "", "deal", "ctr", "cvr", "value", "price", "floor")
+    for line in imp.bids:
+        table.add_row(
+            line.line_item,
+            line.creative,
+            line.outcome,
+            line.deal,
+            f"{line.ctr:.5f}",
+            f"{line.cvr:.4f}",
+            line.value_cpm,
+            line.price_cpm,
+            line.floor_cpm,
+        )
+    console.print(table)
+
+
+def _print_drops(console: Console, imp: ImpressionReport) -> None:
+    if not imp.dropped:
+        return
+    counts = ", ".join(f"{reason} {count}" for reason, count in imp.counts().items())
+    console.print(f"  dropped: {counts}")
+    table = Table("line item", "creative", "first rule that failed")
+    # Those that came furthest tell most.
+    for line in imp.dropped[::-1][:DROPS_SHOWN]:
+        table.add_row(line.line_item, line.creative, line.reason)
+    console.print(table)
+    if len(imp.dropped) > DROPS_SHOWN:
+        console.print(f"  and {len(imp.dropped) - DROPS_SHOWN} more; --json shows all")
