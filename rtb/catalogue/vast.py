@@ -84,7 +84,7 @@ def _wrapper(creative: Creative, url: Url) -> str:
         parts = (system, tag, error, impressions, creatives)
     else:
         parts = (system, error, impressions, creatives, tag)
-    follow = ' followAdditionalWrappers="true"' if version >= "3.0" else ""
+    follow = ' followAdditionalWrappers="true"' if version >= "4.0" else ""
     return f"<Wrapper{follow}>{''.join(parts)}</Wrapper>"
 
 
@@ -145,8 +145,9 @@ def _tracking(creative: Creative, url: Url) -> str:
 
 
 def _clicks(creative: Creative, url: Url, through: bool) -> str:
-    parts = []
+    parts = [f"<ClickTracking>{cdata(url(u))}</ClickTracking>" for u in creative.click_trackers]
     if through and creative.landing_page:
-        parts.append(f"<ClickThrough>{cdata(url(creative.landing_page))}</ClickThrough>")
-    parts += [f"<ClickTracking>{cdata(url(u))}</ClickTracking>" for u in creative.click_trackers]
+        # First up to 3.0; last since 4.0, whose schema extends that of wrappers.
+        place = 0 if creative.vast_version < "4.0" else len(parts)
+        parts.insert(place, f"<ClickThrough>{cdata(url(creative.landing_page))}</ClickThrough>")
     return f"<VideoClicks>{''.join(parts)}</VideoClicks>" if parts else ""

@@ -14,6 +14,7 @@ import hashlib
 import json
 import mmap
 import os
+import re
 import struct
 import tempfile
 from collections.abc import Mapping
@@ -41,6 +42,8 @@ CURRENT: Final = "current"
 # The one served, one to go back to, and one that a slow worker may still be opening.
 KEEP: Final = 3
 SNAPSHOT: Final = "snapshot"
+# Numbers, bytes and gaps; numpy would evaluate more, and more than we want.
+_PLAIN_TYPE: Final = re.compile(r"[<|][biufSV][0-9]{1,4}")
 
 
 def write(directory: Path, kind: str, arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> Path:
@@ -80,10 +83,8 @@ def open_artifact(
     header = _read_header(path, data, header_bytes)
     if header["kind"] != kind:
         raise StoreCorrupt(f"{path}: a {header['kind']}, not a {kind}")
-    arrays = {
-        entry["name"]: _read_array(path, data, entry, PREAMBLE.size + header_bytes)
-        for entry in header["arrays"]
-    }
+    base = PREAMBLE.size + header_bytes
+    arrays = dict(_read_array(path, data, entry, base) for entry in header["arrays"])
     return arrays, header["meta"], digest.hex()
 
 
@@ -258,16 +259,17 @@ def _read_header(path: Path, data: mmap.mmap, header_bytes: int) -> Meta:
     return header
 
 
-def _read_array(path: Path, data: mmap.mmap, entry: Any, base: int) -> Array:
-    """A read-only view of one array, which must lie inside the file."""
+def _read_array(path: Path, data: mmap.mmap, entry: Any, base: int) -> tuple[str, Array]:
+    """The name of an array and a read-only view of it, which must lie inside the file."""
     try:
+        name = str(entry["name"])
         dtype = np.lib.format.descr_to_dtype(_descr(entry["dtype"]))
         shape = tuple(int(length) for length in entry["shape"])
         start = base + int(entry["offset"])
         if dtype.hasobject or min(shape, default=0) < 0 or not base <= start <= len(data):
-            raise ValueError(f"array {entry['name']} lies outside")
+            raise ValueError(f"array {name} lies outside")
         flat: Array = np.frombuffer(data, dtype, count=int(np.prod(shape)), offset=start)
-        return flat.reshape(shape)
+        return name, flat.reshape(shape)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise StoreCorrupt(f"{path}: {error}") from error
 
@@ -275,5 +277,7 @@ def _read_array(path: Path, data: mmap.mmap, entry: Any, base: int) -> Array:
 def _descr(descr: Any) -> Any:
     """JSON made lists of numpy's tuples; this makes them tuples again."""
     if isinstance(descr, str):
+        if not _PLAIN_TYPE.fullmatch(descr):
+            raise ValueError(f"no type of an array: {descr!r}")
         return descr
     return [(name, _descr(kind), *(tuple(shape) for shape in rest)) for name, kind, *rest in descr]
