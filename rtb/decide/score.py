@@ -275,6 +275,7 @@ def _cache_lock() -> Iterator[None]:
     """Holds the lock file of the cache; where none can be written there is nothing to guard."""
     directory = os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent / "__pycache__"
     try:
+        os.makedirs(directory, exist_ok=True)
         descriptor = os.open(Path(directory) / ".kernels.lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError:
         yield

@@ -114,7 +114,7 @@ def test_processes_may_warm_an_empty_cache_together(tmp_path: Path) -> None:
         )
         for _ in range(3)
     ]
-    assert ["2\n"] * 3 == [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.communicate(timeout=60)[0] for process in processes] == ["2\n"] * 3
 
 
 META = {

@@ -59,15 +59,15 @@ def test_layout_is_the_documented_one() -> None:
     data = codec.encode(
         Profile(segments=[7, 3], items={9: 100}, viewed=[(5, 2), (4, 1)], opt_outs={8})
     )
-    assert 32 + 2 * 8 + 16 + 2 * 16 + 8 == len(data)
+    assert len(data) == 32 + 2 * 8 + 16 + 2 * 16 + 8
     header = np.frombuffer(data, dtype=record.HEADER, count=1)[0]
-    assert (b"RP", 1, 2, 1, 0, 0, 2, 0, 1) == tuple(
+    assert tuple(
         header[name].item()
         for name in ("magic", "version", "segments_count", "items_count", "categories_count",
                      "caps_count", "viewed_count", "cart_count", "opt_outs_count")
-    )  # fmt: skip
-    assert [3, 7] == np.frombuffer(data, "<u8", count=2, offset=32).tolist()
-    assert [(5, 2, 0), (4, 1, 0)] == np.frombuffer(data, record.ENTRY, 2, 64).tolist()
+    ) == (b"RP", 1, 2, 1, 0, 0, 2, 0, 1)  # fmt: skip
+    assert np.frombuffer(data, "<u8", count=2, offset=32).tolist() == [3, 7]
+    assert np.frombuffer(data, record.ENTRY, 2, 64).tolist() == [(5, 2, 0), (4, 1, 0)]
 
 
 def test_limits_keep_the_newest() -> None:
@@ -100,7 +100,7 @@ def test_the_largest_record_fits_its_limit() -> None:
         cart=full,
         opt_outs=set(range(1, record.OPT_OUTS_MAX + 1)),
     )
-    assert record.RECORD_BYTES_MAX == len(codec.encode(profile))
+    assert len(codec.encode(profile)) == record.RECORD_BYTES_MAX
 
 
 def test_too_many_opt_outs_refuse_all() -> None:
@@ -119,7 +119,7 @@ def test_unsorted_hashes_are_refused() -> None:
 
 def test_links() -> None:
     """A link names its target; a record is no link; a bare link is refused."""
-    assert b"b:1" == codec.link_target(codec.encode_link(b"b:1"))
+    assert codec.link_target(codec.encode_link(b"b:1")) == b"b:1"
     assert codec.link_target(codec.encode(Profile())) is None
     with pytest.raises(ProfileError):
         codec.link_target(codec.encode_link(b""))

@@ -23,7 +23,7 @@ def test_find_follows_one_link(tmp_path: Path) -> None:
                         (b"i:c", link(b"b:none"))])  # fmt: skip
         found = {key: store.get(key) for key in (b"b:1", b"i:a", b"i:b", b"i:c", b"b:2")}
         hits = {key: bytes(view) for key, view in found.items() if view is not None}
-        assert {b"b:1": RECORD, b"i:a": RECORD} == hits
+        assert hits == {b"b:1": RECORD, b"i:a": RECORD}
         view = store.find([b"b:2", b"i:b", b"i:a", b"b:1"])
         assert view is not None
         assert bytes(view) == RECORD

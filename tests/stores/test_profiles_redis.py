@@ -137,7 +137,7 @@ async def test_first_known_key_and_links(server: Server) -> None:
         assert (miss, None) == await find(store, b"i:c")
         assert (miss, None) == await find(store, b"b:2", b"b:3")
         assert (miss, None) == await find(store)
-        assert [4, 5, 0, 0, 0, 0] == store.counts.lookups
+        assert store.counts.lookups == [4, 5, 0, 0, 0, 0]
 
 
 @needs_redis
@@ -154,10 +154,10 @@ async def test_login_database_and_unix_socket(tmp_path: Path) -> None:
             async with opened(url) as store:
                 assert (Lookup.HIT, record(1)) == await find(store, b"b:1")
         async with opened(f"redis://:wrong@127.0.0.1:{server.port}/3") as store:
-            assert (Lookup.DOWN, None) == await find(store, b"b:1")
+            assert await find(store, b"b:1") == (Lookup.DOWN, None)
             assert "WRONGPASS" in store.reason
         async with opened(f"redis://127.0.0.1:{server.port}/3") as store:
-            assert (Lookup.DOWN, None) == await find(store, b"b:1")
+            assert await find(store, b"b:1") == (Lookup.DOWN, None)
             assert "NOAUTH" in store.reason
     finally:
         server.kill()
@@ -170,7 +170,7 @@ async def test_management(server: Server) -> None:
         assert await store.load((b"b:%d" % n, record(n)) for n in range(2_500)) == 2_500
         assert await store.count() == 2_500
         assert await store.put_many([(b"b:1", None)]) == 1
-        assert (Lookup.MISS, None) == await find(store, b"b:1")
+        assert await find(store, b"b:1") == (Lookup.MISS, None)
         assert "redis_version" in await store.info()
         assert await store.ping() > 0
         with pytest.raises(ValueError, match="limit"):
@@ -235,7 +235,7 @@ async def test_hung_server(server: Server) -> None:
             assert time.monotonic() - began_s < 1.0
             outcomes[(await find(store, b"b:1"))[0]] += 1
         assert set(outcomes) <= {Lookup.TIMEOUT}
-        assert (Lookup.DOWN, None) == await find(store, b"b:1")
+        assert await find(store, b"b:1") == (Lookup.DOWN, None)
         server.signal(signal.SIGCONT)
         await until(lambda: store.up, 5)
         assert (Lookup.HIT, record(1)) == await find(store, b"b:1", budget_ms=1e3)
@@ -247,10 +247,10 @@ async def test_killed_server(server: Server) -> None:
     async with opened(server.url) as store:
         server.kill()
         await until(lambda: not store.up, 1)
-        assert (Lookup.DOWN, None) == await find(store, b"b:1")
+        assert await find(store, b"b:1") == (Lookup.DOWN, None)
         server.start()
         await until(lambda: store.up, 5)
-        assert (Lookup.MISS, None) == await find(store, b"b:1")
+        assert await find(store, b"b:1") == (Lookup.MISS, None)
         assert store.links_count == 2
 
 
@@ -309,7 +309,7 @@ async def test_slow_server(server: Server) -> None:
             began_s = time.monotonic()
             outcome, value = await find(store, b"b:%d" % number)
             took_s.append(time.monotonic() - began_s)
-            assert (Lookup.TIMEOUT, None) == (outcome, value)
+            assert (outcome, value) == (Lookup.TIMEOUT, None)
             assert len(took_s) < 100
         assert sorted(took_s)[len(took_s) // 2] < 0.05
         assert store.counts.late > 0
@@ -360,8 +360,8 @@ async def test_error_replies_are_outcomes(text: str) -> None:
     """Every error reply becomes ERROR, counted by its name, and the next look-up goes on."""
     replies = [b"-%b\r\n" % text.encode(), b"$2\r\nok\r\n"]
     async with fake(lambda words: replies.pop(0)) as url, opened(url) as store:
-        assert (Lookup.ERROR, None) == await find(store, b"b:1")
-        assert (Lookup.HIT, b"ok") == await find(store, b"b:2")
+        assert await find(store, b"b:1") == (Lookup.ERROR, None)
+        assert await find(store, b"b:2") == (Lookup.HIT, b"ok")
         name = text.split()[0]
         assert {name if name != "NOSCRIPT" else "OTHER": 1} == dict(store.counts.errors)
 
@@ -396,7 +396,7 @@ async def test_a_server_that_is_no_redis(reply: bytes) -> None:
         assert value in (None, b"a")  # "a" is a good reply; the excess comes after it
         assert outcome in (Lookup.DOWN, Lookup.TIMEOUT, Lookup.HIT)
         await until(lambda: store.links_count > 1 and store.up, 5)
-        assert (Lookup.HIT, b"ok") == await find(store, b"b:2")
+        assert await find(store, b"b:2") == (Lookup.HIT, b"ok")
 
 
 async def test_backpressure_and_no_time_left() -> None:
@@ -407,8 +407,8 @@ async def test_backpressure_and_no_time_left() -> None:
             store.get(
                 b"b:1", time.monotonic_ns() + 100 * MS, lambda outcome, _: outcomes.append(outcome)
             )
-        assert [Lookup.BUSY] * 2 == outcomes
-        assert (Lookup.TIMEOUT, None) == await find(store, b"b:1", budget_ms=0.1)
+        assert outcomes == [Lookup.BUSY] * 2
+        assert await find(store, b"b:1", budget_ms=0.1) == (Lookup.TIMEOUT, None)
 
 
 async def test_an_owner_that_fails_hurts_nobody_else() -> None:
@@ -424,7 +424,7 @@ async def test_an_owner_that_fails_hurts_nobody_else() -> None:
 
     async with fake(echo) as url, opened(url) as store:
         store.get(b"b:1", time.monotonic_ns() + 1_000 * MS, broken)
-        assert (Lookup.HIT, b"b:2") == await find(store, b"b:2")
+        assert await find(store, b"b:2") == (Lookup.HIT, b"b:2")
         assert len(seen) == 1
 
 
@@ -435,12 +435,12 @@ async def test_nobody_there() -> None:
     store = RedisProfiles(
         f"redis://127.0.0.1:{port}", changed=lambda up, why: changes.append((up, why))
     )
-    assert (Lookup.DOWN, None) == await find(store, b"b:1")
+    assert await find(store, b"b:1") == (Lookup.DOWN, None)
     await store.start()
-    assert (Lookup.DOWN, None) == await find(store, b"b:1")
+    assert await find(store, b"b:1") == (Lookup.DOWN, None)
     await asyncio.sleep(0.3)
     await store.close()
-    assert [False] == [up for up, _ in changes]
+    assert [up for up, _ in changes] == [False]
     assert str(errno.ECONNREFUSED) in store.reason
 
 

@@ -1,0 +1,3 @@
+from rtb.base.records import Opportunity
+
+def keys_of(opportunity: Opportunity, exchange: bytes) -> list[bytes]: ...
