@@ -212,7 +212,7 @@ def _flights(flights: tuple[Flight, ...], advertiser: Advertiser | None) -> _Rem
 def _is_timezone(name: str) -> bool:
     try:
         ZoneInfo(name)
-    except (ValueError, OSError):
+    except (KeyError, ValueError, OSError):  # unknown; a path that escapes; a directory
         return False
     return True
 
@@ -514,7 +514,10 @@ def _lists(creative: Creative) -> _Remarks:
         yield "categories", "none: some exchanges refuse bids without category", "warning"
     yield from _each("domains", creative.domains, host_text)
     if creative.language is not None:
-        yield from _each("language", (creative.language,), language_text)
+        try:
+            language_text(creative.language)
+        except ValueError as error:
+            yield "language", str(error)
 
 
 def _urls(creative: Creative) -> _Remarks:
