@@ -263,11 +263,16 @@ def warm() -> None:
     with _cache_lock():
         table = np.zeros((2, ROW), dtype=np.float32)
         hashes = np.zeros(1, dtype=np.uint64)
+        features = hashes.copy()
+        # Numba compiles for read-only arrays anew, and those of a mapped artefact are such.
+        table.flags.writeable = features.flags.writeable = False
         q = np.zeros(ROW, dtype=np.float32)
         ranges = np.zeros(1, dtype=np.int32)
+        rows = np.zeros((1, ROW), dtype=np.float32)
         request_vector(table, hashes, 1, q)
-        ad_vectors(table, ranges, ranges, hashes, table)
-        score(table, q, ranges, 1, 0.0, 1.0, 0.0, np.zeros(1))
+        ad_vectors(table, ranges, ranges, features, rows)
+        score(rows, q, ranges, 1, 0.0, 1.0, 0.0, np.zeros(1))
+        probability(0.0, 1.0, 0.0)
 
 
 @contextlib.contextmanager

@@ -80,21 +80,28 @@ class ProfileStore:
         The view is valid until the next `refresh`. Its bytes are not checked here: the engine
         verifies counts and size before it reads.
         """
-        record = self._get(key)
-        if record is not None and len(record) > LINK_BYTES and record[1] == _LINK_SECOND_BYTE:
-            record = self._get(bytes(record[LINK_BYTES:]))
-            # A link to a link is a broken store, and a miss to a bid.
-            if record is not None and len(record) > 1 and record[1] == _LINK_SECOND_BYTE:
-                return None
-        return record
+        return self.find((key,))
 
     def find(self, keys: Sequence[bytes]) -> memoryview | None:
-        """The record under the first of `keys` that is known; None when none is."""
+        """The record under the first of `keys` that is known; None when none is. As `get`."""
+        get = self._get  # most of the cost is this call: 0.9-1.5 us
         for key in keys:
-            record = self.get(key)
-            if record is not None:
-                return record
+            record = get(key)
+            if record is None:
+                continue
+            if len(record) > LINK_BYTES and record[1] == _LINK_SECOND_BYTE:
+                record = self._follow(record)
+                if record is None:
+                    continue
+            return record
         return None
+
+    def _follow(self, link: memoryview) -> memoryview | None:
+        """The record that a link names. A link to a link is a broken store, and a miss to a bid."""
+        record = self._get(bytes(link[LINK_BYTES:]))
+        if record is not None and len(record) > 1 and record[1] == _LINK_SECOND_BYTE:
+            return None
+        return record
 
     def refresh(self) -> None:
         """Sees what was written since; ends the life of every view handed out.
