@@ -1,0 +1,9 @@
+from collections.abc import Mapping
+from typing import Any
+
+from rtb.base.records import Decision, Opportunity
+from rtb.exchanges.settings import Exchange
+
+def encode(
+    opportunity: Opportunity, decision: Decision, arrays: Mapping[str, Any], exchange: Exchange
+) -> bytes: ...
