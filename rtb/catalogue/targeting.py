@@ -144,8 +144,8 @@ POSITIONS: Final = {
     "btf": "3", "header": "4", "footer": "5", "sidebar": "6", "full_screen": "7",
 }  # fmt: skip
 OS_NAMES: Final = {
-    "iphone os": "ios", "ipados": "ios", "mac os x": "macos", "mac os": "macos", "osx": "macos",
-    "os x": "macos", "chrome os": "chromeos", "apple tv": "tvos",
+    "iphone os": "ios", "iphone": "ios", "ipad": "ios", "ipados": "ios", "mac os x": "macos",
+    "mac os": "macos", "osx": "macos", "os x": "macos", "chrome os": "chromeos", "apple tv": "tvos",
 }  # fmt: skip
 _BITS: Final = {"true": "1", "false": "0"}
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

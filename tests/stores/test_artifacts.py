@@ -202,6 +202,16 @@ def test_snapshot_that_points_outside_is_neither_written_nor_opened(tmp_path: Pa
         open_snapshot(path)
 
 
+def test_proven_snapshot_opens_without_being_read(tmp_path: Path) -> None:
+    """A worker trusts the door; only a layout that it does not know is refused."""
+    arrays, meta = compile_snapshot(catalogue())
+    path = write_snapshot(tmp_path, arrays, meta)
+    assert open_snapshot(path, verify=False).id_of("line_items", 0) == "li"
+    del arrays["rows"]
+    with pytest.raises(StoreCorrupt, match="rows"):
+        open_snapshot(write(tmp_path, "snapshot", arrays, meta), verify=False)
+
+
 def test_empty_catalogue_can_be_served(tmp_path: Path) -> None:
     """A snapshot of nothing is a snapshot."""
     opened = open_snapshot(write_snapshot(tmp_path, *compile_snapshot(Catalogue())))
