@@ -51,7 +51,8 @@ _DECODER = msgspec.json.Decoder(float_hook=Number)
 _STRING_DECODER = msgspec.json.Decoder(str)
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _LOWER = {upper: upper | 32 for upper in range(ord("A"), ord("Z") + 1)}
-_NESTING = re.compile(rb'"(?:[^"\\]+|\\.)*"|[\[\]{}]', re.DOTALL)
+# Possessive, and with an optional closing quote: no input makes it look at a byte twice.
+_NESTING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _DECIMAL = re.compile(r"(-?[0-9]+(?:\.[0-9]+)?)(?:[eE]([+-]?)([0-9]+))?", re.ASCII)
 # Exponents past this are all the same to us: zero, or far over every limit.
 _EXPONENT_DIGITS_MAX = 5
