@@ -1,7 +1,7 @@
 """Writes `ext/{records,snapshot,board}.pxd` from the numpy layouts, so that C reads the same bytes.
 
 Run `python ext/layouts.py` after a change of `rtb/base/records.py`, `rtb/catalogue/snapshot.py`,
-`rtb/profiles/record.py` or `rtb/stores/board.py`; a test fails while the files and the layouts differ.
+`rtb/profiles/record.py` or `rtb/stores/board.py`; a test fails while files and layouts differ.
 """
 
 import sys
@@ -30,7 +30,7 @@ def struct_lines(name: str, dtype: np.dtype, names: dict[int, str]) -> list[str]
     lines = [f"cdef struct {name}:"]
     for field in dtype.names or ():
         kind = dtype.fields[field][0]
-        base, shape = (kind.subdtype or (kind, ()))
+        base, shape = kind.subdtype or (kind, ())
         c_type = names[id(base)] if base.names else C_TYPES[base.str[1:]]
         size = "".join(f"[{length}]" for length in shape)
         lines.append(f"    {c_type} {RESERVED.get(field, field)}{size}")
@@ -42,7 +42,8 @@ def render(source: str, structs: dict[str, np.dtype], constants: dict[str, int])
     lines += ["from libc.stdint cimport (", "    int8_t, int16_t, int32_t, int64_t,"]
     lines += ["    uint8_t, uint16_t, uint32_t, uint64_t,", ")", ""]
     if constants:
-        lines += ["cdef enum:"] + [f"    {name} = {value}" for name, value in constants.items()] + [""]
+        members = (f"    {name} = {value}" for name, value in constants.items())
+        lines += ["cdef enum:", *members, ""]
     names: dict[int, str] = {}
     for name, dtype in structs.items():
         lines += [*struct_lines(name, dtype, names), ""]

@@ -1,0 +1,62 @@
+"""Money: decimals become micros once, exactly, and back."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtb.base.money import (
+    ceil_div,
+    currency_code,
+    currency_name,
+    format_micros,
+    parse_micros,
+    to_micros,
+)
+
+
+@given(st.integers(-(10**15), 10**15))
+def test_micros_survive_text(micros: int) -> None:
+    """Formatting and parsing give the same micros, and the text is the exact decimal."""
+    text = format_micros(micros)
+
+    assert micros == parse_micros(text)
+    assert Decimal(micros) / 1_000_000 == Decimal(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [("1.23", 1_230_000), ("0.0000005", 0), ("0.0000015", 2), ("1e-6", 1), ("-2", -2_000_000)],
+)
+def test_decimals_round_half_even(text: str, micros: int) -> None:
+    """Wire decimals are rounded half-even, never truncated."""
+    assert micros == parse_micros(text)
+
+
+@pytest.mark.parametrize("text", ["", "NaN", "inf", "1,5", "abc"])
+def test_what_is_no_decimal_is_refused(text: str) -> None:
+    """Nothing but a finite decimal becomes money."""
+    with pytest.raises(ValueError, match="not"):
+        parse_micros(text)
+
+
+@given(st.integers(-(10**12), 10**12), st.integers(1, 10**6))
+def test_ceil_div(numerator: int, denominator: int) -> None:
+    """Division rounds up: the smallest integer that is not less."""
+    result = ceil_div(numerator, denominator)
+
+    assert (result - 1) * denominator < numerator <= result * denominator
+
+
+def test_to_micros_is_half_even() -> None:
+    """Scores become micros by rounding half to even."""
+    assert [2, 4] == [to_micros(0.0000025), to_micros(0.0000035)]
+
+
+def test_currency_codes() -> None:
+    """A currency is a number and back; what is no currency is refused."""
+    assert "EUR" == currency_name(currency_code("eur"))
+    for wrong in ("EU", "EURO", "E1R", "ÄÖÜ"):
+        with pytest.raises(ValueError, match="ISO 4217"):
+            currency_code(wrong)
