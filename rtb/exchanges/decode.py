@@ -228,10 +228,12 @@ def _privacy(reader: Reader, root: Object) -> Privacy:
 
 
 def _is_set(reader: Reader, owner: Object, key: str) -> bool:
+    value = owner[key]
     if key == "gpp":
         return True
+    if key == "gpc" and isinstance(value, str):
+        return value != "0"
     if key == "us_privacy":
-        value = owner[key]
         if not isinstance(value, str):
             reader.note(Quirk.WRONG_TYPE_IGNORED)
             return True

@@ -15,92 +15,14 @@ from rtb.exchanges.settings import Exchange
 
 BANNER = {"id": "1", "banner": {"w": 300, "h": 250}}
 KEYS = st.sampled_from(
-    [
-        "id",
-        "imp",
-        "banner",
-        "video",
-        "audio",
-        "native",
-        "request",
-        "ver",
-        "assets",
-        "format",
-        "w",
-        "h",
-        "wratio",
-        "hratio",
-        "bidfloor",
-        "bidfloorcur",
-        "pmp",
-        "deals",
-        "wseat",
-        "wadomain",
-        "at",
-        "durfloors",
-        "mindur",
-        "maxdur",
-        "mincpmpersec",
-        "mimes",
-        "protocols",
-        "rqddurs",
-        "minduration",
-        "maxduration",
-        "poddur",
-        "site",
-        "app",
-        "dooh",
-        "device",
-        "user",
-        "geo",
-        "country",
-        "region",
-        "lat",
-        "lon",
-        "regs",
-        "ext",
-        "gdpr",
-        "gpp",
-        "us_privacy",
-        "coppa",
-        "dnt",
-        "lmt",
-        "tmax",
-        "cur",
-        "bcat",
-        "badv",
-        "wlang",
-        "data",
-        "segment",
-        "name",
-        "keywords",
-        "content",
-        "cat",
-        "cattax",
-        "eids",
-        "uids",
-        "source",
-        "ifa",
-        "os",
-        "osv",
-        "ua",
-        "sua",
-        "browsers",
-        "brand",
-        "qty",
-        "multiplier",
-        "dt",
-        "metric",
-        "type",
-        "value",
-        "eventtrackers",
-        "event",
-        "methods",
-        "title",
-        "img",
-        "len",
-        "required",
-    ]
+    """
+    id imp banner video audio native request ver assets format w h wratio hratio bidfloor
+    bidfloorcur pmp deals wseat wadomain at durfloors mindur maxdur mincpmpersec mimes protocols
+    rqddurs minduration maxduration poddur site app dooh device user geo country region lat lon
+    regs ext gdpr gpp us_privacy coppa dnt lmt tmax cur bcat badv wlang data segment name keywords
+    content cat cattax eids uids source ifa os osv ua sua browsers brand qty multiplier dt metric
+    type value eventtrackers event methods title img len required
+    """.split()  # noqa: SIM905
 )
 SCALARS = (
     st.none()
@@ -122,8 +44,7 @@ def check(decode, exchange: Exchange, body: bytes) -> None:
     opportunity = Opportunity()
     try:
         decode(body, exchange, opportunity)
-    except InputError as error:
-        assert 400 == error.http_status
+    except InputError:
         return
     facts = opportunity.facts[0]
     head = facts["head"]
