@@ -1,7 +1,8 @@
 """Golden cases: whole requests with all their facts, per exchange.
 
 `tests/golden/<exchange>/{exemplary,edge}/*.json` holds a description, a request and either its
-facts (as `readable` shows them) or how it is refused. Exemplary cases are requests as they should be.
+facts (as `readable` shows them) or how it is refused. Exemplary cases are requests as they
+should be.
 """
 
 import json
