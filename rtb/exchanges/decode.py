@@ -16,7 +16,8 @@ It refuses (nothing may be read from the opportunity then):
     tmax_ms             tmax; 0 or less: -1, no time at all; 0 = absent; saturates
     test, allimps       set by anything but 0
     cur                 cur: the entries that are three letters, the first CURRENCIES_MAX.
-                        HAS_CUR: the list has entries, so with cur_count 0 none is possible
+                        HAS_CUR: the list has entries. When none of them is a currency, cur is
+                        one 0, which has no rate: then nothing can be bid
     cattax              cattax when over 0, else 1: of bcat and acat
     bcat, acat          "cattax:code"
     badv                `hosts.blocked_host`: lower case, no scheme, port, path, leading "www."
@@ -133,7 +134,8 @@ def _read_currencies(reader: Reader, sheet: Sheet, root: Object) -> None:
         sheet.flags |= Flag.HAS_CUR
     if len(codes) > CURRENCIES_MAX:
         reader.note(Quirk.LIST_TRUNCATED)
-    kept = codes[:CURRENCIES_MAX]
+    # An empty list would read as "nothing was said", and our default currency is not asked for.
+    kept = codes[:CURRENCIES_MAX] or [0] * bool(items)
     sheet.head |= {"cur": kept, "cur_count": len(kept)}
 
 

@@ -54,6 +54,24 @@ def test_token_hashes(decode, generic: Exchange):
     assert token_hash(0, b"r") == head["id_hash"]
 
 
+@pytest.mark.parametrize(
+    ("cur", "codes"),
+    [
+        (None, []),
+        ([], []),
+        (["US"], [0]),
+        (["US", "EUR"], [0x455552]),
+        ([7], [0]),
+        ("EUR", [0x455552]),
+    ],
+)
+def test_currencies(decode, generic: Exchange, cur: object, codes: list[int]):
+    """A list that names no currency allows none: it must not read as if nothing was said."""
+    head = decoded(decode, generic, body(cur=cur)).facts[0]["head"]
+    assert codes == head["cur"][: head["cur_count"]].tolist()
+    assert bool(cur) is bool(head["flags"] & Flag.HAS_CUR)
+
+
 def test_body_limit(decode, generic: Exchange):
     """A body over the exchange's limit is refused before it is read."""
     text = body()
