@@ -1198,7 +1198,7 @@ cdef class Engine:
                     and ad.w >= form.wmin
                 ):
                     return True
-        return responsive and imp.formats_count == 0
+        return False
 
     cdef int _reject_banner(self, const Creative *ad, const Imp *imp) noexcept nogil:
         cdef int32_t w, h

@@ -159,7 +159,8 @@ def format_for(
 ) -> tuple[int, int] | None:
     """The width and height that a banner would be shown in, None when it fits no format.
 
-    A creative of size 0x0 is responsive: it takes the first format. Flex formats (wratio, hratio)
+    A creative of size 0x0 is responsive: it takes the first format, and none where none is said,
+    since a bid without a size is refused. Flex formats (wratio, hratio)
     take exact multiples of the ratio from wmin on (OpenRTB 2.6 section 3.2.10).
     """
     responsive = creative.w == 0
@@ -177,8 +178,6 @@ def format_for(
                     return form.wmin, form.wmin * form.hratio // form.wratio
             elif creative.w * form.hratio == creative.h * form.wratio and creative.w >= form.wmin:
                 return creative.w, creative.h
-    if responsive and not imp.formats_count:
-        return 0, 0
     return None
 
 

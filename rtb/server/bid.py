@@ -158,15 +158,22 @@ class Bidder:
     # -- one request ------------------------------------------------------------------------------
 
     def answer(
-        self, endpoint: Endpoint, data: bytes, start: int, started_ns: int, later: Later
+        self,
+        endpoint: Endpoint,
+        data: bytes,
+        start: int,
+        started_ns: int,
+        whole_ns: int,
+        later: Later,
     ) -> Reply | None:
         """The answer to the request in `data[start:]`; None when `later` is called with it.
 
-        started_ns: `monotonic_ns` of the first byte.
+        started_ns: `monotonic_ns` of the first byte, from which the deadline counts.
+        whole_ns: the same of the last byte; what passed since is our own queue.
         """
         now_ns = self._monotonic_ns()
         serving = self.serving
-        if now_ns - started_ns > self._shed_after_ns:
+        if now_ns - whole_ns > self._shed_after_ns:
             return self._unread(endpoint, NoBid.SHED, started_ns)
         if serving is None:
             return self._unread(endpoint, NoBid.NO_SNAPSHOT, started_ns)

@@ -160,7 +160,7 @@ class LaneProtocol(HttpToolsProtocol):
             if endpoint is not None and len(data) - plain[1] <= endpoint.exchange.body_bytes_max:
                 self.last_ns = started_ns = shared.clock.arrival_ns()
                 bidder.meter.http(Http.LANE)
-                reply = bidder.answer(endpoint, data, plain[1], started_ns, self._later)
+                reply = bidder.answer(endpoint, data, plain[1], started_ns, started_ns, self._later)
                 if reply is None:
                     self.waiting = True
                 else:
@@ -255,6 +255,7 @@ class LaneProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self.shared.partial.discard(self)
         if self.cycle is not None:
+            self.cycle.scope["rtb.whole_ns"] = self.shared.clock.arrival_ns()  # type: ignore[typeddict-unknown-key]
             super().on_message_complete()
 
     def on_response_complete(self) -> None:

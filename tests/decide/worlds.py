@@ -105,9 +105,12 @@ def _creative(chance: random.Random, number: int, advertiser: str) -> Creative:
     else:
         mime = "video/mp4" if kind == "video" else "audio/mpeg"
         file = MediaFile(
-            url=f"{scheme}://cdn.test/v", mime=mime, width=640, height=360,
+            url=f"{scheme}://cdn.test/v",
+            mime=mime,
+            width=640,
+            height=360,
             bitrate_kbps=chance.choice([None, 400, 4000]),
-        )  # fmt: skip
+        )
         shared |= {
             "type": kind, "media_files": (file,), "duration_s": chance.choice([6, 15, 30]),
             "vast_version": chance.choice(["2.0", "3.0", "4.2"]),
@@ -142,7 +145,7 @@ def catalogue(seed: int, line_items: int) -> Catalogue:
                 domains=(f"www.shop{number}.test",),
                 seats=seats,
                 currency="EUR" if number == 3 else "USD",
-            )  # fmt: skip
+            )
         )
         found.add(Campaign(id=f"k{number}", advertiser=f"a{number}"))
         for product in range(PRODUCTS):
@@ -156,7 +159,7 @@ def catalogue(seed: int, line_items: int) -> Catalogue:
                     image_link="https://cdn.test/p.jpg",
                     availability="out_of_stock" if product == 0 else "in_stock",
                     product_type=chance.choice(["Shoes > Running", "Shoes", "Home > Pots"]),
-                )  # fmt: skip
+                )
             )
     for number in range(line_items):
         owner = chance.randrange(4)
@@ -195,7 +198,7 @@ def catalogue(seed: int, line_items: int) -> Catalogue:
                 else (),
                 priors=Priors(ctr=chance.uniform(0.0005, 0.02), cvr=chance.uniform(0.01, 0.1)),
                 shade=chance.choice([1.0, 0.7]),
-            )  # fmt: skip
+            )
         )
     return found
 

@@ -1,0 +1,251 @@
+"""Faults A1 to A10: what a client may do to the HTTP layer, and what it costs others."""
+
+import gzip
+import json
+import os
+import socket
+import threading
+import time
+import zlib
+
+import pytest
+
+from tests.server.conftest import Node, StartNode, plain, read_answer, split_answer
+from tests.server.test_answers import BODY, REQUEST
+
+SLOW = "[server]\nhead_timeout_ms = 700\nbody_timeout_ms = 400\nkeep_alive_s = 1\n"
+
+
+@pytest.fixture(scope="module")
+def strict(start_node: StartNode) -> Node:
+    """A node with short patience."""
+    return start_node(config=SLOW)
+
+
+def _closed_after(connection: socket.socket, seconds: float) -> float:
+    """Seconds until the peer closes."""
+    connection.settimeout(seconds)
+    start = time.monotonic()
+    try:
+        while connection.recv(4096):
+            pass
+    except ConnectionResetError:
+        pass
+    return time.monotonic() - start
+
+
+HALF_HEAD = b"POST /openrtb2/generic/bid HTTP/1.1\r\nhost: x\r\n"
+HALF_BODY = HALF_HEAD + b"content-length: 100\r\n\r\n{"
+
+
+@pytest.mark.parametrize("begun", [b"P", HALF_HEAD, HALF_BODY], ids=["byte", "head", "body"])
+def test_slow_clients_are_closed(strict: Node, begun: bytes) -> None:
+    """A request that is begun and not ended is closed within its time."""
+    with socket.create_connection(("127.0.0.1", strict.port)) as connection:
+        connection.sendall(begun)
+
+        assert _closed_after(connection, 5) < 2.5
+
+
+def test_trickling_does_not_help(strict: Node) -> None:
+    """A head that comes byte by byte is closed as late as one that does not come."""
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
+        start = time.monotonic()
+        closed = False
+        while not closed and time.monotonic() - start < 5:
+            try:
+                connection.sendall(b"x")
+            except OSError:
+                closed = True
+            time.sleep(0.05)
+
+    assert closed
+    assert time.monotonic() - start < 3
+
+
+def test_idle_connections_are_kept_then_closed(strict: Node) -> None:
+    """An idle connection lives for keep_alive_s, and not for ever."""
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
+        connection.sendall(plain(BODY))
+        read_answer(connection)
+        time.sleep(0.6)
+        connection.sendall(plain(BODY))
+
+        assert 200 == split_answer(read_answer(connection))[0]
+        assert 0.5 < _closed_after(connection, 6) < 4
+
+
+def test_keep_alive_serves_many_requests(node: Node) -> None:
+    """One connection carries any number of requests, through the lane and the route by turns."""
+    routed = plain(BODY).replace(b"host: x", b"host: x\r\nte: trailers")
+    with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
+        for number in range(40):
+            connection.sendall(routed if number % 3 else plain(BODY))
+            assert 200 == split_answer(read_answer(connection))[0]
+
+
+def test_pipelined_requests_are_answered_in_order(node: Node) -> None:
+    """Two requests in one segment get two answers, the first one first."""
+    bodies = [json.dumps(REQUEST | {"id": f"p{number}"}).encode() for number in range(3)]
+    with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
+        connection.sendall(b"".join(plain(body) for body in bodies))
+        received = b""
+        end = time.monotonic() + 5
+        while received.count(b'"bidid"') < 3 and time.monotonic() < end:
+            received += connection.recv(65536)
+
+    assert [0, 1, 2] == sorted(range(3), key=lambda n: received.index(b'"id":"p%d"' % n))
+
+
+@pytest.mark.parametrize(
+    ("request_", "statuses"),
+    [
+        (b"POST /openrtb2/generic/bid HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n"
+         b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n", {400}),
+        (b"POST /openrtb2/generic/bid HTTP/1.1\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}",
+         {400}),
+        (b"POST /openrtb2/generic/bid HTTP/1.1\r\ncontent-length: -2\r\n\r\n{}", {400}),
+        (b"POST /openrtb2/generic/bid HTTP/1.1\nhost: x\ncontent-length: 2\n\n{}", {400}),
+        (b"NONSENSE\r\n\r\n", {400}),
+        (b"\x16\x03\x01\x02\x00\x01\x00", {0, 400}),
+        (b"GET / HTTP/9.9\r\n\r\n", {400, 404}),
+        (b"GET /healthz HTTP/1.1\r\nx: " + b"a" * 100_000 + b"\r\n\r\n", {431}),
+        (b"GET /healthz HTTP/1.1\r\n" + b"x: 1\r\n" * 2_000 + b"\r\n", {431}),
+        (b"GET /healthz HTTP/1.1\r\n" + b"x: 1\r\n" * 500 + b"\r\n", {431}),
+        (b"BREW /openrtb2/generic/bid HTTP/1.1\r\nhost: x\r\n\r\n", {400, 405}),
+        (b"DELETE /openrtb2/generic/bid HTTP/1.1\r\nhost: x\r\n\r\n", {405}),
+    ],
+    ids=["cl-te", "two-cl", "negative-cl", "bare-lf", "nonsense", "tls", "version", "long-header",
+         "many-headers", "headers", "method", "delete"],
+)  # fmt: skip
+def test_framing(node: Node, request_: bytes, statuses: set[int]) -> None:
+    """Bad framing is refused, smuggles nothing, and hurts no one else."""
+    assert split_answer(node.raw(request_))[0] in statuses
+    assert 200 == node.post(BODY)[0]
+
+
+def test_no_second_request_is_smuggled(node: Node) -> None:
+    """A request hidden in the body of an ambiguous one is never answered."""
+    hidden = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    answer = node.raw(
+        b"POST /openrtb2/generic/bid HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n"
+        b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n%b" % (5 + len(hidden), hidden)
+    )
+
+    assert 1 == answer.count(b"HTTP/1.1")
+
+
+def _deflated_zeros(megabytes: int) -> bytes:
+    engine = zlib.compressobj(9, zlib.DEFLATED, 31)
+    block = b"0" * 1_000_000
+    return b"".join(engine.compress(block) for _ in range(megabytes)) + engine.flush()
+
+
+def test_compression_bomb(node: Node) -> None:
+    """200 MB in 200 kB is refused with 413 after the first kilobytes of it."""
+    bomb = _deflated_zeros(120)
+    assert len(bomb) < 131_072
+    rss = _rss_kb(node)
+    head = (
+        b"POST /openrtb2/generic/bid HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\n"
+        b"content-length: %d\r\n\r\n" % len(bomb)
+    )
+
+    assert 413 == split_answer(node.raw(head + bomb))[0]
+    assert _rss_kb(node) - rss < 6_000
+
+
+def _rss_kb(node: Node) -> int:
+    with open(f"/proc/{node.worker_pids()[0]}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") // 1024
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status"),
+    [
+        (b"gzip", b"not gzip at all", 400),
+        (b"gzip", gzip.compress(BODY)[:-9], 400),
+        (b"gzip", gzip.compress(BODY) + b"tail", 400),
+        (b"deflate", b"\x00\x01\x02", 400),
+        (b"br", BODY, 415),
+        (b"gzip, gzip", gzip.compress(BODY), 415),
+    ],
+    ids=["junk", "cut", "tail", "junk-deflate", "brotli", "nested"],
+)
+def test_bad_encodings(node: Node, encoding: bytes, body: bytes, status: int) -> None:
+    """What is not the compression it claims to be is the sender's fault, and said."""
+    request = (
+        b"POST /openrtb2/generic/bid HTTP/1.1\r\nhost: x\r\ncontent-encoding: %b\r\n"
+        b"content-length: %d\r\n\r\n%b" % (encoding, len(body), body)
+    )
+
+    assert status == split_answer(node.raw(request))[0]
+
+
+def test_oversized_bodies(node: Node) -> None:
+    """A body over the cap is 413, whether it is declared or comes in chunks without end."""
+    big = b"x" * 131_073
+    declared = (
+        b"POST /openrtb2/generic/bid HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n{"
+    )
+
+    assert 413 == split_answer(node.raw(plain(big)))[0]
+    assert 413 == split_answer(node.raw(declared))[0]
+    with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
+        connection.sendall(
+            b"POST /openrtb2/generic/bid HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        sent = 0
+        try:
+            while sent < 50_000_000:
+                connection.sendall(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
+                sent += 0x8000
+        except OSError:
+            pass
+        assert sent < 20_000_000
+
+
+def test_a_slow_reader_hurts_only_itself(node: Node) -> None:
+    """Clients that never read their answers do not stop others from getting theirs."""
+    deaf = []
+    try:
+        for _ in range(20):
+            connection = socket.create_connection(("127.0.0.1", node.port), timeout=5)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            connection.sendall(plain(BODY))
+            deaf.append(connection)
+        assert 200 == node.post(BODY)[0]
+    finally:
+        for connection in deaf:
+            connection.close()
+
+
+def test_many_idle_connections(node: Node) -> None:
+    """Five hundred idle connections cost nothing that a bid would notice, and all are freed."""
+    idle = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(500)]
+    assert 200 == node.post(BODY)[0]
+    for connection in idle:
+        connection.close()
+    node.wait_for(lambda: node.metric("rtb_connections") < 50, 10)
+
+
+def test_concurrent_clients_get_their_own_answers(node: Node) -> None:
+    """Twenty clients at once each get the answer to their own request."""
+    wrong: list[tuple[str, str]] = []
+
+    def ask(client: int) -> None:
+        with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
+            for number in range(15):
+                name = f"c{client}-{number}"
+                connection.sendall(plain(json.dumps(REQUEST | {"id": name}).encode()))
+                found = json.loads(split_answer(read_answer(connection))[1])["id"]
+                if found != name:
+                    wrong.append((name, found))
+
+    threads = [threading.Thread(target=ask, args=(client,)) for client in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [] == wrong

@@ -1,0 +1,266 @@
+"""A node as operators meet it: start, probes, crashes, swaps, drain."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from rtb.base.hashing import token_hash
+from rtb.base.records import Dim
+from rtb.profiles import codec, identity
+from rtb.stores import artifacts
+from rtb.stores.profiles_lmdb import ProfileStore
+from tests.decide import worlds
+from tests.server.conftest import Node, StartNode, free_port, plain, read_answer, split_answer
+from tests.server.test_answers import BODY, REQUEST
+
+
+def test_probes_and_status(node: Node) -> None:
+    """Live, ready and status answer; status names the generation and the limits in force."""
+    status = json.loads(node.get("/status")[1])
+
+    assert (200, b"ok") == node.get("/healthz")
+    assert (200, b"ready") == node.get("/readyz")
+    assert status["ready"]
+    assert 1 == status["generation"]
+    assert "generic" in status["exchanges"]
+    assert 1 == len(status["workers"])
+
+
+def test_metrics_are_prometheus_text(node: Node) -> None:
+    """One scrape shows requests, latencies, reasons and workers under the expected names."""
+    node.post(BODY)
+    text = node.get("/metrics")[1].decode()
+
+    for name in (
+        "rtb_requests_total{", "rtb_request_duration_seconds_bucket{", "rtb_rejects_total{",
+        "rtb_bids_total{", "rtb_profile_lookup_total{", "rtb_config_generation{",
+        "rtb_loop_lag_seconds{", "rtb_build_info{", "rtb_breaker_state{",
+    ):  # fmt: skip
+        assert name in text
+
+
+def test_not_ready_without_a_snapshot(start_node: StartNode, tmp_path: Path) -> None:
+    """Without a snapshot the node lives, is not ready, says why, and answers 204."""
+    node = start_node(line_items=0, wait=False)
+    node.wait_for(lambda: node.get("/healthz")[0] == 200, 60)
+    status, why = node.get("/readyz")
+
+    assert 503 == status
+    assert b"snapshot" in why
+    assert 204 == node.post(BODY)[0]
+    snapshot = worlds.snapshot(1, 100)
+    artifacts.write_snapshot(node.data / "snapshots", snapshot.arrays, snapshot.meta)
+    node.wait_ready(5)
+    assert 200 == node.post(BODY)[0]
+
+
+def test_swap_refusal_and_recovery(start_node: StartNode) -> None:
+    """A new snapshot is served within a second; a damaged one is refused and the last one stays."""
+    node = start_node(line_items=100)
+    fresh = worlds.snapshot(2, 150)
+    path = artifacts.write_snapshot(node.data / "snapshots", fresh.arrays, fresh.meta)
+    node.wait_for(lambda: _generation(node) == 2, 3)
+    served = json.loads(node.get("/status")[1])["snapshot"]
+    assert served in path.name or path.stem.rpartition("-")[2] in served
+
+    damaged = node.data / "snapshots" / "snapshot-00000000000000000000000000000000.rtb"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    (node.data / "snapshots" / "current").write_text(damaged.name)
+    time.sleep(0.8)
+
+    assert 2 == _generation(node)
+    assert served == json.loads(node.get("/status")[1])["snapshot"]
+    assert 200 == node.post(BODY)[0]
+    assert "refused" in node.log.read_text()
+
+
+def _generation(node: Node) -> int:
+    return int(json.loads(node.get("/status")[1])["generation"] or 0)
+
+
+def test_swaps_under_load_lose_no_answer(start_node: StartNode) -> None:
+    """While generations change, every request is answered, and by one generation only."""
+    node = start_node(line_items=100)
+    stop = threading.Event()
+    failures: list[str] = []
+    answered = [0]
+
+    def ask() -> None:
+        with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
+            while not stop.is_set():
+                connection.sendall(plain(BODY))
+                status, body = split_answer(read_answer(connection))
+                answered[0] += 1
+                if status not in (200, 204):
+                    failures.append(f"{status} {body[:80]!r}")
+
+    clients = [threading.Thread(target=ask) for _ in range(3)]
+    for client in clients:
+        client.start()
+    for seed in range(3, 7):
+        snapshot = worlds.snapshot(seed, 60)
+        artifacts.write_snapshot(node.data / "snapshots", snapshot.arrays, snapshot.meta)
+        node.wait_for(lambda seed=seed: _generation(node) == seed - 1, 5)  # type: ignore[misc]
+    stop.set()
+    for client in clients:
+        client.join()
+
+    assert [] == failures
+    assert answered[0] > 20
+
+
+def test_killed_worker_is_back_within_a_second(start_node: StartNode) -> None:
+    """kill -9 of a worker: the supervisor starts another one, and the board goes on."""
+    node = start_node("--workers", "2", line_items=60)
+    node.post(BODY)
+    counted = node.metric("rtb_requests_total")
+    victim = node.worker_pids()[0]
+    os.kill(victim, signal.SIGKILL)
+    start = time.monotonic()
+    node.wait_for(lambda: len(node.worker_pids()) == 2 and victim not in node.worker_pids(), 5)
+
+    assert time.monotonic() - start < 1.5
+    node.wait_for(lambda: node.metric("rtb_worker_ready") == 2, 10)
+    assert 200 == node.post(BODY)[0]
+    assert node.metric("rtb_requests_total") >= counted
+
+
+def test_workers_do_not_outlive_their_supervisor(start_node: StartNode) -> None:
+    """kill -9 of the supervisor leaves no orphans."""
+    node = start_node(line_items=60)
+    workers = node.worker_pids()
+    node.process.kill()
+    node.process.wait()
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < end:
+        time.sleep(0.05)
+
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def test_drain_finishes_what_is_in_flight(start_node: StartNode) -> None:
+    """SIGTERM: not ready first, requests in flight are answered, then exit code 0."""
+    node = start_node(line_items=60, config="[server]\ndrain_notice_ms = 600\n")
+    lost: list[int] = []
+    answered = [0]
+
+    def ask() -> None:
+        with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
+            while True:
+                try:
+                    connection.sendall(plain(BODY))
+                    answer = read_answer(connection)
+                except OSError:
+                    return
+                if not answer:
+                    return  # closed between two requests
+                answered[0] += 1
+                if split_answer(answer)[0] != 200:
+                    lost.append(split_answer(answer)[0])
+
+    client = threading.Thread(target=ask)
+    client.start()
+    time.sleep(0.2)
+    node.process.send_signal(signal.SIGTERM)
+    node.wait_for(lambda: node.get("/readyz")[0] == 503, 1)
+    code = node.process.wait(15)
+    client.join()
+
+    assert 0 == code
+    assert [] == lost
+    assert answered[0] > 3
+
+
+def test_profile_is_read_and_a_no_is_a_no(start_node: StartNode, tmp_path: Path) -> None:
+    """A known person is looked up; with any privacy signal the store is not asked at all."""
+    data = tmp_path / "state"
+    data.mkdir()
+    store = ProfileStore.open(data / "profiles", readonly=False)
+    segments = [token_hash(Dim.AUDIENCE, b"sport")]
+    store.put_many([(identity.buyer_key(b"u1"), codec.encode(codec.Profile(segments=segments)))])
+    store.close()
+    node = start_node(data=data, line_items=200)
+    person = REQUEST | {"user": {"buyeruid": "u1"}}
+
+    node.post(json.dumps(person).encode())
+    assert 1 == node.metric('rtb_profile_lookup_total{result="hit"}')
+    for signal_ in (
+        {"regs": {"gdpr": 1}},
+        {"regs": {"ext": {"gdpr": 1}}},
+        {"regs": {"gpp": "DBAA"}},
+        {"regs": {"us_privacy": "1YYN"}},
+        {"regs": {"coppa": 1}},
+        {"device": {"lmt": 1}},
+        {"device": {"dnt": 1}},
+        {"regs": {"ext": {"gpc": "1"}}},
+    ):
+        node.post(json.dumps(person | signal_).encode())
+    assert 1 == node.metric("rtb_profile_lookup_total")
+    node.post(json.dumps(REQUEST | {"user": {"buyeruid": "stranger"}}).encode())
+    assert 1 == node.metric('rtb_profile_lookup_total{result="miss"}')
+
+
+def test_too_little_time_is_a_no_bid(start_node: StartNode) -> None:
+    """tmax that leaves nothing after the margin is answered at once, without work."""
+    node = start_node(line_items=60, patient=False)
+    for tmax in (-5, 0, 1, 10):
+        assert (204, b"") == node.post(json.dumps(REQUEST | {"tmax": tmax}).encode())
+    assert 200 == node.post(json.dumps(REQUEST | {"tmax": 10**9}).encode())[0]
+
+
+def test_bad_settings_refuse_to_start(start_node: StartNode) -> None:
+    """An unknown key is an error that names file and key, not a guess."""
+    node = start_node(line_items=0, config="[server]\nprot = 1\n", wait=False)
+
+    assert 0 != node.process.wait(30)
+    assert "prot" in node.log.read_text()
+
+
+@pytest.mark.server
+def test_redis_dies_hangs_and_returns(start_node: StartNode, tmp_path: Path) -> None:
+    """Redis killed or stopped: bids go on in time, without a profile; it comes back by itself."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed")
+    port = free_port()
+    command = [binary, "--port", str(port), "--save", "", "--dir", str(tmp_path)]
+    redis = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        node = start_node("--profiles", f"redis://127.0.0.1:{port}/0", line_items=100)
+        person = json.dumps(REQUEST | {"user": {"buyeruid": "u1"}}).encode()
+        node.wait_for(lambda: _asked(node, person, "miss"), 10)
+        redis.send_signal(signal.SIGSTOP)
+        for _ in range(5):
+            start = time.monotonic()
+            assert 200 == node.post(person)[0]
+            assert time.monotonic() - start < 0.5
+        redis.send_signal(signal.SIGCONT)
+        node.wait_for(lambda: _asked(node, person, "miss"), 10)
+        redis.kill()
+        redis.wait()
+        for _ in range(5):
+            assert 200 == node.post(person)[0]
+        redis = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        node.wait_for(lambda: _asked(node, person, "miss"), 10)
+    finally:
+        redis.kill()
+        redis.wait()
+
+
+def _asked(node: Node, body: bytes, result: str) -> bool:
+    """Whether one more request moves the counter of look-ups with this result."""
+    name = f'rtb_profile_lookup_total{{result="{result}"}}'
+    before = node.metric(name)
+    assert 200 == node.post(body)[0]
+    time.sleep(0.05)
+    return node.metric(name) > before
