@@ -29,6 +29,7 @@ from tokens cimport mix64
 from rtb.base.records import PER_IMP_DIMS, PERSONAL_DIMS
 from rtb.catalogue.snapshot import summary_words_count, words_count
 from rtb.decide import engine as rules
+from rtb.decide import exclude as exclude_rules
 from rtb.decide import features as feature_rules
 from rtb.decide import price as price_rules
 from rtb.decide import select as select_rules
@@ -68,6 +69,7 @@ cdef int FEATURES_MAX = feature_rules.FEATURES_MAX
 cdef int SHORTLIST_MAX = select_rules.SHORTLIST_MAX
 cdef int POD_SHORTLIST_MAX = select_rules.POD_SHORTLIST_MAX
 cdef uint32_t DEDUPE_ADVERTISER = select_rules.DEDUPE_ADVERTISER
+cdef int DSA_REQUIRED = exclude_rules.DSA_REQUIRED
 cdef double CPM_LIMIT = RULE_CPM_MICROS_MAX
 cdef double EARTH_RADIUS_KM = targeting_rules.EARTH_RADIUS_KM
 cdef int64_t EPOCH_HOUR = targeting_rules.EPOCH_HOUR_OF_WEEK
@@ -1157,6 +1159,8 @@ cdef class Engine:
             self.creative_statuses + ad.statuses_start, ad.statuses_count, self.terms.exchange
         ):
             return REJECT_EXCHANGE_STATUS
+        if self.facts.head.dsarequired >= DSA_REQUIRED and not ad.dsa:
+            return REJECT_TRANSPARENCY
         if imp.flags & IMP_SECURE and not ad.secure:
             return REJECT_SECURE
         if ad.media == MEDIA_BANNER:
@@ -1546,7 +1550,9 @@ cdef class Engine:
             av = &imp.video
         elif ad.media == MEDIA_AUDIO:
             av = &imp.audio
-        limit = POD_SHORTLIST_MAX if av != NULL and av.poddur_s > 0 else SHORTLIST_MAX
+        limit = SHORTLIST_MAX
+        if imp.video.poddur_s > 0 or imp.audio.poddur_s > 0:
+            limit = POD_SHORTLIST_MAX
         entry.value = <int64_t>rint(value)
         entry.ctr = ctr
         entry.cvr = cvr

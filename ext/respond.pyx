@@ -336,6 +336,9 @@ cdef bint _bid(
         piece = &frames.pieces[i]
         if piece.hole == HOLE_NONE:
             _put(frames.text + piece.text_start, piece.text_count)
+        elif piece.hole == HOLE_DSA:
+            if facts.head.dsarequired > 0:
+                _put(frames.text + piece.text_start, piece.text_count)
         elif not _fill(piece.hole, facts, bid, imp, ad, text, frames, &lanes):
             return False
     if imp.exp_s > 0:

@@ -125,6 +125,7 @@ cdef struct Creative:
     uint8_t linearity
     uint8_t expand
     uint8_t rating
+    uint8_t dsa
     uint8_t delivery
 
 cdef struct Product:

@@ -432,6 +432,7 @@ class Hole(IntEnum):
     CACHEBUSTER = 5
     AUCTION_ID = 6
     IMP_ID = 7
+    DSA = 8  # not a gap: its text stands where the request asks for transparency (regs.ext.dsa)
 
 
 class Opportunity:

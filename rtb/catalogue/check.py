@@ -59,6 +59,8 @@ DAYS_MAX: Final = 3_650
 CREATIVES_MAX: Final = 200  # of one line item
 # Below a thousandth of a unit an amount is probably units that should be micros.
 SUSPICIOUS_MICROS: Final = 1_000
+# regs.ext.dsa allows no longer names (OpenRTB DSA transparency extension).
+DSA_CHARS_MAX: Final = 100
 
 # A host, then anything that stands in a URL or a macro. No credentials: they only deceive.
 _URL = re.compile(
@@ -253,6 +255,10 @@ def _advertiser(advertiser: Advertiser, catalogue: Catalogue) -> _Remarks:
         if not exchange or not seat:
             yield "seats", "expected exchange = seat, both not empty"
     yield from _caps(advertiser.frequency_caps, ("advertiser", "campaign", "line_item"))
+    if advertiser.dsa is not None:
+        for name in ("behalf", "paid"):
+            if not 0 < len(getattr(advertiser.dsa, name)) <= DSA_CHARS_MAX:
+                yield f"dsa.{name}", f"expected 1 to {DSA_CHARS_MAX} characters"
 
 
 def _campaign(campaign: Campaign, catalogue: Catalogue) -> _Remarks:

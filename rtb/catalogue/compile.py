@@ -364,7 +364,7 @@ class _Compiler:
             (*self.text.add(text), int(hole))
             for text, hole in render.frame(creative, advertiser, product)
         ]
-        fields = facts.creative_facts(creative, product)
+        fields = facts.creative_facts(creative, advertiser, product)
         fields["product"] = self.products[key] if key else -1
         for name, value in self._creative_ranges(creative, advertiser, product).items():
             fields[f"{name}_start"], fields[f"{name}_count"] = value

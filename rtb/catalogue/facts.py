@@ -108,8 +108,10 @@ def is_available(availability: str) -> bool:
     }  # fmt: skip
 
 
-def creative_facts(creative: Creative, product: Product | None) -> dict[str, object]:
-    """The columns of a creative that depend on nothing else."""
+def creative_facts(
+    creative: Creative, advertiser: Advertiser, product: Product | None
+) -> dict[str, object]:
+    """The columns of a creative that its line item does not change."""
     is_av = creative.type in {"video", "audio"}
     files, language = creative.media_files, creative.language
     delivery = {"streaming": 1, "progressive": 2}
@@ -132,6 +134,7 @@ def creative_facts(creative: Creative, product: Product | None) -> dict[str, obj
         "linearity": creative.linearity if creative.type == "video" else 0,
         "expand": mask(creative.expandable),
         "rating": creative.rating or 0,
+        "dsa": advertiser.dsa is not None,
         "delivery": mask(delivery[file.delivery] for file in files) if is_av else 0,
     }
 

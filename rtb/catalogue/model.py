@@ -45,6 +45,14 @@ class Budget(_Object, frozen=True):
     daily_mode: Literal["strict", "flexible"] = "strict"
 
 
+class Transparency(_Object, frozen=True):
+    """Who is behind an ad, as the Digital Services Act asks (`bid.ext.dsa`): on whose behalf it is
+    shown and who paid for it, up to 100 characters each."""
+
+    behalf: str
+    paid: str
+
+
 class Advertiser(_Object, frozen=True):
     """Who pays. `seats` names the buyer seat on each exchange."""
 
@@ -57,6 +65,7 @@ class Advertiser(_Object, frozen=True):
     timezone: str = "UTC"
     separation: str | None = None
     frequency_caps: tuple[FrequencyCap, ...] = ()
+    dsa: Transparency | None = None
     external_id: str | None = None
 
 

@@ -326,6 +326,9 @@ def frame(creative: Creative, advertiser: Advertiser, product: Product | None) -
     """The rest of it, from `adomain` to `adm`."""
     pieces: list[Piece] = []
     _put(pieces, _static_fields(creative, advertiser, product))
+    if advertiser.dsa is not None:
+        said = {"behalf": advertiser.dsa.behalf, "paid": advertiser.dsa.paid}
+        pieces.append((b',"ext":' + orjson.dumps({"dsa": said}), Hole.DSA))
     if creative.flexible:
         _put(pieces, b',"w":')
         pieces.append((b"", Hole.WIDTH))

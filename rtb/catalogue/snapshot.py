@@ -110,6 +110,7 @@ CREATIVE = _struct(
     ("linearity", "u1"),
     ("expand", "u1"),  # mask of directions 1..6 it may expand to
     ("rating", "u1"),  # qagmediarating, 0 unknown
+    ("dsa", "u1"),  # its frame can say who is behind the ad (regs.ext.dsa)
     ("delivery", "u1"),  # mask 1 streaming 2 progressive 3 download
 )  # fmt: skip
 PRODUCT = _struct(

@@ -43,10 +43,13 @@ def root(
 
 
 def _gather() -> None:
-    from rtb.cli import explain, serve
+    from rtb.cli import explain, import_, seed, serve, train
 
+    app.command("import")(import_.command)
     app.command("serve")(serve.command)
     app.command("explain")(explain.command)
+    app.command("train")(train.command)
+    app.command("seed")(seed.command)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """`rtb serve`: the bid workers of one node, supervised."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +52,7 @@ def command(
     raise typer.Exit(supervisor.run())
 
 
-def _override(section: settings.T, given: dict[str, object]) -> settings.T:
+def _override(section: settings.T, given: Mapping[str, object]) -> settings.T:
     """A section with the options that were given, checked as the file would be."""
     values = msgspec.structs.asdict(section)  # type: ignore[arg-type]
     values |= {key: value for key, value in given.items() if value is not None}

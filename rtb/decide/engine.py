@@ -362,9 +362,7 @@ class _Run:
                 tie=select.tie_break(self.head.id_hash, ad.key),
             )  # fmt: skip
             group = groups.setdefault(place, Group(number, place))
-            pod = av is not None and av.poddur_s > 0
-            limit = select.POD_SHORTLIST_MAX if pod else select.SHORTLIST_MAX
-            fallen = select.insert(group, candidate, limit)
+            fallen = select.insert(group, candidate, select.shortlist_max(imp))
             if fallen is not None:
                 self._drop(fallen.line_item, fallen.creative, number, Reject.OUTRANKED)
 

@@ -17,6 +17,8 @@ from rtb.profiles import record as profile_record
 
 ATTR_OWN_SKIP_BUTTON: Final = 1 << 16
 MS_PER_S: Final = 1000
+# regs.ext.dsa.dsarequired: 2 and 3 drop bids that do not say who is behind the ad.
+DSA_REQUIRED: Final = 2
 # IMG and DATA types of native assets (OpenRTB Native 1.2 section 7.4).
 IMG_MAIN: Final = 3
 KIND_TITLE, KIND_IMG, KIND_VIDEO, KIND_DATA = 1, 2, 3, 4
@@ -143,6 +145,8 @@ def reject_creative(
     statuses = index.snapshot["creative_statuses"][start : start + creative.statuses_count]
     if exchange in statuses.tolist():
         return Reject.EXCHANGE_STATUS
+    if facts["head"]["dsarequired"] >= DSA_REQUIRED and not creative.dsa:
+        return Reject.TRANSPARENCY
     if imp.flags & ImpFlag.SECURE and not creative.secure:
         return Reject.SECURE
     if creative.media == Media.BANNER:

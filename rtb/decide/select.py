@@ -52,6 +52,12 @@ class Group:
     entries: list[Candidate] = field(default_factory=list)
 
 
+def shortlist_max(imp: SimpleNamespace) -> int:
+    """How long a short list of an impression may be: longer where a dynamic pod is offered."""
+    pod = imp.video.poddur_s > 0 or imp.audio.poddur_s > 0
+    return POD_SHORTLIST_MAX if pod else SHORTLIST_MAX
+
+
 def tie_break(seed: int, creative_key: int) -> int:
     """Chance among equals: the same for the same request, spread over creatives."""
     return mix64(seed ^ creative_key)

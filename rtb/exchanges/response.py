@@ -16,6 +16,7 @@ Everything is a function of the arguments, ids too: the same request gives the s
     cachebuster  the first lane of the bid id as a decimal number below 10^10
     auction_id, imp_id holes   the id percent-encoded but for A-Z a-z 0-9 - . _ ~: they stand
                  inside markup and URLs, where the raw text of a stranger is an attack
+    dsa hole     the piece's own text, where the request asks for transparency
     native hole  the whole native answer, escaped to stand in the string `adm`: assets that answer
                  the request's (`openrtb.native.match_assets`), link, trackers as eventtrackers
                  when the request takes impression events by image, else as imptrackers; wrapped in
@@ -142,7 +143,7 @@ class _Writer:
             if hole == Hole.NONE:
                 out += self._text(piece)
             else:
-                out += self._fill(hole, bid, imp, creative, lanes)
+                out += self._fill(hole, piece, bid, imp, creative, lanes)
         if imp["exp_s"] > 0:
             # The exchange said how long it may take; we keep the price for that long.
             out += b',"exp":%d' % imp["exp_s"]
@@ -159,7 +160,13 @@ class _Writer:
         )
 
     def _fill(
-        self, hole: Hole, bid: Record, imp: Record, creative: Record, lanes: tuple[int, int]
+        self,
+        hole: Hole,
+        piece: Record,
+        bid: Record,
+        imp: Record,
+        creative: Record,
+        lanes: tuple[int, int],
     ) -> bytes:
         if hole == Hole.BID_ID:
             return b"%016x%016x" % lanes
@@ -171,6 +178,8 @@ class _Writer:
             return b"%d" % (lanes[0] % _CACHEBUSTER_BELOW)
         if hole == Hole.AUCTION_ID:
             return _percent_encoded(self.auction_id)
+        if hole == Hole.DSA:
+            return self._text(piece) if self._facts["head"]["dsarequired"] > 0 else b""
         if hole == Hole.IMP_ID:
             return _percent_encoded(self._echo(imp, "id"))
         return self._native(imp, creative)

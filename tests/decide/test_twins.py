@@ -28,7 +28,7 @@ def _outcome(decision: Decision) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(24))
 def test_twins_agree(seed: int) -> None:
     """Both engines decide the same on random worlds, to the last bid, price and reason."""
     snapshot = worlds.snapshot(seed, 60)
