@@ -1,0 +1,1 @@
+"""Benchmarks: one file a question, one JSON file an answer; see docs/benchmarks.md."""

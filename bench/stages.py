@@ -1,0 +1,115 @@
+"""Where does the time of a request go? CPU time of each stage, in one process, without sockets.
+
+    python -m bench.stages [--quick]
+
+Stages are measured as differences between loops that go one step further each, over the same
+bodies, so that every stage meets the caches as the one before left them.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench import options, state
+from bench.inprocess import NS_PER_MS, Local, timed
+from bench.record import Result
+from bench.servers import cores
+from rtb.base.records import Decision, Opportunity
+
+LABELS = {
+    "decode": "decode: bytes to facts",
+    "gather": "gather: keys and one profile read",
+    "decide": "decide: target, exclude, score, price, select",
+    "encode": "encode: pre-rendered markup to an answer",
+    "commit": "clock, counters, hand-over",
+    "answer": "the whole request, without HTTP",
+}
+
+
+def measure(local: Local, bodies: Sequence[bytes], rounds: int) -> dict[str, float]:
+    """Microseconds of each stage of `LABELS` a request."""
+    passes = [_pass(local, bodies, depth) for depth in range(1, 5)] + [_answer_pass(local, bodies)]
+    whole = [spread.us for spread in timed(passes, rounds)]
+    steps = [whole[0], *(after - before for before, after in itertools.pairwise(whole))]
+    decode, gather, decide, encode, commit = steps
+    return {
+        "decode": decode,
+        "gather": gather,
+        "decide": decide,
+        "encode": encode,
+        "commit": commit,
+        "answer": whole[-1],
+    }
+
+
+def _pass(local: Local, bodies: Sequence[bytes], depth: int) -> Callable[[], int]:
+    """A pass that goes `depth` stages far, each body from its first stage."""
+    opportunity, decision = Opportunity(), Decision()
+    decode, exchange, terms = local.kernels.decode, local.exchange, local.terms
+    head, privacy = decision.data["head"], opportunity.facts["head"]["privacy"]
+    keys_of, find, name = local.kernels.keys, local.store.find, exchange.name.encode()
+    decide, encode, arrays = local.engine.decide, local.kernels.encode, local.serving.arrays
+    nobid = head["nobid"].data
+    private = privacy.data
+    now_ms = time.time_ns() // NS_PER_MS
+
+    def run() -> int:
+        for body in bodies:
+            decode(body, 0, exchange, opportunity)
+            if depth < 2:
+                continue
+            profile = None
+            if not private[0]:
+                keys = keys_of(opportunity, name)
+                if keys:
+                    profile = find(keys)
+            if depth < 3:
+                continue
+            decide(opportunity, profile, terms, None, now_ms, decision)
+            if depth < 4 or nobid[0]:
+                continue
+            encode(opportunity, decision, arrays, exchange)
+        return len(bodies)
+
+    return run
+
+
+def _answer_pass(local: Local, bodies: Sequence[bytes]) -> Callable[[], int]:
+    """A pass through what the server calls for each request."""
+    answer, endpoint, clock = local.bidder.answer, local.endpoint, time.monotonic_ns
+
+    def run() -> int:
+        for body in bodies:
+            now_ns = clock()
+            answer(endpoint, body, 0, now_ns, now_ns, print)
+        return len(bodies)
+
+    return run
+
+
+def main() -> None:
+    """The benchmark."""
+    chosen = options.parse(__doc__, rounds=15)
+    options.pin(cores()[0])
+    data = chosen.data or state.state()
+    bodies_path: Path = chosen.bodies or state.bodies(data)
+    bodies = state.read_bodies(bodies_path)[:2000]
+    rounds = 3 if chosen.quick else chosen.rounds
+    with Local(data) as local:
+        result = Result(
+            "stages",
+            "Where does the time of a request go?",
+            {"line_items": local.line_items_count, "bodies": len(bodies), "rounds": rounds,
+             "kernels": local.kernels.name},
+        )  # fmt: skip
+        cost = measure(local, bodies, rounds)
+        heads = local.heads(local.cases(bodies[:500]))
+    for name, label in LABELS.items():
+        result.add(f"{name}_us", label, cost[name], "us")
+    result.details = {name: round(value, 3) for name, value in heads.items()}
+    result.write(chosen.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The world that benchmarks measure in: a seeded state directory and seeded request bodies, cached.
+
+Both come from the project's own commands, `rtb seed` and `rtb traffic`; anyone can make the same.
+"""
+
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from bench.servers import BUILD, BenchError, rtb_command
+
+SEED: Final = 7
+LINE_ITEMS: Final = 10_000
+PRODUCTS: Final = 50_000
+PROFILES: Final = 100_000
+BODIES: Final = 5_000
+
+
+def state(line_items: int = LINE_ITEMS, products: int = PRODUCTS, profiles: int = PROFILES) -> Path:
+    """The state directory of a seeded catalogue; made on the first call.
+
+    Raises: BenchError when it cannot be made.
+    """
+    data = BUILD / f"state-{line_items}-{profiles}"
+    _rtb(
+        "seed", "--data", data, "--line-items", line_items, "--products", products,
+        "--profiles", profiles, "--seed", SEED,
+    )  # fmt: skip
+    return data
+
+
+def bodies(data: Path, count: int = BODIES) -> Path:
+    """Bid requests for a state directory, a JSON document a line; made on the first call.
+
+    Raises: BenchError when they cannot be made.
+    """
+    target = data / f"traffic-{SEED}-{count}.jsonl"
+    if not target.exists():
+        fresh = target.with_suffix(".new")
+        _rtb("traffic", "--data", data, "--count", count, "--seed", SEED, "--out", fresh)
+        fresh.replace(target)
+    return target
+
+
+def read_bodies(path: Path) -> list[bytes]:
+    """The bodies of a file."""
+    return [line for line in path.read_bytes().split(b"\n") if line]
+
+
+def _rtb(*arguments: object) -> None:
+    found = subprocess.run(
+        rtb_command(*(str(argument) for argument in arguments)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if found.returncode:
+        raise BenchError(f"rtb {arguments[0]}: {found.stderr.strip()[-500:] or found.returncode}")
