@@ -42,21 +42,24 @@ def root(
         raise typer.Exit
 
 
-def _gather() -> None:
-    from rtb.cli import explain, import_, seed, serve, train
+def gathered() -> typer.Typer:
+    """The application with all its commands."""
+    from rtb.cli import explain, import_, seed, serve, traffic, train
 
     app.command("import")(import_.command)
     app.command("serve")(serve.command)
     app.command("explain")(explain.command)
     app.command("train")(train.command)
     app.command("seed")(seed.command)
+    app.command("traffic")(traffic.command)
+    return app
 
 
 def main() -> None:
     """Entry point: our own faults become one line and exit code 1."""
-    _gather()
+    command = gathered()
     try:
-        app()
+        command()
     except RtbError as error:
         typer.echo(f"rtb: {error}", err=True)
         sys.exit(1)
