@@ -9,10 +9,12 @@ from typing import Final
 
 import numpy as np
 
+from rtb.base.errors import ProfileError
 from rtb.base.reasons import Reject
 from rtb.base.records import Dim, ImpFlag, Media, as_values
 from rtb.catalogue import snapshot as snap
 from rtb.decide.targeting import Index
+from rtb.profiles import codec
 from rtb.profiles import record as profile_record
 
 ATTR_OWN_SKIP_BUTTON: Final = 1 << 16
@@ -36,6 +38,11 @@ class Person:
         self.caps: dict[int, tuple[int, int]] = {}
         self.opt_outs: set[int] = set()
         if record is not None:
+            try:
+                codec.check(record)
+            except ProfileError:
+                self.known = False  # what breaks its layout is nobody
+                return
             self._open(record)
 
     def _open(self, record: bytes) -> None:

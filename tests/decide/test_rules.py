@@ -1,0 +1,664 @@
+"""The rules of the core by name, on both engines: blocks, history, deals, floors, pods."""
+
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rtb._ext.engine import Engine as CompiledEngine
+from rtb.base.hashing import token_hash
+from rtb.base.money import parse_micros
+from rtb.base.reasons import NoBid, Reject
+from rtb.base.records import Decision, Dim, Opportunity
+from rtb.catalogue.compile import compile_snapshot
+from rtb.catalogue.model import (
+    Advertiser,
+    Campaign,
+    Catalogue,
+    Creative,
+    Deal,
+    ExcludePurchased,
+    Flight,
+    FrequencyCap,
+    Goal,
+    LineItem,
+    MediaFile,
+    Product,
+    Segment,
+)
+from rtb.catalogue.snapshot import Snapshot
+from rtb.decide.engine import Engine as ReadableEngine
+from rtb.exchanges.decode import decode
+from rtb.exchanges.settings import Exchange
+from rtb.profiles import codec
+from rtb.server import settings
+from tests.decide.worlds import NOW_MS
+
+RATES = settings.load_rates(settings.CONFIGS / "rates.toml")
+ZONES = settings.load_zones(settings.CONFIGS / "zones.toml", NOW_MS)
+NOW_S = NOW_MS // 1000
+DAY_S = 86_400
+
+
+@pytest.fixture(params=[ReadableEngine, CompiledEngine], ids=["readable", "compiled"])
+def engine(request: pytest.FixtureRequest) -> Any:
+    """Each engine in turn."""
+    return request.param
+
+
+def image(name: str, **fields: Any) -> Creative:
+    """A 300x250 image."""
+    return Creative(
+        **{
+            "id": name, "advertiser": "a", "type": "image", "width": 300, "height": 250,
+            "image_url": "https://cdn.test/x.png", "landing_page": "https://shop.test/", **fields,
+        }
+    )  # fmt: skip
+
+
+def video(name: str, seconds: int = 15, **fields: Any) -> Creative:
+    """A VAST 3.0 inline video."""
+    file = MediaFile(url="https://cdn.test/v.mp4", mime="video/mp4", width=640, height=360)
+    return Creative(
+        **{
+            "id": name, "advertiser": "a", "type": "video", "media_files": (file,),
+            "duration_s": seconds, "width": 640, "height": 360,
+            "landing_page": "https://shop.test/", **fields,
+        }
+    )  # fmt: skip
+
+
+def line(name: str, *creatives: str, cpm: str = "5", **fields: Any) -> LineItem:
+    """A line item with a fixed CPM."""
+    values = {"id": name, "campaign": "k", "goal": Goal(type="cpm", amount=cpm), "max_cpm": "50"}
+    return LineItem(creatives=creatives, **{**values, **fields})
+
+
+def snapshot(*objects: Any) -> Snapshot:
+    """A compiled catalogue: advertiser "a" with campaign "k", and what is given."""
+    catalogue = Catalogue()
+    given = {(type(each), each.id) for each in objects}
+    for each in (
+        Advertiser(id="a", domains=("www.shop.test",)),
+        Campaign(id="k", advertiser="a"),
+    ):
+        if (type(each), each.id) not in given:
+            catalogue.add(each)
+    for each in objects:
+        assert catalogue.add(each)
+    return Snapshot(*compile_snapshot(catalogue), "test")
+
+
+def banner(**imp: Any) -> dict[str, Any]:
+    """An impression for a 300x250 banner."""
+    return {"id": "1", "banner": {"format": [{"w": 300, "h": 250}]}, **imp}
+
+
+def decide(
+    engine: Any,
+    catalogue: Snapshot,
+    *imps: dict[str, Any],
+    profile: codec.Profile | None = None,
+    now_ms: int = NOW_MS,
+    exchange: Exchange | None = None,
+    paused: bytes | None = None,
+    **request: Any,
+) -> SimpleNamespace:
+    """Decides on a request with these impressions; names instead of numbers in the answer."""
+    exchange = exchange or Exchange(name="generic", path="generic", seat="house")
+    body = {"id": "r", "at": 1, "imp": list(imps or (banner(),)), **request}
+    opportunity, decision = Opportunity(), Decision()
+    decode(json.dumps(body).encode(), exchange, opportunity)
+    terms = settings.terms_of(exchange, RATES, ZONES, 1000, 1)
+    record = codec.encode(profile) if profile is not None else None
+    engine(catalogue).decide(opportunity, record, terms, paused, now_ms, decision)
+    data = decision.data[0]
+    head = data["head"]
+    bids = [
+        SimpleNamespace(
+            line_item=catalogue.id_of("line_items", int(bid["line_item"])),
+            creative=catalogue.id_of("creatives", int(bid["creative"])),
+            **{name: bid[name].item() for name in bid.dtype.names if name not in
+               ("line_item", "creative")},
+        )
+        for bid in data["bids"][: head["bids_count"]]
+    ]  # fmt: skip
+    reasons = {Reject(int(d["reason"])) for d in data["drops"][: head["drops_count"]]}
+    return SimpleNamespace(
+        nobid=NoBid(int(head["nobid"])),
+        contextual=bool(head["contextual"]),
+        cur=int(head["cur"]),
+        bids=bids,
+        chosen=[bid for bid in bids if bid.chosen],
+        reasons=reasons,
+    )
+
+
+def only_reason(found: SimpleNamespace) -> Reject:
+    """The one reason why nothing was bid."""
+    assert NoBid.NO_CANDIDATE == found.nobid
+    assert 1 == len(found.reasons)
+    return next(iter(found.reasons))
+
+
+ONE = (image("c"), line("l", "c"))
+
+
+# -- blocks of the exchange -----------------------------------------------------------------------
+
+BLOCKS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], Reject]] = {
+    # name: creative fields, impression fields, request fields, reason
+    "bcat": ({"categories": {"1": ("IAB7-39",)}}, {}, {"bcat": ["IAB7-39"]},
+             Reject.BLOCKED_CATEGORY),
+    "bcat-parent-blocks-child": ({"categories": {"1": ("IAB7-39",)}}, {}, {"bcat": ["IAB7"]},
+                                 Reject.BLOCKED_CATEGORY),
+    "acat": ({"categories": {"1": ("IAB7",)}}, {}, {"acat": ["IAB1"]},
+             Reject.NOT_ALLOWED_CATEGORY),
+    "acat-unknown-category": ({}, {}, {"acat": ["IAB1"]}, Reject.NOT_ALLOWED_CATEGORY),
+    "badv": ({}, {}, {"badv": ["www.shop.test"]}, Reject.BLOCKED_ADVERTISER),
+    "badv-root-blocks-sub-domain": ({}, {}, {"badv": ["SHOP.test"]}, Reject.BLOCKED_ADVERTISER),
+    "bapp": ({"bundle": "com.shop"}, {}, {"bapp": ["com.shop"]}, Reject.BLOCKED_APP),
+    "battr": ({"attr": (13,)}, {"banner": {"w": 300, "h": 250, "battr": [13]}}, {},
+              Reject.CREATIVE_ATTRIBUTE),
+    "btype": ({"btype": 3}, {"banner": {"w": 300, "h": 250, "btype": [3]}}, {},
+              Reject.CREATIVE_TYPE),
+    "wseat": ({}, {}, {"wseat": ["other"]}, Reject.SEAT),
+    "bseat": ({}, {}, {"bseat": ["house"]}, Reject.SEAT),
+    "secure": ({"image_url": "http://cdn.test/x.png", "secure": False}, {"secure": 1}, {},
+               Reject.SECURE),
+    "mimes": ({}, {"banner": {"w": 300, "h": 250, "mimes": ["image/gif"]}}, {}, Reject.MIME),
+    "mimes-all-unknown": ({}, {"banner": {"w": 300, "h": 250, "mimes": ["a/b"]}}, {}, Reject.MIME),
+    "api-unlisted-is-unsupported": ({"api": (5,)}, {}, {}, Reject.API),
+    "language": ({"language": "de"}, {}, {"wlang": ["en"]}, Reject.LANGUAGE),
+    "expandable": ({"expandable": (1,)}, {"banner": {"w": 300, "h": 250, "expdir": [2]}}, {},
+                   Reject.EXPANDABLE),
+    "status": ({"exchange_status": {"generic": "rejected"}}, {}, {}, Reject.EXCHANGE_STATUS),
+    "dsa": ({}, {}, {"regs": {"ext": {"dsa": {"dsarequired": 2}}}}, Reject.TRANSPARENCY),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_block(engine: Any, name: str) -> None:
+    """What the exchange blocks is dropped for that reason, and is bid on without the block."""
+    creative, imp, request, reason = BLOCKS[name]
+    catalogue = snapshot(image("c", **creative), line("l", "c"))
+    imp = {**imp, "id": "1"} if "banner" in imp else banner(**imp)
+
+    assert reason == only_reason(decide(engine, catalogue, imp, **request))
+
+
+@pytest.mark.parametrize("name", [n for n in BLOCKS if n not in ("api-unlisted-is-unsupported",
+                                                                 "status")])  # fmt: skip
+def test_without_the_block_it_bids(engine: Any, name: str) -> None:
+    """The block was the only reason."""
+    catalogue = snapshot(image("c", **BLOCKS[name][0]), line("l", "c"))
+
+    assert NoBid.BID == decide(engine, catalogue).nobid
+
+
+AV_BLOCKS: dict[str, tuple[dict[str, Any], dict[str, Any], Reject]] = {
+    "protocol": ({}, {"protocols": [2]}, Reject.PROTOCOL),
+    "too-long": ({}, {"maxduration": 10}, Reject.DURATION),
+    "too-short": ({}, {"minduration": 20}, Reject.DURATION),
+    "rqddurs-are-exact": ({}, {"rqddurs": [10, 20]}, Reject.DURATION),
+    "own-skip-where-none-is-allowed": ({"skip_after_s": 5}, {"skip": 0}, Reject.SKIP),
+    "attr-16-where-publisher-skips": ({"attr": (16,)}, {"skip": 1}, Reject.CREATIVE_ATTRIBUTE),
+    "linearity": ({}, {"linearity": 2}, Reject.LINEARITY),
+    "mimes": ({}, {"mimes": ["video/webm"]}, Reject.MIME),
+    "battr": ({"attr": (13,)}, {"battr": [13]}, Reject.CREATIVE_ATTRIBUTE),
+    "api": ({"api": (7,)}, {"api": [2]}, Reject.API),
+    "delivery": ({}, {"delivery": [1]}, Reject.DELIVERY),
+}
+
+
+@pytest.mark.parametrize("name", AV_BLOCKS)
+def test_video_block(engine: Any, name: str) -> None:
+    """What a video placement does not take is dropped for that reason."""
+    creative, av, reason = AV_BLOCKS[name]
+    catalogue = snapshot(video("c", **creative), line("l", "c"))
+    imp = {"id": "1", "video": {"mimes": ["video/mp4"], **av}}
+
+    assert reason == only_reason(decide(engine, catalogue, imp))
+
+
+def test_size_union_of_format_and_wh(engine: Any) -> None:
+    """Both `format` and w/h are sizes that fit."""
+    catalogue = snapshot(*ONE)
+    imp = {"id": "1", "banner": {"w": 300, "h": 250, "format": [{"w": 728, "h": 90}]}}
+
+    assert (300, 250) == tuple(
+        getattr(decide(engine, catalogue, imp).chosen[0], name) for name in ("w", "h")
+    )
+
+
+def test_responsive_creative_takes_the_first_format(engine: Any) -> None:
+    """A creative without a size is bid in the size that is offered first."""
+    flexible = image("c", type="html", html="<b>x</b>", width=None, height=None, image_url=None)
+    found = decide(
+        engine, snapshot(flexible, line("l", "c")),
+        {"id": "1", "banner": {"format": [{"w": 970, "h": 250}, {"w": 300, "h": 250}]}},
+    )  # fmt: skip
+
+    assert (970, 250) == (found.chosen[0].w, found.chosen[0].h)
+
+
+# -- the person -----------------------------------------------------------------------------------
+
+PRODUCT = Product(
+    id="p", advertiser="a", title="Boots", price="9 USD", link="https://shop.test/p",
+    image_link="https://cdn.test/p.png", product_type="Shoes > Boots",
+)  # fmt: skip
+
+
+def _bought(dim: Dim, name: str, days_ago: int) -> codec.Profile:
+    hashes = {token_hash(dim, name.encode()): NOW_S - days_ago * DAY_S}
+    return codec.Profile(items=hashes) if dim == Dim.ITEM else codec.Profile(categories=hashes)
+
+
+@pytest.mark.parametrize(
+    ("profile", "reason"),
+    [
+        (_bought(Dim.ITEM, "a/p", 5), Reject.PURCHASED_ITEM),
+        (_bought(Dim.ITEM, "a/p", 40), None),
+        (_bought(Dim.ITEM, "a/other", 5), None),
+        (_bought(Dim.CATEGORY, "a/Shoes > Boots", 5), Reject.PURCHASED_CATEGORY),
+        (_bought(Dim.CATEGORY, "a/Shoes", 5), Reject.PURCHASED_CATEGORY),
+        (_bought(Dim.CATEGORY, "b/Shoes", 5), None),
+        (codec.Profile(opt_outs={token_hash(Dim.OPT_OUT, b"a")}), Reject.OPTED_OUT),
+        (None, None),
+    ],
+    ids=["item", "item-long-ago", "other-item", "category", "parent-category", "other-shop",
+         "opt-out", "stranger"],
+)  # fmt: skip
+def test_history(engine: Any, profile: codec.Profile | None, reason: Reject | None) -> None:
+    """What a person bought lately, or refused, is left out; nothing else is."""
+    bought = ExcludePurchased(item_days=30, category_days=10)
+    catalogue = snapshot(PRODUCT, image("c", product="p"), line("l", "c", exclude_purchased=bought))
+    found = decide(engine, catalogue, profile=profile)
+
+    assert (reason is None) == (found.nobid == NoBid.BID)
+    assert reason is None or {reason} == found.reasons
+
+
+def test_out_of_stock(engine: Any) -> None:
+    """A product that is sold out is not advertised, to anybody."""
+    import msgspec
+
+    sold_out = msgspec.structs.replace(PRODUCT, availability="out of stock")
+    catalogue = snapshot(sold_out, image("c", product="p"), line("l", "c"))
+
+    assert Reject.OUT_OF_STOCK == only_reason(decide(engine, catalogue))
+
+
+@pytest.mark.parametrize(
+    ("count", "age_s", "capped"), [(2, 100, True), (1, 100, False), (2, DAY_S + 1, False)]
+)
+def test_frequency_cap(engine: Any, count: int, age_s: int, capped: bool) -> None:
+    """A cap of two a day holds for a day from the window's start."""
+    caps = {token_hash(Dim.CAP, b"line_item/l/86400"): (NOW_S - age_s, count)}
+    catalogue = snapshot(
+        image("c"),
+        line("l", "c", frequency_caps=(FrequencyCap(level="line_item", count=2, window="1d"),)),
+    )
+    found = decide(engine, catalogue, profile=codec.Profile(caps=caps))
+
+    assert capped == (found.nobid == NoBid.NO_CANDIDATE)
+    assert not capped or {Reject.FREQUENCY_CAP} == found.reasons
+
+
+@pytest.mark.parametrize(
+    "privacy",
+    [
+        {"regs": {"gdpr": 1}}, {"regs": {"gpp": "DBAA"}}, {"regs": {"us_privacy": "1YYN"}},
+        {"regs": {"coppa": 1}}, {"device": {"lmt": 1}}, {"device": {"dnt": 1}},
+        {"regs": {"ext": {"gpc": "1"}}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_no_hides_the_person(engine: Any, privacy: dict[str, Any]) -> None:
+    """Under any privacy signal neither our segments nor the request's are seen."""
+    sport = codec.Profile(segments=[token_hash(Dim.AUDIENCE, b"sport")])
+    catalogue = snapshot(
+        Segment(id="sport"),
+        image("c"),
+        line("l", "c", targeting={"key": "audience", "in": ["sport"]}),
+        line("m", "c", targeting={"key": "data_segment", "in": ["dmp:7"]}),
+    )
+    data = {"user": {"data": [{"name": "dmp", "segment": [{"id": "7"}]}]}}
+
+    assert 2 == len(decide(engine, catalogue, profile=sport, **data).bids)
+    found = decide(engine, catalogue, profile=sport, **data, **privacy)
+    assert found.contextual
+    assert NoBid.NO_CANDIDATE == found.nobid
+
+
+def test_a_person_who_refused_all_is_nobody(engine: Any) -> None:
+    """The general opt-out of a profile leaves a contextual decision."""
+    sport = codec.Profile(segments=[token_hash(Dim.AUDIENCE, b"sport")], opt_out=True)
+
+    assert decide(engine, snapshot(*ONE), profile=sport).contextual
+
+
+@pytest.mark.parametrize("cut", [1, 31, 33, 50])
+def test_a_broken_profile_is_nobody(engine: Any, cut: int) -> None:
+    """Stored bytes that break their layout are not read, and do not harm."""
+    record = codec.encode(codec.Profile(segments=[1, 2], items={3: 4}))
+    opportunity, decision = Opportunity(), Decision()
+    exchange = Exchange(name="generic", path="generic")
+    decode(json.dumps({"id": "r", "imp": [banner()]}).encode(), exchange, opportunity)
+    terms = settings.terms_of(exchange, RATES, ZONES, 10, 1)
+    engine(snapshot(*ONE)).decide(opportunity, record[:cut], terms, None, NOW_MS, decision)
+
+    assert 1 == decision.data["head"]["contextual"][0]
+    assert NoBid.BID == decision.data["head"]["nobid"][0]
+
+
+# -- line items -----------------------------------------------------------------------------------
+
+
+def test_flight_is_half_open(engine: Any) -> None:
+    """A flight begins at its first millisecond and ends before its last."""
+    flights = (Flight(start="2026-09-01T00:00:00Z", end="2026-09-02T00:00:00Z"),)
+    catalogue = snapshot(image("c"), line("l", "c", flights=flights))
+    start = 1_788_220_800_000
+
+    for now_ms, runs in (
+        (start - 1, False), (start, True), (start + 86_400_000 - 1, True),
+        (start + 86_400_000, False),
+    ):  # fmt: skip
+        assert runs == (decide(engine, catalogue, now_ms=now_ms).nobid == NoBid.BID)
+
+
+def test_paused_by_the_overlay(engine: Any) -> None:
+    """An overlay bit stops a line item at once."""
+    assert Reject.PAUSED == only_reason(decide(engine, snapshot(*ONE), paused=b"\x01"))
+
+
+def test_hour_of_week_is_the_users(engine: Any) -> None:
+    """The hour is that of the request's offset, else of the region, the country, or UTC."""
+    # 2026-09-21 14:13 UTC is a Monday.
+    catalogue = snapshot(
+        image("c"), line("l", "c", targeting={"key": "hour", "days": ["mon"], "hours": ["16-17"]})
+    )
+    for geo, runs in (
+        ({"utcoffset": 120}, True), ({"country": "DEU"}, True), ({"country": "GBR"}, False),
+        ({"country": "USA", "region": "CA"}, False), ({}, False),
+    ):  # fmt: skip
+        found = decide(engine, catalogue, device={"geo": geo})
+        assert runs == (found.nobid == NoBid.BID), geo
+
+
+# -- deals (OpenRTB 2.6 section 7.3) --------------------------------------------------------------
+
+DEAL = Deal(id="d", exchange="generic")
+
+
+def _deal_imp(private: int = 0, floor: float = 1.0, **deal: Any) -> dict[str, Any]:
+    deals = [{"id": "d", "bidfloor": floor, **deal}]
+    return banner(bidfloor=2.0, pmp={"private_auction": private, "deals": deals})
+
+
+def test_deal_and_open_bid_side_by_side(engine: Any) -> None:
+    """A matching deal and the open market each get their own bid: they never compete in us."""
+    catalogue = snapshot(
+        DEAL, image("c"), image("e"), line("deal", "c", deals=("d",)), line("open", "e", cpm="9")
+    )
+    found = decide(engine, catalogue, _deal_imp())
+
+    assert [("deal", 0), ("open", -1)] == [(bid.line_item, bid.deal) for bid in found.chosen]
+
+
+def test_private_auction_takes_listed_deals_only(engine: Any) -> None:
+    """private_auction=1: an open line item does not bid, one with the deal does."""
+    deal_only = snapshot(DEAL, image("c"), line("l", "c", deals=("d",), open_market=True))
+
+    assert Reject.PRIVATE_AUCTION == only_reason(decide(engine, snapshot(*ONE), _deal_imp(1)))
+    assert [0] == [bid.deal for bid in decide(engine, deal_only, _deal_imp(1)).chosen]
+
+
+@pytest.mark.parametrize(
+    ("deal", "at", "price"),
+    [
+        ({}, 1, "5"), ({"at": 2}, 1, "5"), ({"at": 3}, 1, "1"), ({"at": 3}, 2, "1"),
+        ({"at": 1}, 2, "5"), ({"at": 3, "bidfloor": 0}, 1, "5"),
+    ],
+    ids=["as-request", "second", "fixed", "fixed-over-second", "first-over-second",
+         "fixed-without-floor"],
+)  # fmt: skip
+def test_deal_auction_type(engine: Any, deal: dict[str, Any], at: int, price: str) -> None:
+    """deal.at overrides request.at; a fixed price is bid exactly."""
+    catalogue = snapshot(DEAL, image("c"), line("l", "c", deals=("d",)))
+    found = decide(engine, catalogue, _deal_imp(**deal), at=at)
+
+    assert parse_micros(price) == found.chosen[0].price_micros
+
+
+def test_deal_restrictions_are_the_deals_only(engine: Any) -> None:
+    """wseat and wadomain of a deal stop that deal, and not the open market."""
+    catalogue = snapshot(DEAL, image("c"), line("l", "c", deals=("d",), open_market=True))
+    for restriction, reason in (
+        ({"wseat": ["x"]}, Reject.DEAL_SEAT),
+        ({"wadomain": ["other.test"]}, Reject.DEAL_ADVERTISER),
+    ):
+        assert [-1] == [b.deal for b in decide(engine, catalogue, _deal_imp(**restriction)).chosen]
+        private = decide(engine, catalogue, _deal_imp(1, **restriction))
+        assert reason == only_reason(private)
+    for allowed in ({"wseat": ["house"]}, {"wadomain": ["shop.test"]}):
+        assert [0] == [b.deal for b in decide(engine, catalogue, _deal_imp(1, **allowed)).chosen]
+
+
+# -- floors (OpenRTB 2.6 section 7.11) ------------------------------------------------------------
+
+RANGES = [
+    {"mindur": 1, "maxdur": 10, "bidfloor": 2},
+    {"mindur": 11, "bidfloor": 3},
+    {"mindur": 14, "maxdur": 16, "bidfloor": 4},
+]
+FLOORS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    # name: video fields, deal fields (none = open market), floor that applies to 15 seconds
+    "imp": ({}, {}, "1"),
+    "mincpmpersec": ({"mincpmpersec": 0.2}, {}, "3"),
+    "durfloors": ({"durfloors": RANGES[:2]}, {}, "3"),
+    "durfloors-overlap": ({"durfloors": RANGES}, {}, "4"),
+    "durfloors-before-per-second": ({"durfloors": RANGES, "mincpmpersec": 0.1}, {}, "4"),
+    "outside-every-range": ({"durfloors": RANGES[:1]}, {}, "1"),
+    "deal": ({"mincpmpersec": 0.2}, {"bidfloor": 0.5}, "0.5"),
+    "deal-durfloors": ({}, {"bidfloor": 9, "durfloors": RANGES}, "4"),
+    "deal-per-second": ({}, {"bidfloor": 9, "mincpmpersec": 0.1}, "1.5"),
+    "deal-says-nothing": ({"mincpmpersec": 0.2}, {"bidfloor": 0}, "3"),
+}
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_floor_precedence(engine: Any, name: str) -> None:
+    """The floor is the deal's own, else the media's by duration or second, else the imp's."""
+    av, deal, floor = FLOORS[name]
+    catalogue = snapshot(DEAL, video("c"), line("l", "c", cpm="20", deals=("d",) if deal else ()))
+    imp: dict[str, Any] = {"id": "1", "bidfloor": 1, "video": {"mimes": ["video/mp4"], **av}}
+    if deal:
+        imp["pmp"] = {"deals": [{"id": "d", **deal}]}
+
+    assert parse_micros(floor) == decide(engine, catalogue, imp).chosen[0].floor_micros
+
+
+def test_floor_currencies(engine: Any) -> None:
+    """imp floors are in bidfloorcur; a deal's currency is its own, USD unless said."""
+    catalogue = snapshot(DEAL, image("c"), line("l", "c", deals=("d",), open_market=True))
+    euro = banner(bidfloor=2, bidfloorcur="EUR")
+    deal = {**euro, "pmp": {"deals": [{"id": "d", "bidfloor": 2}]}}
+
+    assert parse_micros("2.32") == decide(engine, catalogue, euro).chosen[0].floor_micros
+    assert parse_micros("2") == decide(engine, catalogue, deal).chosen[0].floor_micros
+    in_euro = decide(engine, catalogue, euro, cur=["EUR"])
+    assert parse_micros("2") == in_euro.chosen[0].floor_micros
+    # 5 USD are 4.310345 EUR.
+    assert 4_310_345 == in_euro.chosen[0].price_micros
+
+
+def test_unknown_floor_currency_is_no_floor_to_guess(engine: Any) -> None:
+    """A floor that cannot be converted is not ignored."""
+    found = decide(engine, snapshot(*ONE), banner(bidfloor=1, bidfloorcur="XXX"))
+
+    assert Reject.CURRENCY == only_reason(found)
+
+
+def test_response_currency(engine: Any) -> None:
+    """The answer is in the first listed currency with a rate; none of them means no bid."""
+    catalogue = snapshot(*ONE)
+
+    assert 0x455552 == decide(engine, catalogue, cur=["XXX", "EUR", "USD"]).cur
+    assert NoBid.UNSUPPORTED_CURRENCY == decide(engine, catalogue, cur=["XXX"]).nobid
+    euro = Exchange(name="generic", path="generic", default_currency="EUR", currencies=("EUR",))
+    assert 0x455552 == decide(engine, catalogue, exchange=euro).cur
+    assert NoBid.UNSUPPORTED_CURRENCY == decide(engine, catalogue, exchange=euro, cur=["USD"]).nobid
+
+
+# -- value and price ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("goal", "cpm"),
+    [
+        (Goal(type="cpm", amount="5"), "5"),
+        (Goal(type="cpc", amount="0.40"), "4"),
+        (Goal(type="cpa", amount="8"), "4"),
+        (Goal(type="roas", order_value="40", target_roas=4.0), "5"),
+    ],
+    ids=["cpm", "cpc", "cpa", "roas"],
+)
+def test_value_from_the_goal(engine: Any, goal: Goal, cpm: str) -> None:
+    """With ctr 1 % and cvr 5 %: the price of a thousand impressions by goal."""
+    from rtb.catalogue.model import Priors
+
+    catalogue = snapshot(image("c"), line("l", "c", goal=goal, priors=Priors(ctr=0.01, cvr=0.05)))
+
+    assert parse_micros(cpm) == decide(engine, catalogue, at=2).chosen[0].price_micros
+
+
+def test_shading_in_first_price_only(engine: Any) -> None:
+    """First price bids the shaded value, lifted to a floor it can pay; second price does not."""
+    catalogue = snapshot(image("c"), line("l", "c", shade=0.6))
+
+    assert parse_micros("3") == decide(engine, catalogue, at=1).chosen[0].price_micros
+    assert parse_micros("5") == decide(engine, catalogue, at=2).chosen[0].price_micros
+    lifted = decide(engine, catalogue, banner(bidfloor=4), at=1)
+    assert parse_micros("4") == lifted.chosen[0].price_micros
+    assert Reject.BELOW_FLOOR == only_reason(decide(engine, catalogue, banner(bidfloor=5.000001)))
+
+
+def test_absent_at_is_the_exchanges_default(engine: Any) -> None:
+    """Omitted `at` means what the exchange's settings say: second price by the specification."""
+    catalogue = snapshot(image("c"), line("l", "c", shade=0.6))
+    first = Exchange(name="generic", path="generic", auction_type_default=1)
+
+    assert parse_micros("5") == decide(engine, catalogue, at=0).chosen[0].price_micros
+    assert (
+        parse_micros("3") == decide(engine, catalogue, at=0, exchange=first).chosen[0].price_micros
+    )
+
+
+def test_max_cpm_bounds_the_value(engine: Any) -> None:
+    """No goal is worth more than the line item's maximum."""
+    catalogue = snapshot(image("c"), line("l", "c", cpm="40", max_cpm="7"))
+
+    assert parse_micros("7") == decide(engine, catalogue, at=2).chosen[0].price_micros
+
+
+# -- choice ---------------------------------------------------------------------------------------
+
+
+def test_short_list_is_ranked(engine: Any) -> None:
+    """The best value is chosen, the next four places wait behind it, the rest is outranked."""
+    items = [line(f"l{n}", "c", cpm=str(n + 1)) for n in range(7)]
+    found = decide(engine, snapshot(image("c"), *items))
+
+    assert ["l6", "l5", "l4", "l3"] == [bid.line_item for bid in found.bids]
+    assert ["l6"] == [bid.line_item for bid in found.chosen]
+    assert {Reject.OUTRANKED} == found.reasons
+
+
+def test_a_line_item_buys_one_impression_unless_it_repeats(engine: Any) -> None:
+    """One request, two slots: one line item takes one, a repeating one takes both."""
+    slots = (banner(), banner() | {"id": "2"})
+
+    assert 1 == len(decide(engine, snapshot(*ONE), *slots).chosen)
+    repeating = snapshot(image("c"), line("l", "c", repeat=True))
+    assert 2 == len(decide(engine, repeating, *slots).chosen)
+
+
+def test_competitors_are_kept_apart(engine: Any) -> None:
+    """Two advertisers of one separation group do not stand in one request; one alone may."""
+    rival = (
+        Advertiser(id="b", domains=("b.test",)), Campaign(id="kb", advertiser="b"),
+        image("e", advertiser="b"), line("rival", "e", cpm="4", campaign="kb", separation="cars"),
+    )  # fmt: skip
+    catalogue = snapshot(image("c"), line("l", "c", separation="cars"), *rival)
+    found = decide(engine, catalogue, banner(), banner() | {"id": "2"})
+
+    assert ["l"] == [bid.line_item for bid in found.chosen]
+    assert Reject.SEPARATION in found.reasons
+
+
+# -- pods (OpenRTB 2.6 section 7.6) ---------------------------------------------------------------
+
+
+def _pod_catalogue() -> Snapshot:
+    seconds = {"v6": 6, "v15": 15, "v30": 30, "w15": 15}
+    return snapshot(
+        *(video(name, length) for name, length in seconds.items()),
+        *(line(f"l-{name}", name, cpm=str(9 - n)) for n, name in enumerate(seconds)),
+    )
+
+
+def test_dynamic_pod_is_filled_within_its_seconds(engine: Any) -> None:
+    """One imp with poddur: several bids on it, together no longer than the pod."""
+    imp = {"id": "1", "video": {"mimes": ["video/mp4"], "poddur": 40, "podid": "p"}}
+    found = decide(engine, _pod_catalogue(), imp)
+
+    assert [6, 15, 15] == [bid.dur_s for bid in found.chosen]
+    assert Reject.POD_FULL in found.reasons
+
+
+def test_dynamic_pod_takes_at_most_maxseq(engine: Any) -> None:
+    """maxseq bounds the number of bids."""
+    imp = {"id": "1", "video": {"mimes": ["video/mp4"], "poddur": 90, "maxseq": 2}}
+
+    assert 2 == len(decide(engine, _pod_catalogue(), imp).chosen)
+
+
+def test_structured_pod_gets_one_creative_a_slot(engine: Any) -> None:
+    """Imps that share a podid: one bid each, never the same creative twice, even repeating."""
+    slots = [
+        {"id": str(n), "video": {"mimes": ["video/mp4"], "podid": "p", "maxduration": 15}}
+        for n in range(3)
+    ]
+    catalogue = snapshot(
+        video("c"), video("e", 10), line("l", "c", repeat=True), line("m", "e", repeat=True)
+    )
+    found = decide(engine, catalogue, *slots)
+
+    assert [0, 1] == [bid.imp for bid in found.chosen]
+    assert 2 == len({bid.creative for bid in found.chosen})
+
+
+def test_poddedupe_by_advertiser(engine: Any) -> None:
+    """poddedupe 1: an advertiser stands once in a pod."""
+    av = {"mimes": ["video/mp4"], "poddur": 90, "poddedupe": [1]}
+
+    assert 1 == len(decide(engine, _pod_catalogue(), {"id": "1", "video": av}).chosen)
+
+
+# -- purity ---------------------------------------------------------------------------------------
+
+
+def test_same_inputs_same_bytes(engine: Any) -> None:
+    """Deciding twice, with other decisions between, gives the same record."""
+    catalogue = _pod_catalogue()
+    imp = {"id": "1", "video": {"mimes": ["video/mp4"], "poddur": 40}}
+    ask: Callable[[], SimpleNamespace] = lambda: decide(engine, catalogue, imp)  # noqa: E731
+    first = ask()
+    decide(engine, catalogue, banner())
+
+    assert first == ask()
