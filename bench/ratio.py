@@ -109,7 +109,7 @@ def start(stack: ExitStack, data: Path, bodies: Path, quick: bool) -> list[Targe
     core, other = servers.cores()
     pid, port = stack.enter_context(servers.floor_server(core))
     found = [Target("floor", pid, port, bodies)]
-    pid, port = stack.enter_context(servers.bidder(data, core))
+    pid, port = stack.enter_context(servers.bidder(state.site(data, "ratio"), core))
     found.append(Target("lane", pid, port, bodies))
     if quick:
         return found
@@ -121,7 +121,8 @@ def start(stack: ExitStack, data: Path, bodies: Path, quick: bool) -> list[Targe
         print(f"without Redis: {error}")
         return found
     asyncio.run(fill_redis(url, data))
-    pid, port = stack.enter_context(servers.bidder(data, core, ["--profiles", url], "rtb-redis"))
+    own = state.site(data, "redis")
+    pid, port = stack.enter_context(servers.bidder(own, core, ["--profiles", url], "rtb-redis"))
     found.append(Target("redis", pid, port, bodies))
     return found
 

@@ -3,6 +3,7 @@
 Both come from the project's own commands, `rtb seed` and `rtb traffic`; anyone can make the same.
 """
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -40,6 +41,21 @@ def bodies(data: Path, count: int = BODIES) -> Path:
         _rtb("traffic", "--data", data, "--count", count, "--seed", SEED, "--out", fresh)
         fresh.replace(target)
     return target
+
+
+def site(data: Path, name: str) -> Path:
+    """A state directory of its own for one server: snapshots copied, profiles shared.
+
+    Servers of one directory would share a board, and what a benchmark publishes would stay in it.
+    """
+    fresh = BUILD / f"site-{name}"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for kind in ("snapshots", "models"):
+        if (data / kind).exists():
+            shutil.copytree(data / kind, fresh / kind)
+    (fresh / "profiles").symlink_to((data / "profiles").resolve())
+    return fresh
 
 
 def read_bodies(path: Path) -> list[bytes]:

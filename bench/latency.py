@@ -1,0 +1,295 @@
+"""How fast are answers at the client, at 70 % of the rate it can carry, overloaded, and in a swap?
+
+    python -m bench.latency [--quick] [--data DIR] [--bodies FILE]
+
+Server on one core, `bench/load.c` on the other, open loop: requests leave by the clock and latency
+counts from when they were meant to leave. The *rated* load is the highest that was carried with a
+p99 of 10 ms and no request shed, looked for downwards from what a closed loop gets. Overload is
+three times that, over as many connections as exchanges open; what finds none within 20 ms is
+dropped by the sender, as exchanges throttle a bidder that is behind, and counted.
+"""
+
+import statistics
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import options, servers, state
+from bench.record import Result
+from bench.servers import BenchError
+from rtb.stores import artifacts
+from rtb.stores.board import Board, Gauge
+from rtb.stores.serving import StatePaths
+
+CONNECTIONS = 64
+CLOSED_CONNECTIONS = 8
+CONNECTIONS_MAX = 4_000
+GIVE_UP_MS = 20
+STEPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
+CARRIED_P99_MS = 10.0
+UNSHED_MIN = 0.99  # of the share of bids that a closed loop gets
+LOAD = 0.7
+OVERLOAD = 3.0
+WINDOW_S = 0.1  # a row of the load generator's "windows"
+CALM_S = 2  # before the storm
+SWAPS = 3
+
+P99_MS_MAX, P999_MS_MAX = 2.0, 10.0
+IN_TIME_MIN = 0.999
+GOODPUT_MIN = 0.9
+RECOVERY_S_MAX = 5.0
+MEMORY_MB_MAX = 200.0
+READY_S_MAX = 15.0
+SWAP_S_MAX = 1.0
+
+Phase = Mapping[str, Any]  # a row of the load generator's JSON
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Seconds of each part."""
+
+    closed: int
+    step: int
+    steady: int
+    overload: int
+    after: int
+    swap: int
+
+
+WHOLE = Plan(closed=3, step=3, steady=20, overload=20, after=8, swap=8)
+QUICK = Plan(closed=1, step=1, steady=3, overload=3, after=3, swap=2)
+
+
+class Site:
+    """A running bidder and its client."""
+
+    def __init__(self, pid: int, port: int, bodies: Path, data: Path) -> None:
+        self.pid, self.port, self.bodies = pid, port, bodies
+        self.paths = StatePaths(data.resolve())
+        self.client_core = servers.cores()[1]
+
+    @property
+    def worker(self) -> int:
+        """The pid of the one worker."""
+        return servers.tree(self.pid)[1]
+
+    def load(self, phases: Sequence[tuple[float, float]], *more: str) -> Mapping[str, Any]:
+        """Runs phases of (requests per second, seconds)."""
+        plan = [f"--phase={rate:.1f}:{seconds}" for rate, seconds in phases]
+        return servers.load(
+            self.port, self.bodies, self.client_core, *plan, f"--connections={CONNECTIONS}", *more
+        )
+
+
+def answered(phase: Phase) -> int:
+    """Answers of a phase that came."""
+    return int(phase["bids"]) + int(phase["nobids"])
+
+
+def in_time(phase: Phase) -> float:
+    """Share of what was sent that was answered within tmax."""
+    return (answered(phase) - int(phase["late"])) / max(int(phase["sent"]), 1)
+
+
+def bid_share(phase: Phase) -> float:
+    """Share of bids among the answers."""
+    return int(phase["bids"]) / max(answered(phase), 1)
+
+
+def rated(site: Site, plan: Plan, result: Result) -> float:
+    """The highest load that is carried: all answered, with a p99 of 10 ms, and none shed."""
+    # Few connections, so that nothing waits long enough to be shed.
+    (closed,) = site.load([(0, plan.closed)], f"--connections={CLOSED_CONNECTIONS}")["phases"]
+    most = answered(closed) / plan.closed
+    tries = result.details.setdefault("tries", [])
+    assert isinstance(tries, list)
+    for step in STEPS:
+        (phase,) = site.load([(most * step, plan.step)])["phases"]
+        p99_ms = phase["latency_ms"]["p99"]
+        tries.append(
+            {
+                "rate": round(most * step),
+                "p99_ms": p99_ms,
+                "in_time": round(in_time(phase), 5),
+                "bid_share": round(bid_share(phase), 4),
+            }
+        )
+        unshed = bid_share(phase) >= UNSHED_MIN * bid_share(closed)
+        if unshed and p99_ms <= CARRIED_P99_MS and in_time(phase) >= IN_TIME_MIN:
+            return most * step
+    raise BenchError(f"no load is carried: {tries}")
+
+
+def steady(site: Site, rate: float, plan: Plan, result: Result) -> float:
+    """Latency at a comfortable load; returns the share of bids."""
+    run = site.load([(rate, plan.steady)])
+    (phase,) = run["phases"]
+    latency = phase["latency_ms"]
+    result.add("p50_ms", "p50 at 70 % load", latency["p50"], "ms")
+    result.add("p99_ms", "p99 at 70 % load", latency["p99"], "ms", P99_MS_MAX)
+    result.add("p999_ms", "p99.9 at 70 % load", latency["p999"], "ms", P999_MS_MAX)
+    result.add("in_time", "answers within tmax at 70 % load", in_time(phase), "", IN_TIME_MIN, True)
+    result.details["steady"] = {**phase, "send_lag_ms": run["send_lag_ms"]}
+    return bid_share(phase)
+
+
+def overload(site: Site, rate: float, share: float, plan: Plan, result: Result) -> None:
+    """Three times the rated load, and how soon it is over afterwards."""
+    calm = rate * LOAD
+    phases = [(calm, CALM_S), (rate * OVERLOAD, plan.overload), (calm, plan.after)]
+    before = servers.metrics(site.port)
+    run = site.load(phases, f"--connections-max={CONNECTIONS_MAX}", f"--give-up-ms={GIVE_UP_MS}")
+    counters = servers.difference(servers.metrics(site.port), before)
+    storm = run["phases"][1]
+    goodput = int(storm["bids"]) / plan.overload / (rate * share)
+    came = answered(storm)
+    late = int(storm["late"]) / max(came, 1)
+    recovered_s = recovery_s(run["windows"], CALM_S, CALM_S + plan.overload)
+    offered = int(storm["sent"]) + int(storm["unsent"])
+    result.add(
+        "goodput", "bids under 3x load, of those at the rated", goodput, "", GOODPUT_MIN, True
+    )
+    result.add(
+        "overload_in_time", "answers within tmax under 3x load", 1 - late, "", IN_TIME_MIN, True
+    )
+    result.add(
+        "overload_shed", "share answered 204 under 3x load", int(storm["nobids"]) / max(came, 1)
+    )
+    result.add("overload_p99_ms", "p99 under 3x load", storm["latency_ms"]["p99"], "ms")
+    sent = int(storm["sent"]) / max(offered, 1)
+    result.add("overload_sent", "share of 3x load that found a connection", sent)
+    unanswered = int(storm["unanswered"]) + int(storm["errors"])
+    result.add("overload_unanswered", "sent and never answered under 3x load", unanswered, "", 0)
+    result.add("recovery_s", "recovery after 3x load", recovered_s, "s", RECOVERY_S_MAX)
+    result.details["overload"] = {
+        "phases": run["phases"],
+        "send_lag_ms": run["send_lag_ms"],
+        "client_cpu_share": round(run["cpu_s"] / run["wall_s"], 3),
+        "connections": run["connections"],
+        "nobids": {
+            key.split('"')[1]: value
+            for key, value in counters.items()
+            if key.startswith("rtb_nobid_total") and value
+        },
+    }
+
+
+def recovery_s(windows: Sequence[Mapping[str, float]], begin_s: float, end_s: float) -> float:
+    """How long after a storm, from `begin_s` to `end_s`, the last troubled window ended.
+
+    A window is troubled when something found no connection in it, or its p99 misses the promise
+    and is worse than any before the storm.
+    """
+    before = [window["p99_ms"] for window in windows if window["at_s"] < begin_s - WINDOW_S / 2]
+    limit_ms = max(P99_MS_MAX, *before)
+    ends = [
+        window["at_s"] + WINDOW_S - end_s
+        for window in windows
+        if window["at_s"] > end_s - WINDOW_S / 2
+        and (window["p99_ms"] > limit_ms or window["unsent"])
+    ]
+    return max(ends, default=0.0)
+
+
+def swaps(site: Site, rate: float, plan: Plan, result: Result) -> None:
+    """Publishes snapshots under load."""
+    gap_s = plan.swap / (SWAPS + 1)
+    took: list[float] = []
+    worker = threading.Thread(target=_publish, args=(site, gap_s, took), daemon=True)
+    worker.start()
+    run = site.load([(rate, plan.swap)])
+    worker.join(30)
+    (phase,) = run["phases"]
+    latency = phase["latency_ms"]
+    result.add(
+        "swap_p999_ms", "p99.9 while snapshots are swapped", latency["p999"], "ms", P999_MS_MAX
+    )
+    result.add("swap_s", "from publishing a snapshot to serving it", max(took), "s", SWAP_S_MAX)
+    result.details["swap"] = {"seconds": took, "latency_ms": latency, "late": phase["late"]}
+
+
+def _publish(site: Site, gap_s: float, took: list[float]) -> None:
+    """Publishes copies of the snapshot, each with another name; notes how long a swap takes.
+
+    The generation is read from the board, so that looking does not disturb the worker.
+    """
+    board = Board.open(site.paths.board)
+    path = artifacts.current(site.paths.snapshots, artifacts.SNAPSHOT)
+    assert path is not None
+    snapshot = artifacts.open_snapshot(path, verify=False)
+    for number in range(SWAPS):
+        time.sleep(gap_s)
+        before = int(board.columns["gauges"][0, Gauge.GENERATION])
+        meta = {**snapshot.meta, "source": f"bench-{time.time_ns()}-{number}"}
+        artifacts.write_snapshot(site.paths.snapshots, snapshot.arrays, meta)
+        start_s = time.monotonic()
+        while int(board.columns["gauges"][0, Gauge.GENERATION]) == before:
+            if time.monotonic() - start_s > 10:
+                break
+            time.sleep(0.005)
+        took.append(round(time.monotonic() - start_s, 3))
+
+
+def memory(site: Site, result: Result) -> None:
+    """The worker's resident memory after all that, less the shared snapshot."""
+    found = servers.memory_mb(site.worker)
+    own = found["rss"] - found["snapshot"]
+    result.add(
+        "memory_mb", "worker's resident memory, snapshot not counted", own, "MB", MEMORY_MB_MAX
+    )
+    result.details["memory_mb"] = found
+
+
+def ready_s(data: Path, core: int) -> float:
+    """From starting the command to ready, with kernels compiled before."""
+    start_s = time.monotonic()
+    with servers.bidder(data, core, name="rtb-start"):
+        return time.monotonic() - start_s
+
+
+def main() -> None:
+    """The benchmark."""
+    chosen = options.parse(__doc__, rounds=3)
+    plan = QUICK if chosen.quick else WHOLE
+    seeded = chosen.data or state.state()
+    bodies = chosen.bodies or state.bodies(seeded)
+    data = state.site(seeded, "latency")
+    core, other = servers.cores()
+    options.pin(other)
+    result = Result(
+        "latency",
+        "How fast are answers at the client, steady, overloaded, and while snapshots are swapped?",
+        {"connections": CONNECTIONS, "connections_max": CONNECTIONS_MAX, "load": LOAD,
+         "overload": OVERLOAD, "server_core": core, "client_core": other, "workers": 1,
+         "seconds": plan.steady, "give_up_ms": GIVE_UP_MS},
+    )  # fmt: skip
+    ready_s(data, core)  # compiles kernels where they are not cached
+    starts = [ready_s(data, core) for _ in range(0 if chosen.quick else chosen.rounds)]
+    start_s = time.monotonic()
+    with servers.bidder(data, core) as (pid, port):
+        starts.append(time.monotonic() - start_s)
+        site = Site(pid, port, bodies, data)
+        site.load([(0, 1)])
+        measure(site, plan, result)
+    started_s = statistics.median(starts)
+    result.add("ready_s", "from start to ready, kernels cached", started_s, "s", READY_S_MAX)
+    result.write(chosen.out)
+
+
+def measure(site: Site, plan: Plan, result: Result) -> None:
+    """All parts on one running bidder, the calm ones first."""
+    rate = rated(site, plan, result)
+    result.add("rated", "requests a second that one worker carries", rate, "1/s")
+    share = steady(site, rate * LOAD, plan, result)
+    result.details["memory_mb_steady"] = servers.memory_mb(site.worker)
+    overload(site, rate, share, plan, result)
+    swaps(site, rate * LOAD, plan, result)
+    memory(site, result)
+
+
+if __name__ == "__main__":
+    main()
