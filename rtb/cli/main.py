@@ -44,7 +44,7 @@ def root(
 
 def gathered() -> typer.Typer:
     """The application with all its commands."""
-    from rtb.cli import explain, import_, seed, serve, traffic, train
+    from rtb.cli import exchange, explain, import_, seed, serve, traffic, train
 
     app.command("import")(import_.command)
     app.command("serve")(serve.command)
@@ -52,6 +52,7 @@ def gathered() -> typer.Typer:
     app.command("train")(train.command)
     app.command("seed")(seed.command)
     app.command("traffic")(traffic.command)
+    app.command("exchange")(exchange.command)
     return app
 
 

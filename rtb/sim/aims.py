@@ -83,12 +83,15 @@ def _city(random: Random, retailer: Retailer, medium: str) -> Condition | None:
 
 
 def _distance(random: Random, retailer: Retailer, medium: str) -> Condition | None:
-    """Around the shops; cities of the table lie further apart than this."""
+    """Around the shops, and named by region besides, as buying tools ask for; the cities of the
+    table lie further apart than this."""
     cities = retailer.country.cities
     chosen = cities.several(random, random.randint(1, 2))
     points = [[city.lat, city.lon] for city in chosen]
+    regions = sorted({f"{city.country}-{city.region}" for city in chosen})
+    near: Leaf = {"key": "distance", "within_km": random.choice((25, 40, 60)), "of": points}
     share = cities.share(lambda city: city in chosen)
-    return {"key": "distance", "within_km": random.choice((25, 40, 60)), "of": points}, share
+    return {"all": [{"key": "region", "in": regions}, near]}, share
 
 
 def _audience(random: Random, retailer: Retailer, medium: str) -> Condition | None:
@@ -111,13 +114,13 @@ def _category(random: Random, retailer: Retailer, medium: str) -> Condition | No
 
 
 def _domains(random: Random, retailer: Retailer, medium: str) -> Condition | None:
-    """A list of sites; half of the lists name apps too, so that both are reached."""
+    """A list of sites; some lists name apps too, so that both are reached."""
     places = list(world.place_shares(retailer.country.code))
     sites = [each for each in places if each.kind == "site"]
     apps = [each for each in places if each.kind in {"app", "tv", "audio"}]
     chosen = random.sample(sites, min(len(sites), random.randint(10, 80)))
     domains: Leaf = {"key": "domain", "in": sorted(each.domain for each in chosen)}
-    if random.random() < 0.5:
+    if random.random() < 0.85:
         return domains, _places(retailer.country, chosen)
     chosen += random.sample(apps, min(len(apps), random.randint(10, 60)))
     bundles: Leaf = {
@@ -204,7 +207,7 @@ _MENU: Final[Weighted[_Draw]] = Weighted(
         _region, _city, _distance, _audience, _visitors, _category, _domains, _device, _system,
         _recent, _hours, _keyword, _data_segment, _connection, _position, _viewability, _either,
     ),
-    (16, 6, 3, 20, 5, 12, 9, 12, 5, 1.5, 5, 4, 3, 2, 3, 1, 5),
+    (16, 6, 2, 20, 3, 12, 8, 12, 5, 1.5, 5, 4, 3, 2, 3, 0.5, 1.5),
 )  # fmt: skip
 
 

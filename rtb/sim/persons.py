@@ -108,7 +108,7 @@ class Persons:
                     self._browse(found, shop)
                 if random.random() < 0.02:
                     found.opt_outs.add(shop.opt_out)
-                if shop.caps and random.random() < 0.3:
+                if shop.caps and random.random() < 0.5:
                     self._see_ads(found, shop)
         found.viewed.sort(key=lambda view: -view[1])
         return found
@@ -133,7 +133,8 @@ class Persons:
         random = self._random
         for hash_, count, window in random.sample(shop.caps, min(len(shop.caps), 3)):
             start = self._now_s - random.randrange(max(1, min(window, 30 * _DAY_S)))
-            found.caps[hash_] = start, random.randint(1, count)
+            full = random.random() < 0.4
+            found.caps[hash_] = start, count if full else random.randint(1, count)
 
 
 def _caps_by_advertiser(catalogue: Catalogue) -> dict[str, list[tuple[int, int, int]]]:

@@ -159,8 +159,8 @@ def _pod(random: Random, device: Device) -> list[Json]:
 
 def _native(random: Random) -> Json:
     """The request of a feed ad, which is a JSON text within the JSON (section 3.2.9)."""
-    scale = random.choice((1, 2, 4))
-    image = {"type": 3, "wmin": 300 * scale, "hmin": 157 * scale}
+    width, height = random.choice(((300, 157), (600, 314), (1200, 627)))
+    image = {"type": 3, "wmin": width, "hmin": height}
     assets: list[Json] = [
         {"id": 1, "required": 1, "title": {"len": random.choice((25, 50, 90))}},
         {"id": 2, "required": 1, "img": image},

@@ -200,18 +200,18 @@ def _regs(random: Random, city: City) -> tuple[str, Json]:
     """Which signal forbids personal data ("" none), and what the request says about laws."""
     chance = random.random()
     european = city.country in GDPR_COUNTRIES
-    regs: Json = {"coppa": 0, "gdpr": int(european and chance < 0.16)}
+    regs: Json = {"coppa": 0, "gdpr": int(european and chance < 0.13)}
     if european:
         return ("gdpr" if regs["gdpr"] else ""), regs
     if city.country == "USA":
-        regs["us_privacy"] = "1YYN" if chance < 0.04 else "1YNN"
-        if chance < 0.04:
+        regs["us_privacy"] = "1YYN" if chance < 0.03 else "1YNN"
+        if chance < 0.03:
             return "us_privacy", regs
-    if chance < 0.055:
+    if chance < 0.045:
         return "coppa", regs | {"coppa": 1}
-    if chance < 0.085:
+    if chance < 0.07:
         return "gpp", regs | {"gpp": _GPP, "gpp_sid": [2, 6]}
-    return ("limited" if chance < 0.115 else ""), regs
+    return ("limited" if chance < 0.09 else ""), regs
 
 
 def _device(random: Random, visit: Visit, privacy: str) -> Json:
