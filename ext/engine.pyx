@@ -15,7 +15,7 @@ Contents, in the order of the steps:
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.math cimport asin, ceil, cos, isfinite, pi, rint, sin, sqrt
+from libc.math cimport asin, ceil, cos, fabs, isfinite, pi, rint, sin, sqrt
 from libc.stdint cimport (
     int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t,
 )
@@ -24,9 +24,9 @@ from libc.string cimport memcpy, memset
 
 from records cimport *
 from snapshot cimport *
-from tokens cimport mix64
+from tokens cimport cell_hash, mix64, union_hash
 
-from rtb.base.records import PER_IMP_DIMS, PERSONAL_DIMS
+from rtb.base.records import PER_IMP_DIMS, PERSONAL_DIMS, UNIONS
 from rtb.catalogue.snapshot import summary_words_count, words_count
 from rtb.decide import engine as rules
 from rtb.decide import exclude as exclude_rules
@@ -42,9 +42,32 @@ cdef extern from *:
     """
     #define POPCOUNT(x) __builtin_popcountll(x)
     #define CTZ(x) __builtin_ctzll(x)
+    #define PREFETCH(x) __builtin_prefetch(x)
     """
+    void PREFETCH(const void *) noexcept nogil
     int POPCOUNT(uint64_t) noexcept nogil
     int CTZ(uint64_t) noexcept nogil
+
+cdef extern from "bits.h":
+    ctypedef struct bits_row:
+        const uint64_t *words
+        const uint32_t *members
+        const uint64_t *summary
+        int32_t count
+        int32_t at
+        int32_t exclude
+
+    ctypedef struct bits_dim:
+        const uint64_t *free_words
+        const uint64_t *free_summary
+        int32_t start
+        int32_t count
+        int32_t excludes
+
+    void bits_intersect(
+        const bits_dim *dims, int dims_count, bits_row *rows, int blocks, int summary_words,
+        const uint64_t *start, const uint64_t *start_summary, uint64_t *out, uint64_t *out_summary
+    ) noexcept nogil
 
 # Numba kernels, called by address (rtb/decide/score.py).
 ctypedef void (*request_vector_t)(
@@ -61,6 +84,7 @@ cdef enum:
     CANDIDATES_CAP = 4096
     LIST_MAX = TOKENS_MAX
     SHORTLIST_CAP = 16
+    AHEAD = 8  # candidates between a prefetch and its use
     VECTOR = 16
 
 # Constants of the rules live in the readable twin.
@@ -72,12 +96,17 @@ cdef uint32_t DEDUPE_ADVERTISER = select_rules.DEDUPE_ADVERTISER
 cdef int DSA_REQUIRED = exclude_rules.DSA_REQUIRED
 cdef double CPM_LIMIT = RULE_CPM_MICROS_MAX
 cdef double EARTH_RADIUS_KM = targeting_rules.EARTH_RADIUS_KM
+cdef double KM_PER_DEGREE = EARTH_RADIUS_KM * pi / 180.0
 cdef int64_t EPOCH_HOUR = targeting_rules.EPOCH_HOUR_OF_WEEK
 cdef uint64_t[168] HOUR_TOKENS
 cdef uint8_t[128] IS_PER_IMP
+cdef uint8_t[128] UNION_OF
 cdef uint8_t[128] IS_PERSONAL
 cdef uint8_t[128] IS_FEATURE
 memset(IS_PER_IMP, 0, sizeof(IS_PER_IMP))
+memset(UNION_OF, 0, sizeof(UNION_OF))
+for _dim in UNIONS:
+    UNION_OF[<int>_dim] = <int>UNIONS[_dim]
 memset(IS_PERSONAL, 0, sizeof(IS_PERSONAL))
 memset(IS_FEATURE, 0, sizeof(IS_FEATURE))
 for _hour, _token in enumerate(targeting_rules.HOURS_OF_WEEK):
@@ -98,8 +127,6 @@ cdef struct Hit:
     int32_t exclude_row
     int32_t next
     int32_t owner  # -1: the request; else its impression
-    int32_t include_at  # cursors into sparse rows
-    int32_t exclude_at
 
 # One creative that may run, and the competitions it may enter.
 cdef struct Ready:
@@ -244,6 +271,11 @@ cdef class Engine:
     cdef Hit hits[HITS_MAX]
     cdef int hits_count
     cdef int first_hit[128]
+    cdef bits_dim stage_dims[128]
+    cdef bits_row stage_rows[2 * HITS_MAX]
+    # tokens that expressions may ask for, a list a dimension: first_token[dim] -> next_token[...]
+    cdef int first_token[64]
+    cdef int next_token[TOKENS_MAX]
     cdef uint32_t *category_stamp
     cdef uint32_t *allowed_stamp
     cdef uint32_t *domain_stamp
@@ -253,7 +285,7 @@ cdef class Engine:
     cdef uint64_t bseat[LIST_MAX]
     cdef uint64_t bapp[LIST_MAX]
     cdef uint64_t wlang[LIST_MAX]
-    cdef int wseat_count, bseat_count, bapp_count, wlang_count, acat_present
+    cdef int wseat_count, bseat_count, bapp_count, wlang_count, acat_present, has_deal_seats
     cdef int32_t found[CANDIDATES_CAP]
     cdef Ready *ready
     cdef int ready_count
@@ -267,7 +299,8 @@ cdef class Engine:
     cdef Group *imp_groups
     cdef Taken taken[BIDS_MAX]
     cdef int taken_count
-    cdef double ratio_cache[RATES_MAX]
+    cdef uint32_t last_currency
+    cdef double last_ratio
     # the request in hand
     cdef Facts *facts
     cdef TermsData *terms
@@ -580,6 +613,7 @@ cdef class Engine:
         if self.currency == 0:
             return NOBID_UNSUPPORTED_CURRENCY
         self._collect()
+        self.last_currency = 0
         self.groups_count = 0
         self.groups_closed = 0
         self.entries_written = 0
@@ -667,8 +701,6 @@ cdef class Engine:
         if hit.include_row < 0 and hit.exclude_row < 0:
             return
         hit.owner = owner
-        hit.include_at = 0
-        hit.exclude_at = 0
         hit.next = self.first_hit[position]
         self.first_hit[position] = self.hits_count
         self.hits_count += 1
@@ -682,8 +714,10 @@ cdef class Engine:
         for i in range(self.dims_count):
             self.first_hit[i] = -1
         self.wseat_count = self.bseat_count = self.bapp_count = self.wlang_count = 0
-        self.acat_present = 0
+        self.acat_present = self.has_deal_seats = 0
         self.stamp += 1
+        for i in range(64):
+            self.first_token[i] = -1
         self._hit(DIM_EXCHANGE, self.terms.exchange, -1)
         for i in range(head.tokens_count):
             token = &self.facts.tokens[i]
@@ -691,8 +725,13 @@ cdef class Engine:
             if dim < 64:
                 if not (head.privacy and IS_PERSONAL[dim]):
                     self._hit(dim, token.hash_, token.imp)
+                    if UNION_OF[dim] and self.dim_position[UNION_OF[dim]] >= 0 and token.imp < 0:
+                        self._hit(UNION_OF[dim], union_hash(UNION_OF[dim], token.hash_), -1)
+                    self.next_token[i] = self.first_token[dim]
+                    self.first_token[dim] = i
                 continue
             if token.imp >= 0:
+                self.has_deal_seats |= dim == DIM_DEAL_WSEAT
                 continue
             if dim == DIM_BCAT or dim == DIM_ACAT or dim == DIM_BADV:
                 if dim == DIM_ACAT:
@@ -720,6 +759,12 @@ cdef class Engine:
                 self.wlang_count += 1
         for i in range(self.person.segments_count):
             self._hit(DIM_AUDIENCE, self.person.segments[i], -1)
+            if self.dim_position[DIM_ANY_PERSON] >= 0:
+                self._hit(
+                    DIM_ANY_PERSON, union_hash(DIM_ANY_PERSON, self.person.segments[i]), -1
+                )
+        if head.flags & FLAG_HAS_GEO and not head.privacy:
+            self._hit(DIM_GEO_CELL, cell_hash(head.lat, head.lon), -1)
         self.hour_token = HOUR_TOKENS[self._hour_of_week()]
         self._hit(DIM_HOUR_OF_WEEK, self.hour_token, -1)
 
@@ -759,137 +804,53 @@ cdef class Engine:
         self, int per_imp, int imp, const uint64_t *start, const uint64_t *start_summary,
         uint64_t *out, uint64_t *out_summary
     ) noexcept nogil:
-        """ANDs the dimensions of one stage into `out`, block by block, with early exits.
+        """ANDs the dimensions of one stage (the request's, or one impression's) into `out`.
 
-        First the summaries: a block that no line item of some dimension's passing set is in cannot
-        survive. Then, in the blocks left, dimension by dimension until the block is empty.
         `out` is written in surviving blocks only; `out_summary` says which.
         """
-        cdef int d, s, k, block, hit, dense
-        cdef uint64_t any_, word
-        cdef uint64_t[BLOCK] acc
-        cdef uint64_t[BLOCK] one
-        cdef uint64_t[BLOCK] gone
-        cdef const uint64_t *row
-        cdef const Row *r
-        cdef int blocks = self.words // BLOCK
-        cdef int order[128]
-        cdef int order_count = 0
+        cdef int d, hit
+        cdef int dims_count = 0, rows_count = 0
+        cdef bits_dim *dim
         for d in range(self.dims_count):
             if IS_PER_IMP[self.dims[d].dim] != per_imp:
                 continue
             if self.free_words[d] == NULL and self.first_hit[d] < 0:
                 continue
-            order[order_count] = d
-            order_count += 1
+            dim = &self.stage_dims[dims_count]
+            dims_count += 1
+            dim.free_words = self.free_words[d]
+            if dim.free_words != NULL:
+                dim.free_summary = (
+                    self.row_summaries + self.rows[self.dims[d].free_row].summary
+                )
+            dim.start = rows_count
+            dim.excludes = 0
             hit = self.first_hit[d]
             while hit >= 0:
-                self.hits[hit].include_at = 0
-                self.hits[hit].exclude_at = 0
+                if self.hits[hit].owner < 0 or self.hits[hit].owner == imp:
+                    if self.hits[hit].include_row >= 0:
+                        self._select(rows_count, self.hits[hit].include_row, 0)
+                        rows_count += 1
+                    if self.hits[hit].exclude_row >= 0:
+                        self._select(rows_count, self.hits[hit].exclude_row, 1)
+                        rows_count += 1
+                        dim.excludes += 1
                 hit = self.hits[hit].next
-        for s in range(self.summary_words):
-            if start_summary != NULL:
-                word = start_summary[s]
-            else:
-                word = ~<uint64_t>0
-                if (s + 1) * 64 > blocks:
-                    word = (<uint64_t>1 << (blocks - s * 64)) - 1 if blocks - s * 64 > 0 else 0
-            for k in range(order_count):
-                d = order[k]
-                if self.free_words[d] == NULL:
-                    continue
-                any_ = self.row_summaries[self.rows[self.dims[d].free_row].summary + s]
-                hit = self.first_hit[d]
-                while hit >= 0:
-                    if self.hits[hit].include_row >= 0 and (
-                        self.hits[hit].owner < 0 or self.hits[hit].owner == imp
-                    ):
-                        any_ |= self.row_summaries[self.rows[self.hits[hit].include_row].summary + s]
-                    hit = self.hits[hit].next
-                word &= any_
-                if word == 0:
-                    break
-            out_summary[s] = 0
-            while word:
-                block = s * 64 + CTZ(word)
-                word &= word - 1
-                for k in range(BLOCK):
-                    acc[k] = start[block * BLOCK + k]
-                for k in range(order_count):
-                    d = order[k]
-                    self._dim_block(d, imp, block, acc)
-                    any_ = (acc[0] | acc[1] | acc[2] | acc[3]) | (acc[4] | acc[5] | acc[6] | acc[7])
-                    if any_ == 0:
-                        break
-                else:
-                    any_ = (acc[0] | acc[1] | acc[2] | acc[3]) | (acc[4] | acc[5] | acc[6] | acc[7])
-                if any_:
-                    for k in range(BLOCK):
-                        out[block * BLOCK + k] = acc[k]
-                    out_summary[s] |= <uint64_t>1 << (block & 63)
+            dim.count = rows_count - dim.start
+        bits_intersect(
+            self.stage_dims, dims_count, self.stage_rows, self.words // BLOCK, self.summary_words,
+            start, start_summary, out, out_summary,
+        )
 
-    cdef inline void _dim_block(
-        self, int d, int imp, int block, uint64_t *acc
-    ) noexcept nogil:
-        """acc &= (free | included) & ~excluded, for one dimension in one block."""
-        cdef uint64_t[BLOCK] allowed
-        cdef uint64_t[BLOCK] gone
-        cdef int k, hit = self.first_hit[d], excludes = 0
-        cdef const uint64_t *words = self.free_words[d]
-        cdef Hit *h
-        if hit < 0:
-            for k in range(BLOCK):
-                acc[k] &= words[block * BLOCK + k]
-            return
-        if words != NULL:
-            for k in range(BLOCK):
-                allowed[k] = words[block * BLOCK + k]
-        else:
-            for k in range(BLOCK):
-                allowed[k] = ~<uint64_t>0
-        while hit >= 0:
-            h = &self.hits[hit]
-            if h.owner < 0 or h.owner == imp:
-                if h.include_row >= 0 and words != NULL:
-                    self._or_row(h.include_row, &h.include_at, block, allowed)
-                if h.exclude_row >= 0:
-                    if not excludes:
-                        excludes = 1
-                        for k in range(BLOCK):
-                            gone[k] = 0
-                    self._or_row(h.exclude_row, &h.exclude_at, block, gone)
-            hit = h.next
-        if excludes:
-            for k in range(BLOCK):
-                acc[k] &= allowed[k] & ~gone[k]
-        else:
-            for k in range(BLOCK):
-                acc[k] &= allowed[k]
-
-    cdef inline void _or_row(
-        self, int number, int32_t *cursor, int block, uint64_t *out
-    ) noexcept nogil:
+    cdef inline void _select(self, int at, int number, int exclude) noexcept nogil:
         cdef const Row *row = &self.rows[number]
-        cdef const uint64_t *words
-        cdef const uint32_t *members
-        cdef uint32_t member, low, high
-        cdef int k, at
-        if not row.sparse:
-            words = self.row_words + row.start + block * BLOCK
-            for k in range(BLOCK):
-                out[k] |= words[k]
-            return
-        members = self.row_members + row.start
-        low = <uint32_t>block * BLOCK * 64
-        high = low + BLOCK * 64
-        at = cursor[0]
-        while at < row.count and members[at] < low:
-            at += 1
-        while at < row.count and members[at] < high:
-            member = members[at] - low
-            out[member >> 6] |= <uint64_t>1 << (member & 63)
-            at += 1
-        cursor[0] = at
+        cdef bits_row *selected = &self.stage_rows[at]
+        selected.words = NULL if row.sparse else self.row_words + row.start
+        selected.members = self.row_members + row.start if row.sparse else NULL
+        selected.summary = self.row_summaries + row.summary
+        selected.count = row.count
+        selected.at = 0
+        selected.exclude = exclude
 
     # -- one impression ---------------------------------------------------------------------------
 
@@ -902,10 +863,34 @@ cdef class Engine:
         count = self._candidates(number)
         self.ready_count = 0
         self.places_count = 0
+        for i in range(min(count, AHEAD)):
+            self._prefetch_line_item(self.found[i])
         for i in range(count):
+            if i + AHEAD < count:
+                self._prefetch_line_item(self.found[i + AHEAD])
+            if i + AHEAD // 2 < count:
+                self._prefetch_creatives(self.found[i + AHEAD // 2])
             self._line_item(number, imp, self.found[i])
         if self.ready_count:
             self._price(number, imp)
+
+    # Candidates are known before they are looked at: their rows are fetched while others are.
+    cdef inline void _prefetch_line_item(self, int line_item) noexcept nogil:
+        cdef const char *row = <const char *>&self.line_items[line_item]
+        PREFETCH(row)
+        PREFETCH(row + 64)
+        PREFETCH(row + 128)
+        PREFETCH(row + 192)
+
+    cdef inline void _prefetch_creatives(self, int line_item) noexcept nogil:
+        cdef const LineItem *row = &self.line_items[line_item]
+        cdef const char *creative = <const char *>&self.creatives[row.creatives_start]
+        cdef int i, most = row.creatives_count * <int>sizeof(Creative)
+        for i in range(0, min(most, 512), 64):
+            PREFETCH(creative + i)
+        PREFETCH(&self.flights[row.flights_start])
+        if row.program_count:
+            PREFETCH(&self.programs[row.program_start])
 
     cdef int _candidates(self, int number) noexcept nogil:
         """Lists the survivors; over the limit, a stretch that turns with the request."""
@@ -950,10 +935,13 @@ cdef class Engine:
 
     cdef void _line_item(self, int number, const Imp *imp, int line_item) noexcept nogil:
         cdef const LineItem *row = &self.line_items[line_item]
-        cdef const Seat *seat = self._seat(row.advertiser)
+        cdef const Seat *seat = NULL
         cdef int16_t offered[DEALS_MAX]
         cdef int offered_count = 0, reason, creative, start
         cdef const Creative *ad
+        # Only lists of seats ask for ours.
+        if self.wseat_count or self.bseat_count or self.has_deal_seats:
+            seat = self._seat(row.advertiser)
         reason = self._reject_line_item(number, imp, row, line_item, seat, offered, &offered_count)
         if reason:
             self._drop(line_item, -1, number, reason)
@@ -976,6 +964,10 @@ cdef class Engine:
                 self.places_count = start
                 self._drop(line_item, creative, number, reason)
                 continue
+            if self.has_head[0]:
+                PREFETCH(self.ad_rows[0] + <int64_t>creative * VECTOR)
+            if self.has_head[1]:
+                PREFETCH(self.ad_rows[1] + <int64_t>creative * VECTOR)
             self.ready[self.ready_count].creative = creative
             self.ready[self.ready_count].line_item = line_item
             self.ready[self.ready_count].places_start = start
@@ -1113,14 +1105,14 @@ cdef class Engine:
                 if _contains(wanted, op.count, self.person.segments[i]):
                     return True
             return False
-        if self.facts.head.privacy and IS_PERSONAL[op.dim & 127]:
-            return False
-        for i in range(self.facts.head.tokens_count):
+        i = self.first_token[op.dim & 63]
+        while i >= 0:
             token = &self.facts.tokens[i]
-            if token.dim == op.dim and (token.imp < 0 or token.imp == number) and (
+            if (token.imp < 0 or token.imp == number) and (
                 _contains(wanted, op.count, token.hash_)
             ):
                 return True
+            i = self.next_token[i]
         return False
 
     cdef bint _compare(self, const Op *op, const Imp *imp) noexcept nogil:
@@ -1133,7 +1125,8 @@ cdef class Engine:
                 return False
             i = 1
             while i + 1 < op.count:
-                if _distance_km(head.lat, head.lon, params[i], params[i + 1]) <= params[0]:
+                # Nobody is nearer than the difference of latitudes; most points end here.
+                if fabs(head.lat - params[i]) * KM_PER_DEGREE <= params[0] + 1e-6 and _distance_km(head.lat, head.lon, params[i], params[i + 1]) <= params[0]:
                     return True
                 i += 2
             return False
@@ -1534,11 +1527,15 @@ cdef class Engine:
         cdef const Creative *ad = &self.creatives[ready.creative]
         cdef const Av *av = NULL
         cdef const Deal *deal
-        cdef double ratio = self._ratio(row.currency, self.currency), value, floor_ratio
+        cdef double ratio, value, floor_ratio
         cdef int64_t floor, price
         cdef uint32_t currency
         cdef int k, place, at, reason, limit, slot
         cdef Entry entry
+        if row.currency != self.last_currency:
+            self.last_currency = row.currency
+            self.last_ratio = self._ratio(row.currency, self.currency)
+        ratio = self.last_ratio
         if ratio == 0.0:
             self._drop(ready.line_item, ready.creative, number, REJECT_CURRENCY)
             return

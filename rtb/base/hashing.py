@@ -8,6 +8,7 @@ and the model: a change here orphans every stored artefact, so `HASH_VERSION` go
 With a million distinct values, the chance that any two collide is about 3 in 10^8.
 """
 
+import math
 from typing import Final
 
 HASH_VERSION: Final = 1
@@ -34,3 +35,24 @@ def token_hash(dim: int, value: bytes) -> int:
             byte |= 32
         state = (state ^ byte) * _PRIME & _MASK
     return mix64(state) or 1
+
+
+_UNION_SALT: Final = 0x9E3779B97F4A7C15
+_CELL_SALT: Final = 0xD1B54A32D192ED03
+CELLS_PER_DEGREE: Final = 2
+_CELLS_ROUND: Final = 360 * CELLS_PER_DEGREE
+
+
+def union_hash(union: int, token: int) -> int:
+    """A token as a value of a union of dimensions (`records.UNIONS`)."""
+    return mix64(token ^ union * _UNION_SALT & _MASK) or 1
+
+
+def cell_of(lat: float, lon: float) -> tuple[int, int]:
+    """The grid cell of a place; longitudes wrap around."""
+    return math.floor(lat * CELLS_PER_DEGREE), math.floor(lon * CELLS_PER_DEGREE) % _CELLS_ROUND
+
+
+def cell_hash(row: int, column: int) -> int:
+    """A grid cell as a token of `Dim.GEO_CELL`."""
+    return mix64((row + _CELLS_ROUND) * 4096 + column ^ _CELL_SALT) or 1

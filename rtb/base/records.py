@@ -74,6 +74,13 @@ class Dim(IntEnum):
     MODEL = 36
     CONTENT_CHANNEL = 37  # content.channel / network name or id
     USER_KEYWORD = 38
+    # made by the compiler for its index, and by decide from what the request says
+    GEO_CELL = 39  # half a degree of latitude and longitude, see `hashing.cell_hash`
+    ANY_PLACE = 40  # "one of these sites or apps": values of several dimensions, see `UNIONS`
+    ANY_AREA = 41
+    ANY_CONTENT = 42
+    ANY_DEVICE = 43
+    ANY_PERSON = 44
     # numbers: compared, never hashed; only in expressions
     OS_VERSION = 50  # packed, see `pack_version`
     VIEWABILITY = 51  # 0..1, imp.metric
@@ -105,6 +112,23 @@ PER_IMP_DIMS: Final = frozenset(
 )  # fmt: skip
 # Dimensions that say something about a person: unseen when any `Privacy` bit is set.
 PERSONAL_DIMS: Final = frozenset({Dim.AUDIENCE, Dim.DATA_SEGMENT, Dim.USER_KEYWORD})
+
+
+# Unions: an alternative between values of these dimensions is indexed as one dimension.
+UNIONS: Final[dict[Dim, Dim]] = {
+    Dim.PUBLISHER: Dim.ANY_PLACE, Dim.DOMAIN: Dim.ANY_PLACE, Dim.BUNDLE: Dim.ANY_PLACE,
+    Dim.CONTENT_CHANNEL: Dim.ANY_PLACE, Dim.VENUE: Dim.ANY_PLACE,
+    Dim.COUNTRY: Dim.ANY_AREA, Dim.REGION: Dim.ANY_AREA, Dim.CITY: Dim.ANY_AREA,
+    Dim.POSTCODE: Dim.ANY_AREA, Dim.METRO: Dim.ANY_AREA,
+    Dim.PAGE_CATEGORY: Dim.ANY_CONTENT, Dim.KEYWORD: Dim.ANY_CONTENT,
+    Dim.CONTENT_GENRE: Dim.ANY_CONTENT, Dim.CONTENT_RATING: Dim.ANY_CONTENT,
+    Dim.CONTENT_LANGUAGE: Dim.ANY_CONTENT,
+    Dim.DEVICE_TYPE: Dim.ANY_DEVICE, Dim.OS: Dim.ANY_DEVICE, Dim.BROWSER: Dim.ANY_DEVICE,
+    Dim.MAKE: Dim.ANY_DEVICE, Dim.MODEL: Dim.ANY_DEVICE, Dim.CARRIER: Dim.ANY_DEVICE,
+    Dim.CONNECTION: Dim.ANY_DEVICE,
+    Dim.AUDIENCE: Dim.ANY_PERSON, Dim.DATA_SEGMENT: Dim.ANY_PERSON,
+    Dim.USER_KEYWORD: Dim.ANY_PERSON,
+}  # fmt: skip
 
 
 class Media(IntEnum):

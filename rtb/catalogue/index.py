@@ -7,11 +7,15 @@ the conjuncts of an expression
     a leaf                     is indexed exactly, one a dimension; a second one is necessary too,
                                but "meets A and meets B" is no set of values, so the program has it
     a negated leaf             is indexed exactly
-    anything else              goes to the program, and what it implies is indexed besides
+    leaves joined by "any"     are indexed exactly where their dimensions have a union
+                               (`records.UNIONS`), one a union
+    anything else              goes to the program, and what it implies is indexed besides; a
+                               distance implies one of the grid cells around its points
 
 No row allocates by value: members come as (row, line item) pairs and numpy does the rest.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +24,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from rtb.base.records import PER_IMP_DIMS, Dim
+from rtb.base.hashing import CELLS_PER_DEGREE, cell_hash, cell_of, union_hash
+from rtb.base.records import PER_IMP_DIMS, UNIONS, Dim
 from rtb.catalogue import snapshot
 from rtb.catalogue.targeting import All, AnyOf, AtLeast, AtMost, In, Node, Not, Within, simplify
 
@@ -28,10 +33,15 @@ Values = frozenset[int]
 Ints = npt.NDArray[np.int64]
 Arrays = dict[str, npt.NDArray[Any]]
 
+# A distance that reaches further is left to the program alone.
+CELLS_MAX: Final = 4096
+CELL_MARGIN: Final = 1.0001
+EARTH_RADIUS_KM: Final = 6371.0088
+
 # Line items are laid out by these, in this order: a request has one country, one exchange, few
 # sizes, so that whole blocks of line items fall at once. What has many values a request comes last.
 CLUSTER: Final = (
-    Dim.COUNTRY, Dim.EXCHANGE, Dim.MEDIA, Dim.SIZE, Dim.REGION, Dim.CITY, Dim.CHANNEL,
+    Dim.COUNTRY, Dim.EXCHANGE, Dim.MEDIA, Dim.SIZE, Dim.REGION, Dim.CITY, Dim.GEO_CELL, Dim.CHANNEL,
     Dim.DEVICE_TYPE, Dim.OS, Dim.PUBLISHER, Dim.DOMAIN, Dim.BUNDLE, Dim.AUDIENCE,
 )  # fmt: skip
 
@@ -69,7 +79,7 @@ def plan(expression: Node) -> Plan:
             exact.setdefault(conjunct.dim, []).append(conjunct)
         elif isinstance(conjunct, Not) and isinstance(conjunct.child, In):
             result.excludes[conjunct.child.dim] = conjunct.child.hashes
-        else:
+        elif not _is_union(conjunct, result):
             rest.append(conjunct)
     for dim, leaves in exact.items():
         leaves.sort(key=lambda leaf: (len(leaf.hashes), sorted(leaf.hashes)))
@@ -89,6 +99,45 @@ def plan(expression: Node) -> Plan:
     return result
 
 
+def _is_union(node: Node, result: Plan) -> bool:
+    """Indexes an alternative between leaves as one value of a union, where that says all of it."""
+    if not isinstance(node, AnyOf):
+        return False
+    leaves = [child for child in node.children if isinstance(child, In)]
+    unions = {UNIONS.get(leaf.dim) for leaf in leaves}
+    union = unions.pop() if len(unions) == 1 else None
+    if union is None or len(leaves) < len(node.children) or union in result.includes:
+        return False
+    result.includes[union] = frozenset(
+        union_hash(union, value) for leaf in leaves for value in leaf.hashes
+    )
+    return True
+
+
+def cells_around(area: Within) -> Values | None:
+    """Tokens of all grid cells that a place within the area can lie in; None when too many."""
+    found: set[int] = set()
+    for lat, lon in area.points:
+        # A little more than the radius, so that rounding never loses a place at the rim.
+        angle = area.km * CELL_MARGIN / EARTH_RADIUS_KM
+        low, high = lat - math.degrees(angle), lat + math.degrees(angle)
+        rim = math.sin(min(angle, math.pi / 2)) / max(math.cos(math.radians(lat)), 1e-9)
+        around = rim >= 1 or low <= -90 or high >= 90
+        wide = 180.0 if around else math.degrees(math.asin(rim)) * CELL_MARGIN
+        first, _ = cell_of(max(low, -90.0), 0)
+        last, _ = cell_of(min(high, 90.0), 0)
+        west = math.floor((lon - wide) * CELLS_PER_DEGREE)
+        east = math.floor((lon + wide) * CELLS_PER_DEGREE)
+        if (last - first + 1) * (east - west + 1) > CELLS_MAX:
+            return None
+        for row in range(first, last + 1):
+            for column in range(west, east + 1):
+                found.add(cell_hash(row, column % (360 * CELLS_PER_DEGREE)))
+        if len(found) > CELLS_MAX:
+            return None
+    return frozenset(found)
+
+
 def implied(node: Node) -> tuple[dict[Dim, Values], dict[Dim, Values]]:
     """Necessary conditions of a simplified expression: values of which a request must have one,
     and values of which it must have none."""
@@ -97,6 +146,9 @@ def implied(node: Node) -> tuple[dict[Dim, Values], dict[Dim, Values]]:
             return {dim: hashes}, {}
         case Not(In(dim, hashes)):
             return {}, {dim: hashes}
+        case Within():
+            cells = cells_around(node)
+            return ({}, {}) if cells is None else ({Dim.GEO_CELL: cells}, {})
         case All(children):
             return _implied_by_all([implied(child) for child in children])
         case AnyOf(children) if children:

@@ -11,10 +11,11 @@ from typing import Final
 
 import numpy as np
 
-from rtb.base.hashing import token_hash
+from rtb.base.hashing import cell_hash, cell_of, token_hash, union_hash
 from rtb.base.records import (
     PER_IMP_DIMS,
     PERSONAL_DIMS,
+    UNIONS,
     Dim,
     Flag,
     ImpFlag,
@@ -109,7 +110,18 @@ def tokens_of(
     found[Dim.AUDIENCE] = list(segments)
     hour = hour_of_week(now_ms, utcoffset_min(facts, found, terms))
     found[Dim.HOUR_OF_WEEK] = [HOURS_OF_WEEK[hour]]
+    has_place = facts.flags & Flag.HAS_GEO and not facts.privacy
+    derive(found, (facts.lat, facts.lon) if has_place else None)
     return found
+
+
+def derive(tokens: dict[int, list[int]], place: tuple[float, float] | None) -> None:
+    """Adds the tokens that only the index knows: the grid cell, and values of unions."""
+    if place is not None:
+        tokens[Dim.GEO_CELL] = [cell_hash(*cell_of(*place))]
+    for dim, union in UNIONS.items():
+        found = [union_hash(union, token) for token in tokens.get(dim, ())]
+        tokens.setdefault(union, []).extend(found)
 
 
 def imp_tokens_of(tokens: np.ndarray, imp: int) -> dict[int, list[int]]:

@@ -70,6 +70,18 @@ def test_mix64_twins(value: int) -> None:
     assert readable.mix64(value) == compiled.mix64(value)
 
 
+@given(st.integers(40, 50), st.integers(0, 2**64 - 1))
+def test_union_hash_twins(union: int, token: int) -> None:
+    """Both union hashes agree, and differ from the token."""
+    assert readable.union_hash(union, token) == compiled.union_hash(union, token)
+
+
+@given(st.floats(-90, 90), st.floats(-180, 180))
+def test_cell_twins(lat: float, lon: float) -> None:
+    """Both put a place into the same grid cell."""
+    assert readable.cell_hash(*readable.cell_of(lat, lon)) == compiled.cell_token(lat, lon)
+
+
 def test_token_hash_is_pinned() -> None:
     """Stored artefacts depend on these numbers; a change needs a new HASH_VERSION."""
     assert 0xFF536D646C8EB3CF == readable.token_hash(Dim.COUNTRY, b"usa")

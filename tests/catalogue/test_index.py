@@ -1,5 +1,6 @@
 """The index: together with the programs it says what the expressions say, in any layout."""
 
+import math
 from collections.abc import Mapping, Set
 from typing import Any
 
@@ -8,9 +9,21 @@ import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rtb.base.hashing import cell_hash, cell_of
 from rtb.base.records import Dim
 from rtb.catalogue import snapshot
-from rtb.catalogue.index import Ordinal, Plan, Programs, build, cluster, members_of, plan, slots
+from rtb.catalogue.index import (
+    EARTH_RADIUS_KM,
+    Ordinal,
+    Plan,
+    Programs,
+    build,
+    cells_around,
+    cluster,
+    members_of,
+    plan,
+    slots,
+)
 from rtb.catalogue.targeting import (
     All,
     AnyOf,
@@ -24,13 +37,15 @@ from rtb.catalogue.targeting import (
     matches,
 )
 from rtb.catalogue.tokens import hash_of
+from rtb.decide.targeting import derive
 
 Arrays = dict[str, npt.NDArray[Any]]
 Tokens = Mapping[Dim, Set[int]]
 Place = tuple[float, float] | None
 
 BERLIN, PARIS = (52.52, 13.405), (48.8566, 2.3522)
-DIMS = (Dim.COUNTRY, Dim.SIZE, Dim.AUDIENCE)
+# Region shares a union with country, and none with audience.
+DIMS = (Dim.COUNTRY, Dim.REGION, Dim.SIZE, Dim.AUDIENCE)
 
 
 def one_of(dim: Dim, *values: str) -> In:
@@ -96,15 +111,17 @@ def value_of(arrays: Arrays, token: int) -> np.void | None:
     return None
 
 
-def survivors(arrays: Arrays, tokens: Tokens) -> set[int]:
+def survivors(arrays: Arrays, tokens: Tokens, place: Place = None) -> set[int]:
     """Positions that the index lets pass: the rule in the docstring of `snapshot`, literally."""
+    seen = {int(dim): list(hashes) for dim, hashes in tokens.items()}
+    derive(seen, place)
     everyone = set(range(len(arrays["line_items"])))
     passing = set(everyone)
     for dim in arrays["dims"]:
         free = int(dim["free_row"])
         included = set(everyone) if free < 0 else set(members_of(arrays, free))
         excluded: set[int] = set()
-        for token in tokens.get(Dim(int(dim["dim"])), ()):
+        for token in seen.get(int(dim["dim"]), ()):
             value = value_of(arrays, token)
             if value is not None and value["include_row"] >= 0:
                 included |= set(members_of(arrays, int(value["include_row"])))
@@ -159,7 +176,7 @@ def eligible(
     arrays, layout = indexed(trees, order)
     return {
         layout[position]
-        for position in survivors(arrays, tokens)
+        for position in survivors(arrays, tokens, place)
         if runs(arrays, position, tokens, numbers, place)
     }
 
@@ -190,7 +207,7 @@ def test_index_alone_never_drops_an_eligible_line_item(
     """What the index holds is necessary."""
     arrays, _ = indexed([tree])
     if matches(tree, tokens, numbers, place):
-        assert {0} == survivors(arrays, tokens)
+        assert {0} == survivors(arrays, tokens, place)
 
 
 def test_conjunction_of_leaves_needs_no_program() -> None:
@@ -298,3 +315,28 @@ def test_empty_catalogue_has_an_index() -> None:
     """A snapshot of nothing can be served."""
     arrays = build([], np.empty(0, dtype=np.int64), [])
     assert (len(arrays["dims"]), len(arrays["values"])) == (0, 0)
+
+
+@given(
+    st.floats(-89.9, 89.9),
+    st.floats(-180, 180),
+    st.floats(0.1, 400),
+    st.floats(0, 2 * math.pi),
+    st.floats(0, 1),
+)
+def test_cells_cover_their_circle(
+    lat: float, lon: float, km: float, bearing: float, share: float
+) -> None:
+    """Every place within the radius lies in one of the cells, at poles and date line too."""
+    cells = cells_around(Within(km, ((lat, lon),)))
+    angle, phi = km * share / EARTH_RADIUS_KM, math.radians(lat)
+    there = math.asin(
+        math.sin(phi) * math.cos(angle) + math.cos(phi) * math.sin(angle) * math.cos(bearing)
+    )
+    east = math.atan2(
+        math.sin(bearing) * math.sin(angle) * math.cos(phi),
+        math.cos(angle) - math.sin(phi) * math.sin(there),
+    )
+    place = math.degrees(there), (lon + math.degrees(east) + 540) % 360 - 180
+
+    assert cells is None or cell_hash(*cell_of(*place)) in cells
