@@ -31,9 +31,10 @@ row or token of it; the others go on) when
     podid               hashed by token_hash(0, podid)
 
 Tokens of an impression, besides one MEDIA per medium: SIZE "300x250" per banner size and of
-video.w/h, POSITION pos when given, PLACEMENT "plcmt:1", "placement:4", "native:2" when over 0,
-TAG imp.tagid and imp.ext.gpid, INTERSTITIAL and REWARDED "0" or "1", KEY_VALUE of imp.ext.data,
-DEAL each deal id; blocks DEAL_WSEAT and DEAL_WADOMAIN carry the deal's index.
+video.w/h, and "flex" once where a banner has no size or a format is only a ratio; POSITION pos when
+given, PLACEMENT "plcmt:1", "placement:4", "native:2" when over 0, TAG imp.tagid and imp.ext.gpid,
+INTERSTITIAL and REWARDED "0" or "1", KEY_VALUE of imp.ext.data, DEAL each deal id; blocks
+DEAL_WSEAT and DEAL_WADOMAIN carry the deal's index.
 """
 
 from typing import Final
@@ -187,6 +188,8 @@ class _Imp:
             rows.append(dict(values))
             if w and h:
                 self._sheet.target(Dim.SIZE, f"{w}x{h}", self._index)
+        if not rows or not all(row["w"] and row["h"] for row in rows):
+            self._sheet.target(Dim.SIZE, "flex", self._index)
         return rows
 
     def _read_native(self, native: Object) -> bool:

@@ -184,8 +184,13 @@ TRAPS: dict[str, tuple[dict, dict]] = {
     ),
     "flex-format-has-no-size": (
         request(banner(format=[{"wratio": 16, "hratio": 9, "wmin": 320}])),
-        imp(formats=[{"wmin": 320, "wratio": 16, "hratio": 9}], tokens={"SIZE": ...}),
+        imp(formats=[{"wmin": 320, "wratio": 16, "hratio": 9}], tokens={"SIZE": ["flex"]}),
     ),
+    "flex-beside-a-size": (
+        request(banner(w=300, h=250, format=[{"wratio": 4, "hratio": 3}] * 2)),
+        imp(tokens={"SIZE": ["300x250", "flex"]}),
+    ),
+    "banner-without-a-size-takes-any": (request(banner()), imp(tokens={"SIZE": ["flex"]})),
     "banner-ranges-still-arrive": (
         request(banner(w=300, h=250, wmax=400, hmax=300, wmin=200, hmin=100)),
         imp(formats=[{"w": 300, "h": 250}]) | {"quirks": ...},
