@@ -32,15 +32,29 @@ FUNNEL_LINE_ITEMS: Final = 16_384
 
 @dataclass(frozen=True)
 class Spread:
-    """CPU time of one operation, over rounds."""
+    """CPU time of one operation, a value a round."""
 
-    median_ns: float
-    best_ns: float
+    rounds_ns: tuple[float, ...]
+
+    @property
+    def median_ns(self) -> float:
+        """Half of the rounds took longer."""
+        return statistics.median(self.rounds_ns)
+
+    @property
+    def best_ns(self) -> float:
+        """The round that was disturbed least."""
+        return min(self.rounds_ns)
 
     @property
     def us(self) -> float:
         """The median in microseconds."""
         return self.median_ns / 1000
+
+    def __sub__(self, other: "Spread") -> "Spread":
+        """What this does beyond `other`, measured in the same rounds."""
+        pairs = zip(self.rounds_ns, other.rounds_ns, strict=True)
+        return Spread(tuple(ours - theirs for ours, theirs in pairs))
 
 
 def timed(passes: Sequence[Callable[[], int]], rounds: int) -> list[Spread]:
@@ -57,7 +71,7 @@ def timed(passes: Sequence[Callable[[], int]], rounds: int) -> list[Spread]:
             took_ns = time.thread_time_ns() - start_ns
             if turn:
                 found[number].append(took_ns / max(count, 1))
-    return [Spread(statistics.median(values), min(values)) for values in found]
+    return [Spread(tuple(values)) for values in found]
 
 
 @dataclass(frozen=True)
@@ -135,16 +149,37 @@ class Local:
             found.append(Case(opportunity, self.person(opportunity)))
         return found
 
-    def decide_pass(self, cases: Sequence[Case]) -> Callable[[], int]:
-        """A pass of `timed`: decides every case once."""
-        decision = Decision()
-        decide, terms = self.engine.decide, self.terms
+    def steps(self, bodies: Sequence[bytes], depth: int) -> Callable[[], int]:
+        """A pass of `timed`: takes every body `depth` steps far.
+
+        1 decode, 2 gather, 3 decide, 4 encode. Each body goes its whole way before the next, as in
+        the server: what a step reads, the one before has just written.
+        """
+        opportunity, decision = Opportunity(), Decision()
+        decode, exchange, terms = self.kernels.decode, self.exchange, self.terms
+        keys_of, find, name = self.kernels.keys, self.store.find, EXCHANGE.encode()
+        decide, encode, arrays = self.engine.decide, self.kernels.encode, self.serving.arrays
+        nobid = decision.data["head"]["nobid"].data
+        privacy = opportunity.facts["head"]["privacy"].data
         now_ms = time.time_ns() // NS_PER_MS
 
         def run() -> int:
-            for case in cases:
-                decide(case.opportunity, case.profile, terms, None, now_ms, decision)
-            return len(cases)
+            for body in bodies:
+                decode(body, 0, exchange, opportunity)
+                if depth < 2:
+                    continue
+                profile = None
+                if not privacy[0]:
+                    keys = keys_of(opportunity, name)
+                    if keys:
+                        profile = find(keys)
+                if depth < 3:
+                    continue
+                decide(opportunity, profile, terms, None, now_ms, decision)
+                if depth < 4 or nobid[0]:
+                    continue
+                encode(opportunity, decision, arrays, exchange)
+            return len(bodies)
 
         return run
 

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import lmdb
 
-from bench import options, servers, state
+from bench import options, servers, stages, state
+from bench.inprocess import Local
 from bench.record import Result
 from bench.servers import BenchError, total
 from rtb.stores.profiles_redis import RedisProfiles
@@ -31,6 +32,7 @@ ELIGIBLE_MIN = 20.0
 BID_SHARE_MIN = 0.5
 # The fast lane leaves requests with this header to the Starlette route.
 ROUTE_HEADER = "te: trailers"
+STAGE_ROUNDS = 7
 
 
 @dataclass
@@ -156,6 +158,8 @@ def main() -> None:
             for _ in range(max(rounds // 2, 1)):
                 target.round(min(seconds, 2), other)
     report(result, targets, counters)
+    if not chosen.quick:
+        add_stages(result, data, bodies, core)
     result.write(chosen.out)
 
 
@@ -193,11 +197,22 @@ def report(result: Result, targets: list[Target], counters: dict[str, float]) ->
         "by_route": total(counters, "rtb_http_total", 'event="route"'),
         "scored_mean": round(counters["rtb_scored_total"] / requests, 2),
         "profile_hits": total(counters, "rtb_profile_lookup_total", 'result="hit"'),
-        "stages_us": stages(counters),
+        "sampled_stages_us": sampled_stages(counters),
     }
 
 
-def stages(counters: dict[str, float]) -> dict[str, float]:
+def add_stages(result: Result, data: Path, bodies: Path, core: int) -> None:
+    """Where the time goes: each stage in this process, and HTTP as what is left of the whole."""
+    options.pin(core)
+    with Local(data) as local:
+        found = stages.measure(local, state.read_bodies(bodies)[:2000], STAGE_ROUNDS)
+    whole_us = next(figure.value for figure in result.figures if figure.name == "lane_us")
+    result.add("http_us", "of it: socket, HTTP, loop", whole_us - found.pop("answer"), "us")
+    for name, value in found.items():
+        result.add(f"{name}_us", f"of it: {stages.LABELS[name]}", value, "us")
+
+
+def sampled_stages(counters: dict[str, float]) -> dict[str, float]:
     """Mean wall time of the stages of sampled requests, as the server itself counts it.
 
     The server counts whole microseconds, rounded down: half of one is added back.

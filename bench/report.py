@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0:1] = [str(ROOT)]  # run as a script, this folder would stand before the project
+sys.path.insert(0, str(ROOT))
 
-from bench.record import RESULTS, load, number  # noqa: E402
+from bench.record import RESULTS, load, number
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 README, DOCS = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0:1] = [str(ROOT)]  # run as a script, this folder would stand before the project
+sys.path.insert(0, str(ROOT))
 
-from bench.record import QUICK_RESULTS, RESULTS, line, load  # noqa: E402
+from bench.record import QUICK_RESULTS, RESULTS, line, load
 
 # The calm ones first: what heats the machine comes last.
 BENCHMARKS = ("kernels", "decide", "stages", "ratio", "latency")

@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import options, state
-from bench.inprocess import NS_PER_MS, Local, timed
+from bench.inprocess import Local, timed
 from bench.record import Result
 from bench.servers import cores
-from rtb.base.records import Decision, Opportunity
 
 LABELS = {
     "decode": "decode: bytes to facts",
@@ -29,50 +28,10 @@ LABELS = {
 
 def measure(local: Local, bodies: Sequence[bytes], rounds: int) -> dict[str, float]:
     """Microseconds of each stage of `LABELS` a request."""
-    passes = [_pass(local, bodies, depth) for depth in range(1, 5)] + [_answer_pass(local, bodies)]
-    whole = [spread.us for spread in timed(passes, rounds)]
-    steps = [whole[0], *(after - before for before, after in itertools.pairwise(whole))]
-    decode, gather, decide, encode, commit = steps
-    return {
-        "decode": decode,
-        "gather": gather,
-        "decide": decide,
-        "encode": encode,
-        "commit": commit,
-        "answer": whole[-1],
-    }
-
-
-def _pass(local: Local, bodies: Sequence[bytes], depth: int) -> Callable[[], int]:
-    """A pass that goes `depth` stages far, each body from its first stage."""
-    opportunity, decision = Opportunity(), Decision()
-    decode, exchange, terms = local.kernels.decode, local.exchange, local.terms
-    head, privacy = decision.data["head"], opportunity.facts["head"]["privacy"]
-    keys_of, find, name = local.kernels.keys, local.store.find, exchange.name.encode()
-    decide, encode, arrays = local.engine.decide, local.kernels.encode, local.serving.arrays
-    nobid = head["nobid"].data
-    private = privacy.data
-    now_ms = time.time_ns() // NS_PER_MS
-
-    def run() -> int:
-        for body in bodies:
-            decode(body, 0, exchange, opportunity)
-            if depth < 2:
-                continue
-            profile = None
-            if not private[0]:
-                keys = keys_of(opportunity, name)
-                if keys:
-                    profile = find(keys)
-            if depth < 3:
-                continue
-            decide(opportunity, profile, terms, None, now_ms, decision)
-            if depth < 4 or nobid[0]:
-                continue
-            encode(opportunity, decision, arrays, exchange)
-        return len(bodies)
-
-    return run
+    passes = [local.steps(bodies, depth) for depth in (1, 2, 3, 4)]
+    whole = timed([*passes, _answer_pass(local, bodies)], rounds)
+    steps = [whole[0], *(after - before for before, after in itertools.pairwise(whole)), whole[-1]]
+    return {name: step.us for name, step in zip(LABELS, steps, strict=True)}
 
 
 def _answer_pass(local: Local, bodies: Sequence[bytes]) -> Callable[[], int]:
