@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.record import RESULTS, load, number
+from bench.record import RESULTS, ROOT, load, number
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 README, DOCS = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"

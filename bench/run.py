@@ -14,10 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.record import QUICK_RESULTS, RESULTS, line, load
+from bench.record import QUICK_RESULTS, RESULTS, ROOT, line, load
 
 # The calm ones first: what heats the machine comes last.
 BENCHMARKS = ("kernels", "decide", "stages", "ratio", "latency")
