@@ -37,6 +37,7 @@ typedef struct {
 } bits_dim;
 
 static inline void bits_or_row(bits_row *row, int block, uint64_t *out) {
+    if (!(row->summary[block >> 6] >> (block & 63) & 1)) return;
     if (row->words) {
         const uint64_t *words = row->words + (int64_t)block * BITS_BLOCK;
         for (int k = 0; k < BITS_BLOCK; k++) out[k] |= words[k];

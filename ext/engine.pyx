@@ -14,6 +14,7 @@ Contents, in the order of the steps:
       _choose           separation and pods across the request
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport asin, ceil, cos, fabs, isfinite, pi, rint, sin, sqrt
 from libc.stdint cimport (
@@ -219,6 +220,7 @@ cdef inline bint _better(const Entry *one, const Entry *other) noexcept nogil:
     return one.creative < other.creative
 
 
+@cython.final  # methods call each other directly, and may be inlined
 cdef class Engine:
     """The compiled engine over one snapshot and, perhaps, one model. Not thread-safe."""
 

@@ -33,6 +33,9 @@ Values = frozenset[int]
 Ints = npt.NDArray[np.int64]
 Arrays = dict[str, npt.NDArray[Any]]
 
+# A list is walked a member at a time, a bitset eight words at a time; a dense row costs at most
+# this many words a member, which bounds the file.
+SPARSE_WORDS: Final = 8
 # A distance that reaches further is left to the program alone.
 CELLS_MAX: Final = 4096
 CELL_MARGIN: Final = 1.0001
@@ -364,7 +367,7 @@ class _Rows:
         row, member = np.divmod(pairs, max(self._count, 1))
         counts = np.bincount(row, minlength=self._rows_count).astype(np.int64)
         words_count = snapshot.words_count(self._count)
-        sparse = counts <= words_count
+        sparse = counts * SPARSE_WORDS <= words_count
         dense = (~sparse).astype(np.int64)
         table = np.zeros(self._rows_count, dtype=snapshot.ROW)
         table["count"] = counts
