@@ -16,7 +16,7 @@ import numpy as np
 from rtb.base.money import MICROS
 
 # Median of the best rival price for a thousand impressions in dollars, by `bid.mtype`.
-RIVAL_CPM: Final = {1: 2.9, 2: 15.0, 3: 9.0, 4: 3.6}
+RIVAL_CPM: Final = {1: 4.8, 2: 24.0, 3: 14.0, 4: 6.0}
 RIVAL_SPREAD: Final = 0.65
 # Where advertisers pay more than elsewhere, and less.
 MARKET: Final = {"USA": 1.3, "GBR": 1.1, "CAN": 1.1, "AUS": 1.1, "BRA": 0.5, "ITA": 0.8, "ESP": 0.8}

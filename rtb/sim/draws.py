@@ -20,7 +20,7 @@ _UNIT: Final = 1.0 / (1 << 64)
 class Weighted(Generic[T]):
     """Values with shares that add up to 1."""
 
-    __slots__ = ("_bounds", "shares", "values")
+    __slots__ = ("_bounds", "_possible", "shares", "values")
 
     def __init__(self, values: Iterable[T], weights: Iterable[float]) -> None:
         self.values: Sequence[T] = list(values)
@@ -31,6 +31,7 @@ class Weighted(Generic[T]):
         self.shares = [weight / total for weight in found]
         self._bounds = list(accumulate(self.shares))
         self._bounds[-1] = 1.0
+        self._possible = sum(share > 0 for share in self.shares)
 
     def pick(self, random: Random) -> T:
         """One value."""
@@ -39,7 +40,7 @@ class Weighted(Generic[T]):
     def several(self, random: Random, count: int) -> list[T]:
         """`count` different values, or all of them when there are fewer, in the order drawn."""
         found: dict[int, None] = {}
-        wanted = min(count, sum(share > 0 for share in self.shares))
+        wanted = min(count, self._possible)
         while len(found) < wanted:
             found[bisect(self._bounds, random.random())] = None
         return [self.values[number] for number in found]

@@ -5,6 +5,7 @@ draw, and a generator that draws is late. They report by pipe twice a second.
 """
 
 import asyncio
+import math
 import multiprocessing as mp
 import os
 import signal
@@ -96,7 +97,12 @@ def bodies(options: Options, share: int) -> Iterator[bytes]:
         yield from lines[start:] + lines[:start]
         return
     traffic = Traffic(options.seed + share, people_count(options.data))
-    yield from traffic.bodies(options.pool_size)
+    count = options.pool_size
+    if options.seconds:
+        # No more than will be sent: a short run starts sooner.
+        sent = options.rate * options.seconds / options.processes
+        count = min(count, max(1, math.ceil(sent * 1.1)))
+    yield from traffic.bodies(count)
 
 
 def _child(options: Options, share: int, pipe: Connection) -> None:

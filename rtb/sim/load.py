@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -130,8 +130,8 @@ class _Connection(asyncio.Protocol):
         self.sent_ns = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports are none by class, only by what they can do.
+        self.transport = cast("asyncio.Transport", transport)
         self._load.opened(self)
 
     def send(self, number: int, due_ns: int, now_ns: int) -> None:

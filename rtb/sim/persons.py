@@ -97,7 +97,7 @@ class Persons:
         random = self._random
         found = codec.Profile(
             segments=[self._segments[name] for name in self._people.segments(number)],
-            updated_s=self._now_s - random.randrange(3 * _DAY_S),
+            updated_s=self._now_s - int(random.random() * 3 * _DAY_S),
             opt_out=random.random() < OPTED_OUT,
         )
         market = self._shops.get(CITIES[self._people.city[number]].country)
@@ -118,12 +118,12 @@ class Persons:
         random, now_s = self._random, self._now_s
         for _ in range(random.randint(1, 4)):
             item = min(int(random.expovariate(3.0) * len(shop.items)), len(shop.items) - 1)
-            found.viewed.append((shop.items[item], now_s - random.randrange(14 * _DAY_S)))
+            found.viewed.append((shop.items[item], now_s - int(random.random() * 14 * _DAY_S)))
         kind = random.random()
         if kind < 0.15:
-            found.cart[shop.items[item]] = now_s - random.randrange(5 * _DAY_S)
+            found.cart[shop.items[item]] = now_s - int(random.random() * 5 * _DAY_S)
         elif kind < 0.55:
-            when = now_s - random.randrange(PURCHASE_DAYS_MAX * _DAY_S)
+            when = now_s - int(random.random() * PURCHASE_DAYS_MAX * _DAY_S)
             found.items[shop.items[item]] = when
             for category in shop.categories[item]:
                 found.categories[category] = max(when, found.categories.get(category, 0))

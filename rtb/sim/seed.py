@@ -13,6 +13,7 @@ import csv
 import shutil
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -179,14 +180,21 @@ def without_defaults(entity: msgspec.Struct) -> dict[str, object]:
 
 
 def _said(entity: msgspec.Struct) -> Iterator[tuple[str, object]]:
-    for each in msgspec.structs.fields(type(entity)):
-        value = getattr(entity, each.name)
-        if each.default_factory is not msgspec.NODEFAULT:
-            said = value != each.default_factory()
-        else:
-            said = each.required or value != each.default
-        if said:
-            yield each.name, _plain(value)
+    for name, default in _defaults(type(entity)).items():
+        value = getattr(entity, name)
+        if value != default:
+            yield name, _plain(value)
+
+
+@cache
+def _defaults(kind: type[msgspec.Struct]) -> dict[str, object]:
+    """Fields and their defaults; NODEFAULT, which equals no value, where one is required."""
+    return {
+        each.name: each.default
+        if each.default_factory is msgspec.NODEFAULT
+        else each.default_factory()
+        for each in msgspec.structs.fields(kind)
+    }
 
 
 def _plain(value: object) -> object:
