@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -60,6 +61,15 @@ class Figure:
         }
 
 
+def _spent() -> tuple[float, float, float]:
+    """Seconds until now: of the clock, of CPU time on the whole machine, of CPU time of ours."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    ticks = [int(value) for value in fields[1:9]]
+    # user nice system idle iowait irq softirq steal; steal is another machine's doing
+    busy = sum(ticks) - ticks[3] - ticks[4]
+    return time.monotonic(), busy / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
+
+
 @dataclass
 class Result:
     """The answer of one benchmark."""
@@ -69,7 +79,7 @@ class Result:
     parameters: dict[str, object]
     figures: list[Figure] = field(default_factory=list)
     details: dict[str, object] = field(default_factory=dict)
-    load_before: float = field(default_factory=lambda: os.getloadavg()[0])
+    began: tuple[float, float, float] = field(default_factory=_spent)
 
     def add(
         self,
@@ -83,6 +93,16 @@ class Result:
         """One more figure."""
         self.figures.append(Figure(name, label, value, unit, limit, at_least))
 
+    def others_share(self) -> float:
+        """Share of the machine's CPU time that processes which are not ours took meanwhile.
+
+        Ours are this process and those that it started and that have ended.
+        """
+        wall_s, all_s, ours_s = (
+            after - before for after, before in zip(_spent(), self.began, strict=True)
+        )
+        return max(all_s - ours_s, 0.0) / max(wall_s * (os.cpu_count() or 1), 1e-9)
+
     def as_dict(self) -> dict[str, object]:
         """The whole file."""
         return {
@@ -90,7 +110,7 @@ class Result:
             "question": self.question,
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "commit": commit(),
-            "machine": asdict(machine()) | {"load_before": round(self.load_before, 2)},
+            "machine": asdict(machine()) | {"others_share": round(self.others_share(), 3)},
             "python": platform.python_version(),
             "parameters": self.parameters,
             "figures": [figure.as_dict() for figure in self.figures],

@@ -29,6 +29,9 @@ README_FIGURES = (
 )  # fmt: skip
 ORDER = ("ratio", "stages", "decide", "latency", "kernels")
 
+# Above this share of the machine, what else ran is part of the result.
+OTHERS_TOLD = 0.05
+
 Result = Mapping[str, Any]
 VERDICT = {True: "yes", False: "**no**", None: ""}
 
@@ -50,9 +53,11 @@ def table(figures: list[Result]) -> str:
 def where(result: Result) -> str:
     """Where and when a result was measured, in a sentence."""
     machine = result["machine"]
+    others = machine["others_share"]
+    busy = f" Other processes took {others:.0%} of the machine." if others > OTHERS_TOLD else ""
     return (
         f"Measured {result['date'][:10]} at commit `{result['commit']}` on {machine['cores']} "
-        f"cores of {machine['cpu']}, Linux {machine['kernel']}, Python {result['python']}."
+        f"cores of {machine['cpu']}, Linux {machine['kernel']}, Python {result['python']}.{busy}"
     )
 
 

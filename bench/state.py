@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from bench.record import ROOT
 from bench.servers import BUILD, BenchError, rtb_command
 
 SEED: Final = 7
@@ -33,10 +34,13 @@ def state(line_items: int = LINE_ITEMS, products: int = PRODUCTS, profiles: int 
 def bodies(data: Path, count: int = BODIES) -> Path:
     """Bid requests for a state directory, a JSON document a line; made on the first call.
 
+    They are made again after the directory was seeded anew, or their generator was changed.
     Raises: BenchError when they cannot be made.
     """
     target = data / f"traffic-{SEED}-{count}.jsonl"
-    if not target.exists():
+    sources = [data / "seed.json", *(ROOT / "rtb" / "sim").glob("*.py")]
+    newest_s = max(path.stat().st_mtime for path in sources)
+    if not target.exists() or target.stat().st_mtime < newest_s:
         fresh = target.with_suffix(".new")
         _rtb("traffic", "--data", data, "--count", count, "--seed", SEED, "--out", fresh)
         fresh.replace(target)
