@@ -288,6 +288,7 @@ cdef class Engine:
     cdef uint64_t bapp[LIST_MAX]
     cdef uint64_t wlang[LIST_MAX]
     cdef int wseat_count, bseat_count, bapp_count, wlang_count, acat_present, has_deal_seats
+    cdef int bcat_met, badv_met
     cdef int32_t found[CANDIDATES_CAP]
     cdef Ready *ready
     cdef int ready_count
@@ -716,7 +717,7 @@ cdef class Engine:
         for i in range(self.dims_count):
             self.first_hit[i] = -1
         self.wseat_count = self.bseat_count = self.bapp_count = self.wlang_count = 0
-        self.acat_present = self.has_deal_seats = 0
+        self.acat_present = self.has_deal_seats = self.bcat_met = self.badv_met = 0
         self.stamp += 1
         for i in range(64):
             self.first_token[i] = -1
@@ -742,10 +743,12 @@ cdef class Engine:
                 if value >= 0 and self.values[value].ordinal >= 0:
                     value = self.values[value].ordinal
                     if dim == DIM_BCAT:
+                        self.bcat_met = 1
                         self.category_stamp[value] = self.stamp
                     elif dim == DIM_ACAT:
                         self.allowed_stamp[value] = self.stamp
                     else:
+                        self.badv_met = 1
                         self.domain_stamp[value] = self.stamp
             elif dim == DIM_WSEAT:
                 self.wseat[self.wseat_count] = token.hash_
@@ -881,15 +884,14 @@ cdef class Engine:
         cdef const char *row = <const char *>&self.line_items[line_item]
         PREFETCH(row)
         PREFETCH(row + 64)
-        PREFETCH(row + 128)
-        PREFETCH(row + 192)
 
     cdef inline void _prefetch_creatives(self, int line_item) noexcept nogil:
         cdef const LineItem *row = &self.line_items[line_item]
         cdef const char *creative = <const char *>&self.creatives[row.creatives_start]
-        cdef int i, most = row.creatives_count * <int>sizeof(Creative)
-        for i in range(0, min(most, 512), 64):
-            PREFETCH(creative + i)
+        cdef int i
+        for i in range(min(row.creatives_count, 4)):
+            PREFETCH(creative + i * <int>sizeof(Creative))
+            PREFETCH(creative + i * <int>sizeof(Creative) + 64)
         PREFETCH(&self.flights[row.flights_start])
         if row.program_count:
             PREFETCH(&self.programs[row.program_start])
@@ -1306,7 +1308,10 @@ cdef class Engine:
             self.wlang, self.wlang_count, ad.language
         ):
             return REJECT_LANGUAGE
-        for i in range(ad.categories_start, ad.categories_start + ad.categories_count):
+        # Lists that meet nothing of ours, the usual case, cost no look at the creative's.
+        for i in range(ad.categories_start, ad.categories_start + (
+            ad.categories_count if self.bcat_met else 0
+        )):
             if self.category_stamp[self.creative_categories[i]] == self.stamp:
                 return REJECT_BLOCKED_CATEGORY
         if self.acat_present:
@@ -1317,7 +1322,9 @@ cdef class Engine:
                     break
             if not allowed:
                 return REJECT_NOT_ALLOWED_CATEGORY
-        for i in range(ad.domains_start, ad.domains_start + ad.domains_count):
+        for i in range(ad.domains_start, ad.domains_start + (
+            ad.domains_count if self.badv_met else 0
+        )):
             if self.domain_stamp[self.creative_domains[i]] == self.stamp:
                 return REJECT_BLOCKED_ADVERTISER
         if self.bapp_count and ad.bundle and _contains(self.bapp, self.bapp_count, ad.bundle):
@@ -1330,16 +1337,16 @@ cdef class Engine:
         cdef int i
         if ad.product < 0:
             return REJECT_NONE
-        product = &self.products[ad.product]
-        if not product.available:
+        if not ad.available:
             return REJECT_OUT_OF_STOCK
         if self.person.items_count:
-            bought = _find(self.person.items, self.person.items_count, product.item)
+            bought = _find(self.person.items, self.person.items_count, ad.item)
             if bought != NULL and (
                 self.now_ms < (<int64_t>bought.time_s + row.item_window_s) * 1000
             ):
                 return REJECT_PURCHASED_ITEM
         if row.category_window_s and self.person.categories_count:
+            product = &self.products[ad.product]
             for i in range(
                 product.categories_start, product.categories_start + product.categories_count
             ):

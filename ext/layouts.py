@@ -33,7 +33,12 @@ def struct_lines(name: str, dtype: np.dtype, names: dict[int, str]) -> list[str]
         base, shape = kind.subdtype or (kind, ())
         c_type = names[id(base)] if base.names else C_TYPES[base.str[1:]]
         size = "".join(f"[{length}]" for length in shape)
+        end = dtype.fields[field][1] + kind.itemsize
         lines.append(f"    {c_type} {RESERVED.get(field, field)}{size}")
+    align = max(kind.alignment for kind, *_ in dtype.fields.values())
+    padding = dtype.itemsize - -(-end // align) * align
+    if padding:
+        lines.append(f"    uint8_t padding_[{padding}]")
     return lines
 
 

@@ -8,6 +8,7 @@ from libc.stdint cimport (
 cdef enum:
     SNAP_FORMAT_VERSION = 1
     SNAP_BLOCK_WORDS = 8
+    SNAP_CACHE_LINE = 64
     SNAP_OPEN_MARKET = 1
     SNAP_REPEAT = 2
     SNAP_NEEDS_PROFILE = 4
@@ -33,7 +34,23 @@ cdef enum:
     PROFILE_LINK_BYTES = 4
 
 cdef struct LineItem:
-    uint64_t key
+    int32_t creatives_start
+    int32_t creatives_count
+    int32_t program_start
+    int32_t program_count
+    int32_t flights_start
+    int32_t flights_count
+    int32_t deals_start
+    int32_t deals_count
+    int32_t caps_start
+    int32_t caps_count
+    int32_t advertiser
+    int32_t separation
+    int32_t item_window_s
+    int32_t category_window_s
+    uint32_t currency
+    uint8_t goal
+    uint8_t flags
     int64_t bid_micros
     int64_t max_cpm_micros
     int64_t order_value_micros
@@ -41,26 +58,11 @@ cdef struct LineItem:
     double prior_ctr
     double prior_cvr
     double shade
+    uint64_t key
     int32_t id_start
     int32_t id_count
     int32_t campaign
-    int32_t advertiser
-    int32_t creatives_start
-    int32_t creatives_count
-    int32_t flights_start
-    int32_t flights_count
-    int32_t caps_start
-    int32_t caps_count
-    int32_t deals_start
-    int32_t deals_count
-    int32_t program_start
-    int32_t program_count
-    int32_t separation
-    int32_t item_window_s
-    int32_t category_window_s
-    uint32_t currency
-    uint8_t goal
-    uint8_t flags
+    uint8_t padding_[48]
 
 cdef struct Advertiser:
     uint64_t key
@@ -92,41 +94,44 @@ cdef struct Cap:
     int32_t window_s
 
 cdef struct Creative:
-    uint64_t key
     uint64_t attr
     uint64_t mime
     uint64_t language
-    uint64_t bundle
     uint32_t api
     int32_t w
     int32_t h
-    int32_t dur_s
-    int32_t bitrate_kbps
-    int32_t skip_s
     int32_t product
     int32_t categories_start
     int32_t categories_count
     int32_t domains_start
     int32_t domains_count
+    int32_t statuses_count
+    uint8_t media
+    uint8_t btype
+    uint8_t secure
+    uint8_t expand
+    uint64_t key
+    uint64_t item
+    uint64_t bundle
+    int32_t dur_s
+    int32_t bitrate_kbps
+    int32_t skip_s
     int32_t assets_start
     int32_t assets_count
+    int32_t statuses_start
+    uint8_t available
+    uint8_t protocol
+    uint8_t linearity
+    uint8_t rating
+    uint8_t delivery
+    uint8_t dsa
     int32_t features_start
     int32_t features_count
     int32_t frame_start
     int32_t frame_count
-    int32_t statuses_start
-    int32_t statuses_count
     int32_t id_start
     int32_t id_count
-    uint8_t media
-    uint8_t btype
-    uint8_t secure
-    uint8_t protocol
-    uint8_t linearity
-    uint8_t expand
-    uint8_t rating
-    uint8_t dsa
-    uint8_t delivery
+    uint8_t padding_[48]
 
 cdef struct Product:
     uint64_t item

@@ -17,6 +17,7 @@ from rtb.catalogue.model import (
     category_prefixes,
     flight_ms,
     micros,
+    product_key,
     window_s,
 )
 from rtb.catalogue.targeting import language_text
@@ -135,6 +136,8 @@ def creative_facts(
         "expand": mask(creative.expandable),
         "rating": creative.rating or 0,
         "dsa": advertiser.dsa is not None,
+        "item": hash_of(Dim.ITEM, product_key(advertiser.id, product.id)) if product else 0,
+        "available": is_available(product.availability) if product else True,
         "delivery": mask(delivery[file.delivery] for file in files) if is_av else 0,
     }
 

@@ -27,8 +27,24 @@ FORMAT_VERSION: Final = 1
 BLOCK_WORDS: Final = 8
 
 
+CACHE_LINE: Final = 64
+
+
 def _struct(*fields: tuple[str, object]) -> np.dtype[Any]:
     return np.dtype(list(fields), align=True)
+
+
+def _lines(*fields: tuple[str, object]) -> np.dtype[Any]:
+    """As `_struct`, padded to whole cache lines: what is looked at together stands in one line."""
+    dense = _struct(*fields)
+    layout: Any = {
+        "names": [name for name, _ in fields],
+        "formats": [kind for _, kind in fields],
+        "offsets": [dense.fields[name][1] for name, _ in fields],  # type: ignore[index]
+        "itemsize": -(-dense.itemsize // CACHE_LINE) * CACHE_LINE,
+    }
+    padded: np.dtype[Any] = np.dtype(layout, align=True)
+    return padded
 
 
 # Flags of a line item.
@@ -39,8 +55,21 @@ NEEDS_PROFILE: Final = 4  # bids only on people we know
 # Goals (bid strategies).
 GOAL_CPM, GOAL_CPC, GOAL_CPA, GOAL_ROAS = 1, 2, 3, 4
 
-LINE_ITEM = _struct(
-    ("key", "u8"),  # token_hash(Dim.AD, "line_item:<id>"): stable across snapshots
+LINE_ITEM = _lines(
+    # first line: may it run at all
+    ("creatives_start", "i4"), ("creatives_count", "i4"),  # in `creatives`
+    ("program_start", "i4"), ("program_count", "i4"),
+    ("flights_start", "i4"), ("flights_count", "i4"),
+    ("deals_start", "i4"), ("deals_count", "i4"),  # in `line_item_deals`: deal ordinals
+    ("caps_start", "i4"), ("caps_count", "i4"),
+    ("advertiser", "i4"),
+    ("separation", "i4"),  # competitive group, -1 none
+    ("item_window_s", "i4"),  # leave out people who bought the product within; 0 = off
+    ("category_window_s", "i4"),
+    ("currency", "u4"),  # base.money.currency_code
+    ("goal", "u1"),
+    ("flags", "u1"),
+    # second line: what is it worth
     ("bid_micros", "i8"),  # CPM: price of 1,000 impressions; CPC: of a click; CPA: of an action
     ("max_cpm_micros", "i8"),  # never bid above; always > 0
     ("order_value_micros", "i8"),  # ROAS: expected revenue of a conversion
@@ -48,20 +77,10 @@ LINE_ITEM = _struct(
     ("prior_ctr", "f8"),
     ("prior_cvr", "f8"),  # conversions per click
     ("shade", "f8"),  # first price: share of value that is bid, 0 < shade <= 1
+    ("key", "u8"),  # token_hash(Dim.AD, "line_item:<id>"): stable across snapshots
+    # third line: who is it
     ("id_start", "i4"), ("id_count", "i4"),  # UTF-8 bytes in `text`
     ("campaign", "i4"),
-    ("advertiser", "i4"),
-    ("creatives_start", "i4"), ("creatives_count", "i4"),  # in `creatives`
-    ("flights_start", "i4"), ("flights_count", "i4"),
-    ("caps_start", "i4"), ("caps_count", "i4"),
-    ("deals_start", "i4"), ("deals_count", "i4"),  # in `line_item_deals`: deal ordinals
-    ("program_start", "i4"), ("program_count", "i4"),
-    ("separation", "i4"),  # competitive group, -1 none
-    ("item_window_s", "i4"),  # leave out people who bought the product within; 0 = off
-    ("category_window_s", "i4"),
-    ("currency", "u4"),  # base.money.currency_code
-    ("goal", "u1"),
-    ("flags", "u1"),
 )  # fmt: skip
 ADVERTISER = _struct(
     ("key", "u8"),  # token_hash(Dim.OPT_OUT, id)
@@ -84,34 +103,40 @@ CAP = _struct(
 )
 
 # One row a creative *as used by one line item*, so that ranges are contiguous.
-CREATIVE = _struct(
-    ("key", "u8"),  # token_hash(Dim.AD, "creative:<id>")
+CREATIVE = _lines(
+    # first line: most creatives that may not run fail on one of these
     ("attr", "u8"),  # mask of creative attributes
-    ("mime", "u8"),  # mask of its types, one of which must be allowed; 0 = unknown, never allowed
+    ("mime", "u8"),  # mask of its types; 0 = unknown, refused where mimes are listed
     ("language", "u8"),  # token_hash(Dim.WLANG, primary subtag); 0 = none
-    ("bundle", "u8"),  # token_hash(Dim.BAPP, promoted app); 0 = none
     ("api", "u4"),  # mask of frameworks that it needs
     ("w", "i4"), ("h", "i4"),
-    ("dur_s", "i4"),
-    ("bitrate_kbps", "i4"),
-    ("skip_s", "i4"),  # -1: cannot be skipped; else its own skip button after
     ("product", "i4"),  # -1 none
     ("categories_start", "i4"), ("categories_count", "i4"),  # in `creative_categories`: ordinals
-    ("domains_start", "i4"), ("domains_count", "i4"),  # `creative_domains`: ordinals, parents too
-    ("assets_start", "i4"), ("assets_count", "i4"),  # native, in `assets`
-    ("features_start", "i4"), ("features_count", "i4"),  # in `features`: ad-side model tokens
-    ("frame_start", "i4"), ("frame_count", "i4"),  # pre-rendered bid, in `pieces`
-    ("statuses_start", "i4"), ("statuses_count", "i4"),  # exchanges where it may not run
-    ("id_start", "i4"), ("id_count", "i4"),
+    ("domains_start", "i4"), ("domains_count", "i4"),  # in `creative_domains`, parents too
+    ("statuses_count", "i4"),
     ("media", "u1"),  # records.Media
     ("btype", "u1"),  # banner ad type 1..4
     ("secure", "u1"),  # every URL is https
+    ("expand", "u1"),  # mask of directions 1..6 it may expand to
+    # second line: history, video and audio, the tie-break
+    ("key", "u8"),  # token_hash(Dim.AD, "creative:<id>")
+    ("item", "u8"),  # of the product, as there
+    ("bundle", "u8"),  # token_hash(Dim.BAPP, promoted app); 0 = none
+    ("dur_s", "i4"),
+    ("bitrate_kbps", "i4"),
+    ("skip_s", "i4"),  # -1: cannot be skipped; else its own skip button after
+    ("assets_start", "i4"), ("assets_count", "i4"),  # native, in `assets`
+    ("statuses_start", "i4"),  # exchanges where it may not run
+    ("available", "u1"),  # of the product, as there; 1 without one
     ("protocol", "u1"),  # VAST number, wrapper or inline
     ("linearity", "u1"),
-    ("expand", "u1"),  # mask of directions 1..6 it may expand to
     ("rating", "u1"),  # qagmediarating, 0 unknown
-    ("dsa", "u1"),  # its frame can say who is behind the ad (regs.ext.dsa)
     ("delivery", "u1"),  # mask 1 streaming 2 progressive 3 download
+    ("dsa", "u1"),  # its frame can say who is behind the ad (regs.ext.dsa)
+    # third line: for the answer and the model
+    ("features_start", "i4"), ("features_count", "i4"),  # in `features`: ad-side model tokens
+    ("frame_start", "i4"), ("frame_count", "i4"),  # pre-rendered bid, in `pieces`
+    ("id_start", "i4"), ("id_count", "i4"),
 )  # fmt: skip
 PRODUCT = _struct(
     ("item", "u8"),  # token_hash(Dim.ITEM, "advertiser/id")

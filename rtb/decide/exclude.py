@@ -121,13 +121,13 @@ def reject_history(
     """Rules about the product that a creative shows: stock, and what the person bought."""
     if creative.product < 0:
         return Reject.NONE
-    product = as_values(index.snapshot["products"][creative.product])
-    if not product.available:
+    if not creative.available:
         return Reject.OUT_OF_STOCK
-    bought = person.items.get(product.item)
+    bought = person.items.get(creative.item)
     if bought and now_ms < (bought[0] + line_item.item_window_s) * MS_PER_S:
         return Reject.PURCHASED_ITEM
     if line_item.category_window_s:
+        product = as_values(index.snapshot["products"][creative.product])
         start = product.categories_start
         hashes = index.snapshot["product_categories"][start : start + product.categories_count]
         for category in hashes.tolist():
