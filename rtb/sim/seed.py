@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from rtb import __version__
-from rtb.base.errors import ConfigError
+from rtb.base.errors import ConfigError, StoreError
 from rtb.catalogue.compile import compile_snapshot
 from rtb.catalogue.model import KINDS, Catalogue, Entity, Product
 from rtb.sim import campaigns, world
@@ -96,10 +96,9 @@ def seed(data: Path, parameters: Parameters, *, force: bool = False) -> tuple[St
     """
     parameters.check()
     known = read_stamp(data)
-    if known is not None and known.parameters == parameters and not force:
-        paths = StatePaths(data)
-        if artifacts.current(paths.snapshots, artifacts.SNAPSHOT) and paths.profiles.exists():
-            return known, False
+    same = known is not None and known.parameters == parameters and _is_whole(StatePaths(data))
+    if known is not None and same and not force:
+        return known, False
     started = time.monotonic()
     (data / STAMP).unlink(missing_ok=True)
     now_s = parameters.now_s or int(time.time())
@@ -119,6 +118,18 @@ def seed(data: Path, parameters: Parameters, *, force: bool = False) -> tuple[St
     )
     (data / STAMP).write_bytes(msgspec.json.format(msgspec.json.encode(stamp)) + b"\n")
     return stamp, True
+
+
+def _is_whole(paths: StatePaths) -> bool:
+    """Whether what was seeded is still there, in a layout that this program reads."""
+    try:
+        path = artifacts.current(paths.snapshots, artifacts.SNAPSHOT)
+        if path is None or not paths.profiles.exists():
+            return False
+        artifacts.open_snapshot(path, verify=False)
+    except StoreError:
+        return False
+    return True
 
 
 def build_catalogue(parameters: Parameters, now_s: int) -> tuple[list[Retailer], Catalogue]:
