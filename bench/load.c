@@ -38,6 +38,7 @@ enum {
     EVENTS = 512,
     CONNECTIONS_MAX = 16384,
     CONNECTING_MAX = 64,     /* half-open connections at once: less than the server's backlog */
+    OPENED_PER_S = 2000,     /* new connections: a storm of them is another fault than of requests */
     BUFFER_BYTES = 16384,    /* holds any head; longer bodies are counted and thrown away */
     SUB_BUCKETS = 64,        /* to a doubling: quantiles are right within 1.6 % */
     BUCKETS = 1536,
@@ -240,8 +241,11 @@ static void open_connection(struct connection *one) {
 }
 
 static void grow(void) {
-    if (opened >= connections_max || connecting >= CONNECTING_MAX)
+    static int64_t next_ns;
+    int64_t now = now_ns();
+    if (opened >= connections_max || connecting >= CONNECTING_MAX || now < next_ns)
         return;
+    next_ns = now + NS_PER_S / OPENED_PER_S;
     for (int i = 0; i < connections_max; i++)
         if (connections[i].state == CLOSED) {
             open_connection(&connections[i]);
