@@ -25,7 +25,7 @@ from rtb.sim.shelves import BRANDS, VERTICALS, Vertical
 
 LINE_ITEMS_PER_RETAILER: Final = 20
 # Share of a market's traffic that a line item of the largest retailer aims at, and how it falls
-# with rank: tuned so that some 8, 30 and 70 line items of 1,000, 10,000 and 100,000 may bid.
+# with rank: tuned so that some 6, 27 and 67 line items of 1,000, 10,000 and 100,000 are scored.
 REACH_FIRST: Final = 0.155
 REACH_RANK: Final = 25.0
 REACH_EXPONENT: Final = 0.7
