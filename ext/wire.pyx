@@ -21,7 +21,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from records cimport *
-from tokens cimport mix64, token_end, token_feed, token_hash, token_start
+from tokens cimport token_end, token_feed, token_start
 
 import random
 
@@ -47,25 +47,21 @@ cdef extern from *:
     #define WIRE_CTZ64(x) __builtin_ctzll(x)
     #if defined(__SSE2__)
     #include <emmintrin.h>
-    /* Which of 16 bytes end a run of plain text (quote, backslash, control), and which are over 127. */
-    static inline uint32_t wire_marks(const uint8_t *p, uint32_t *high) {
+    /* Which of 16 bytes end a run of plain text: quote, backslash, control. */
+    static inline uint32_t wire_marks(const uint8_t *p) {
         __m128i text = _mm_loadu_si128((const __m128i *)p);
         __m128i low = _mm_set1_epi8(0x1f);
         __m128i marks = _mm_or_si128(
             _mm_or_si128(_mm_cmpeq_epi8(text, _mm_set1_epi8('"')),
                          _mm_cmpeq_epi8(text, _mm_set1_epi8('\\\\'))),
             _mm_cmpeq_epi8(_mm_max_epu8(text, low), low));
-        *high = (uint32_t)_mm_movemask_epi8(text);
         return (uint32_t)_mm_movemask_epi8(marks);
     }
     #else
-    static inline uint32_t wire_marks(const uint8_t *p, uint32_t *high) {
-        uint32_t marks = 0, over = 0;
-        for (int i = 0; i < 16; i++) {
+    static inline uint32_t wire_marks(const uint8_t *p) {
+        uint32_t marks = 0;
+        for (int i = 0; i < 16; i++)
             marks |= (uint32_t)(p[i] < 32 || p[i] == '"' || p[i] == '\\\\') << i;
-            over |= (uint32_t)(p[i] >> 7) << i;
-        }
-        *high = over;
         return marks;
     }
     #endif
@@ -74,11 +70,42 @@ cdef extern from *:
         memcpy(&value, p, 8);
         return value;
     }
+    /* Whether any byte is over 127. */
+    static inline uint64_t wire_high(const uint8_t *p, const uint8_t *end) {
+        uint64_t all = 0;
+        for (; end - p >= 64; p += 64)
+            for (int i = 0; i < 64; i += 8)
+                all |= wire_load(p + i);
+        for (; p < end; p++)
+            all |= *p;
+        return all & 0x8080808080808080ULL;
+    }
+    /* ASCII letters of eight bytes lowered. */
+    static inline uint64_t wire_lower(uint64_t text) {
+        uint64_t low = text & 0x7f7f7f7f7f7f7f7fULL;
+        uint64_t letters = (low + 0x3f3f3f3f3f3f3f3fULL) ^ (low + 0x2525252525252525ULL);
+        return text | (~text & letters & 0x8080808080808080ULL) >> 2;
+    }
+    /* `tokens.token_feed` of 1 to 8 bytes in a word, without a branch that chance decides. */
+    static inline uint64_t wire_feed_word(uint64_t state, uint64_t word, int64_t n) {
+        word = wire_lower(word);
+        for (int i = 0; i < 8; i++) {
+            uint64_t next = (state ^ (word & 255)) * 0x100000001b3ULL;
+            state = i < n ? next : state;
+            word >>= 8;
+        }
+        return state;
+    }
+    /* The library's own: inlined, gcc clears with `rep stos`, which takes longer to begin. */
+    static void *(*volatile wire_memset)(void *, int, size_t) = memset;
     """
     int WIRE_CTZ(uint32_t) noexcept nogil
     int WIRE_CTZ64(uint64_t) noexcept nogil
-    uint32_t wire_marks(const uint8_t *p, uint32_t *high) noexcept nogil
+    uint32_t wire_marks(const uint8_t *p) noexcept nogil
+    uint64_t wire_high(const uint8_t *p, const uint8_t *end) noexcept nogil
     uint64_t wire_load(const uint8_t *p) noexcept nogil
+    uint64_t wire_feed_word(uint64_t state, uint64_t word, int64_t n) noexcept nogil
+    void *wire_memset(void *p, int value, size_t n) noexcept nogil
 
 cdef extern from "Python.h":
     # Called for numbers of more than 15 digits only; correctly rounded, as float(Decimal) is. The
@@ -376,7 +403,6 @@ cdef struct Wire:
     uint32_t quirks
     uint32_t flags
     uint32_t privacy
-    uint32_t high  # any byte over 127?
     int doubt
     int again  # a taxonomy stood behind its list
     int targets_left
@@ -403,7 +429,7 @@ cdef struct Wire:
     Val user_ext[X_COUNT]
     Val regs[X_COUNT]
     Val regs_ext[X_COUNT]
-    Identifier eids[IDS_MAX]
+    Identifier eids[IDS_MAX]  # not cleared, therefore last
 
 # Unescaped text of one request. The GIL is held from first to last byte, so one is enough.
 cdef uint8_t[ARENA_BYTES] ARENA
@@ -459,6 +485,11 @@ memset(ALPHA3_OF, 0, sizeof(ALPHA3_OF))
 for _name, _code in ALPHA3.items():
     for _n in range(3):
         ALPHA3_OF[(ord(_name[0]) - 65) * 26 + ord(_name[1]) - 65][_n] = ord(_code[_n])
+
+cdef uint8_t[256] ODD_HOST  # bytes that `hosts.host_of` does something about
+memset(ODD_HOST, 0, sizeof(ODD_HOST))
+for _n in map(ord, ":/?#@* \t\r\n"):
+    ODD_HOST[<int>_n] = 1
 
 # -- user agents: marks of both lists of a kind share one pass ---------------------------------------
 cdef Marks AGENT_MARKS
@@ -632,81 +663,73 @@ _LONG_KEY = "is_rewarded_inventory"  # the only one of more than 15 bytes
 _KEYS = sorted({key for members in _OBJECTS.values() for key in members} - {_LONG_KEY})
 assert len(_KEYS) < UNKNOWN - 1 and all(len(key) <= 15 for key in _KEYS)
 cdef uint64_t KEY_FACTOR = 0
-cdef uint64_t KEY_FOLD = 0xBF58476D1CE4E5B9ULL
 cdef uint8_t[1 << KEYS_BITS] KEY_AT
 cdef Words[256] KEY_WORDS
+cdef Words[17] KEY_MASKS  # by the bytes of a key
 cdef int LONG_KEY = len(_KEYS)
 cdef bytes _long_key = _LONG_KEY.encode()
 cdef const char *LONG_KEY_TEXT = PyBytes_AS_STRING(_long_key)
 cdef int LONG_KEY_SIZE = len(_long_key)
 
 cdef uint64_t MIME_FACTOR = 0
+cdef uint64_t MIME_FOLD = 0xBF58476D1CE4E5B9ULL
 cdef int16_t[1 << MIMES_BITS] MIME_AT
 cdef Mime[64] MIME_LIST_OF
 
 
-cdef uint64_t _words_hash(const uint64_t *words, int count, uint64_t factor, int bits) noexcept nogil:
-    cdef uint64_t folded = words[0]
-    cdef int i
-    for i in range(1, count):
-        folded ^= words[i] * (KEY_FOLD + 2 * i)
-    return (folded * factor) >> (64 - bits)
-
-
-def _perfect_factor(names: list[bytes], words_count: int, bits: int) -> int:
-    """A factor that gives every name a place of its own."""
+def _perfect_factor(words: list[int], bits: int) -> int:
+    """A factor whose products with the words differ in their uppermost bits."""
     chance = random.Random(1)
-    cdef uint64_t words[4]
-    cdef uint64_t factor
-    rows = [
-        [int.from_bytes(name.ljust(8 * words_count, b"\0")[i * 8 : i * 8 + 8], "little")
-         for i in range(words_count)]
-        for name in names
-    ]
     while True:
         factor = chance.getrandbits(64) | 1
-        taken = set()
-        for row in rows:
-            for i in range(words_count):
-                words[i] = row[i]
-            taken.add(_words_hash(words, words_count, factor, bits))
-        if len(taken) == len(names):
+        if len({(word * factor & 2**64 - 1) >> 64 - bits for word in words}) == len(words):
             return factor
+
+
+def _word_at(text: bytes, at: int) -> int:
+    return int.from_bytes(text[at : at + 8], "little")
 
 
 def _fill_keys() -> None:
     global KEY_FACTOR
-    cdef uint64_t words[2]
     names = [key.encode() for key in _KEYS]
-    KEY_FACTOR = _perfect_factor(names, 2, KEYS_BITS)
+    # No two keys share both their first eight bytes and their length.
+    hashed = [_word_at(name, 0) + len(name) & 2**64 - 1 for name in names]
+    KEY_FACTOR = _perfect_factor(hashed, KEYS_BITS)
     memset(KEY_AT, UNKNOWN, sizeof(KEY_AT))
-    memset(KEY_WORDS, 0, sizeof(KEY_WORDS))
+    memset(KEY_WORDS, 255, sizeof(KEY_WORDS))  # no text is all 255
     for number, name in enumerate(names):
-        padded = name.ljust(16, b"\0")
-        words[0] = int.from_bytes(padded[:8], "little")
-        words[1] = int.from_bytes(padded[8:], "little")
-        KEY_AT[<int>_words_hash(words, 2, KEY_FACTOR, KEYS_BITS)] = number
-        KEY_WORDS[<int>number].low = words[0]
-        KEY_WORDS[<int>number].high = words[1]
+        place = (hashed[number] * <object>KEY_FACTOR & 2**64 - 1) >> 64 - KEYS_BITS
+        KEY_AT[<int>place] = number
+        KEY_WORDS[<int>number].low = _word_at(name, 0)
+        KEY_WORDS[<int>number].high = _word_at(name, 8)
+    for n in range(17):
+        KEY_MASKS[<int>n].low = (1 << 8 * min(n, 8)) - 1
+        KEY_MASKS[<int>n].high = (1 << 8 * max(n - 8, 0)) - 1
+
+
+cdef inline uint64_t _mime_hash(const uint64_t *words) noexcept nogil:
+    cdef uint64_t folded = words[0] + words[1] * MIME_FOLD + words[2] + (words[3] << 32)
+    return (folded * MIME_FACTOR) >> (64 - MIMES_BITS)
 
 
 def _fill_mimes() -> None:
     global MIME_FACTOR
     names = [name.encode() for name in MIMES]
     assert len(names) <= 64 and all(len(name) <= 31 for name in names)
-    MIME_FACTOR = _perfect_factor(names, 4, MIMES_BITS)
+    hashed = [
+        _word_at(name, 0) + _word_at(name, 8) * <object>MIME_FOLD + _word_at(name, 16)
+        + (_word_at(name, 24) << 32) & 2**64 - 1
+        for name in names
+    ]
+    MIME_FACTOR = _perfect_factor(hashed, MIMES_BITS)
     for number in range(1 << MIMES_BITS):
         MIME_AT[<int>number] = -1
     for number, (name, bit) in enumerate(zip(names, MIMES.values(), strict=True)):
-        padded = name.ljust(32, b"\0")
         for i in range(4):
-            MIME_LIST_OF[<int>number].words[<int>i] = int.from_bytes(
-                padded[i * 8 : i * 8 + 8], "little"
-            )
+            MIME_LIST_OF[<int>number].words[<int>i] = _word_at(name, 8 * i)
         MIME_LIST_OF[<int>number].bit = bit
-        MIME_AT[
-            <int>_words_hash(MIME_LIST_OF[<int>number].words, 4, MIME_FACTOR, MIMES_BITS)
-        ] = number
+        MIME_AT[<int>_mime_hash(MIME_LIST_OF[<int>number].words)] = number
 
 
 _fill_keys()
@@ -769,6 +792,13 @@ _fill_table(T_UID, "uid")
 _fill_table(T_BRAND, "brand")
 
 
+cdef inline void _clear(Val *slots, size_t size) noexcept nogil:
+    """Makes slots free: nothing else of a free slot is looked at."""
+    cdef size_t i
+    for i in range(size // sizeof(Val)):
+        slots[i].kind = NOTHING
+
+
 # -- grammar ---------------------------------------------------------------------------------------
 
 cdef inline const uint8_t *_space(const uint8_t *p) noexcept nogil:
@@ -825,24 +855,18 @@ cdef const uint8_t *_escape(const uint8_t *p) noexcept nogil:
     return p + 6
 
 
-cdef inline const uint8_t *_string(Wire *wire, const uint8_t *p, uint32_t *kind) noexcept nogil:
-    """The closing quote of the string whose contents begin at p; `kind` TEXT or ESCAPED."""
-    cdef uint32_t marks, high = 0
-    cdef int i
-    kind[0] = TEXT
+cdef const uint8_t *_long_string(Wire *wire, const uint8_t *p, uint32_t *kind) noexcept nogil:
+    """`_string` of more than 15 bytes, with escapes, or near the end."""
+    cdef uint32_t marks
     while True:
         if wire.end - p >= 16:
-            marks = wire_marks(p, &high)
+            marks = wire_marks(p)
             if marks == 0:
-                wire.high |= high
                 p += 16
                 continue
-            i = WIRE_CTZ(marks)
-            wire.high |= high & ((<uint32_t>1 << i) - 1)
-            p += i
+            p += WIRE_CTZ(marks)
         else:
             while p[0] >= 32 and p[0] != c'"' and p[0] != 92:
-                wire.high |= p[0] & 128
                 p += 1
         if p[0] == c'"':
             return p
@@ -854,7 +878,18 @@ cdef inline const uint8_t *_string(Wire *wire, const uint8_t *p, uint32_t *kind)
             return NULL
 
 
-cdef inline const uint8_t *_number(const uint8_t *p, Val *val) noexcept nogil:
+cdef inline const uint8_t *_string(Wire *wire, const uint8_t *p, uint32_t *kind) noexcept nogil:
+    """The closing quote of the string whose contents begin at p; `kind` TEXT or ESCAPED."""
+    cdef const uint8_t *mark = p
+    kind[0] = TEXT
+    if wire.end - p >= 16:
+        mark += WIRE_CTZ(wire_marks(p) | 1 << 15)
+        if mark[0] == c'"':
+            return mark
+    return _long_string(wire, p, kind)
+
+
+cdef const uint8_t *_number(const uint8_t *p, Val *val) noexcept nogil:
     """A JSON number; `kind` SMALL, INTEGER or REAL."""
     cdef const uint8_t *start = p
     cdef uint32_t value = 0
@@ -993,6 +1028,19 @@ cdef inline const uint8_t *_value(Wire *wire, const uint8_t *p, Val *val) noexce
             val.kind = kind
         return stop + 1
     if byte <= 57:
+        # Most numbers are a few digits; the rest goes the long way.
+        stop = p
+        kind = 0
+        while _is_digit(stop[0]):
+            kind = kind * 10 + (stop[0] - 48)
+            stop += 1
+        if (stop[0] == c',' or stop[0] == c'}') and 0 < stop - p <= 9 and (
+            byte != 48 or stop == p + 1
+        ):
+            val.p = p
+            val.n = kind
+            val.kind = SMALL
+            return stop
         return _number(p, val)
     if byte == c'{' or byte == c'[':
         val.p = p
@@ -1001,43 +1049,52 @@ cdef inline const uint8_t *_value(Wire *wire, const uint8_t *p, Val *val) noexce
     return _word(p, &val.kind)
 
 
-cdef int _key(Wire *wire, const uint8_t **at) noexcept nogil:
+cdef int _odd_key(Wire *wire, const uint8_t **at) noexcept nogil:
+    """`_key` of keys that are long, escaped or near the end."""
+    cdef const uint8_t *p = at[0] + 1
+    cdef const uint8_t *stop
+    cdef uint32_t kind
+    cdef int found = UNKNOWN
+    cdef Words words
+    stop = _string(wire, p, &kind)
+    if stop == NULL:
+        return -1
+    at[0] = stop + 1
+    if stop - p < 16:
+        words.low = words.high = 0
+        memcpy(&words, p, stop - p)
+        found = _known_key(words, <uint32_t>(stop - p))
+    elif stop - p == LONG_KEY_SIZE and memcmp(p, LONG_KEY_TEXT, LONG_KEY_SIZE) == 0:
+        found = LONG_KEY
+    return found
+
+
+cdef inline int _known_key(Words words, uint32_t n) noexcept nogil:
+    """The number of a key of at most 15 bytes, the rest of its words being 0; else UNKNOWN."""
+    cdef int key = KEY_AT[((words.low + n) * KEY_FACTOR) >> (64 - KEYS_BITS)]
+    return key if KEY_WORDS[key].low == words.low and KEY_WORDS[key].high == words.high else UNKNOWN
+
+
+cdef inline int _key(Wire *wire, const uint8_t **at) noexcept nogil:
     """The number of the key that begins at `at`, which moves to its value; -1 when broken."""
     cdef const uint8_t *p = at[0]
-    cdef const uint8_t *stop
     cdef Words words
-    cdef uint32_t marks = 0, high = 0, kind
-    cdef int i, found = UNKNOWN
+    cdef uint32_t n
+    cdef int found
     if p[0] != c'"':
         return -1
     p += 1
-    if wire.end - p >= 16:
-        marks = wire_marks(p, &high)
-    if marks != 0 and p[WIRE_CTZ(marks)] == c'"':
-        i = WIRE_CTZ(marks)
-        wire.high |= high & ((<uint32_t>1 << i) - 1)
-        words.low = wire_load(p)
-        words.high = wire_load(p + 8)
-        p += i + 1
+    n = WIRE_CTZ(wire_marks(p) | 1 << 15) if wire.end - p >= 16 else 16
+    if n < 16 and p[n] == c'"':
+        words.low = wire_load(p) & KEY_MASKS[n].low
+        words.high = wire_load(p + 8) & KEY_MASKS[n].high
+        found = _known_key(words, n)
+        p += n + 1
     else:
-        stop = _string(wire, p, &kind)
-        if stop == NULL:
+        found = _odd_key(wire, at)
+        if found < 0:
             return -1
-        i = <int>(stop - p) if stop - p < 16 else 16
-        if stop - p == LONG_KEY_SIZE and memcmp(p, LONG_KEY_TEXT, LONG_KEY_SIZE) == 0:
-            found = LONG_KEY
-        memset(&words, 0, sizeof(Words))
-        memcpy(&words, p, i)
-        p = stop + 1
-    if i < 16:
-        if i < 8:
-            words.low &= (<uint64_t>1 << 8 * i) - 1
-            words.high = 0
-        else:
-            words.high &= (<uint64_t>1 << 8 * (i - 8)) - 1
-        i = KEY_AT[((words.low ^ words.high * (KEY_FOLD + 2)) * KEY_FACTOR) >> (64 - KEYS_BITS)]
-        if i != UNKNOWN and KEY_WORDS[i].low == words.low and KEY_WORDS[i].high == words.high:
-            found = i
+        p = at[0]
     p = _space(p)
     if p[0] != c':':
         return -1
@@ -1072,10 +1129,10 @@ cdef const uint8_t *_members(
         if key < 0:
             return NULL
         code = table[key]
-        if code == 0:
-            p = _skip(wire, p)
-        elif code < NUMBERS:
+        if <uint32_t>(code - 1) < NUMBERS - 1:
             p = _value(wire, p, &slots[code])
+        elif code == 0:
+            p = _skip(wire, p)
         elif code < MIME_TYPES:
             p = _numbers(wire, p, &slots[code & SLOT])
         elif code < OWN:
@@ -1569,9 +1626,20 @@ cdef inline Text _plain(Wire *wire, Val *val) noexcept nogil:
     return _raw(wire, val)
 
 
+cdef Text _odd_text(Wire *wire, Val *val) noexcept nogil:
+    return _strip(_plain(wire, val))
+
+
 cdef inline Text _text(Wire *wire, Val *val) noexcept nogil:
     """`Reader.text`."""
-    return _strip(_plain(wire, val))
+    cdef Text text
+    if val.kind == NOTHING or (
+        val.kind == TEXT and val.p[0] != 32 and val.p[val.n - 1] != 32
+    ):
+        text.p = val.p
+        text.n = val.n if val.kind != NOTHING else 0
+        return text
+    return _odd_text(wire, val)
 
 
 cdef Text _text_or(Wire *wire, Val *val, Val *other) noexcept nogil:
@@ -1582,12 +1650,13 @@ cdef Text _text_or(Wire *wire, Val *val, Val *other) noexcept nogil:
 
 cdef bint _is_id(Wire *wire, Val *val, Text raw) noexcept nogil:
     """`reading.is_id` of the raw text of a slot."""
-    cdef Text text = raw
+    cdef Text text
     cdef Py_ssize_t i
     if raw.n == 0 or raw.n > ID_BYTES_MAX:
         return False
-    if val.kind == ESCAPED:
-        text = _unescape(wire, raw.p, raw.n)
+    if val.kind != ESCAPED:
+        return memchr(raw.p, 127, raw.n) == NULL
+    text = _unescape(wire, raw.p, raw.n)
     for i in range(text.n):
         if text.p[i] < 32 or text.p[i] == 127:
             return False
@@ -1619,8 +1688,21 @@ cdef Text _primary(Text tag) noexcept nogil:
     return tag
 
 
-cdef Text _host(Text text) noexcept nogil:
+cdef inline Text _host(Text text) noexcept nogil:
     """`hosts.host_of`, but for the lowering, which hashing does."""
+    cdef uint8_t odd = 0
+    cdef Py_ssize_t i
+    for i in range(text.n):
+        odd |= ODD_HOST[text.p[i]]
+    if not odd and 0 < text.n <= HOST_BYTES_MAX and text.p[0] != c'.' and (
+        text.p[text.n - 1] != c'.'
+    ):
+        return text
+    return _odd_host(text)
+
+
+cdef Text _odd_host(Text text) noexcept nogil:
+    """`_host` of anything that is not a plain name."""
     cdef const uint8_t *p = text.p
     cdef const uint8_t *end = text.p + text.n
     cdef const uint8_t *found = <const uint8_t *>memchr(p, c':', text.n) if text.n else NULL
@@ -1711,7 +1793,7 @@ cdef inline void _target(Wire *wire, int dim, uint64_t hash_, Text text, int imp
 
 cdef inline void _target_text(Wire *wire, int dim, Text text, int imp) noexcept nogil:
     if text.n:
-        _target(wire, dim, token_hash(dim, text.p, text.n), text, imp)
+        _target(wire, dim, _hash_of(wire, dim, text), text, imp)
 
 
 cdef inline void _target_made(Wire *wire, int dim, uint64_t state, int imp) noexcept nogil:
@@ -1738,14 +1820,26 @@ cdef inline void _block(Wire *wire, int dim, uint64_t hash_, Text text, int imp)
     _put(wire, dim, hash_, text, imp)
 
 
-cdef inline uint64_t _feed(uint64_t state, const uint8_t *p, Py_ssize_t n) noexcept nogil:
+cdef uint64_t _feed(Wire *wire, uint64_t state, const uint8_t *p, Py_ssize_t n) noexcept nogil:
+    """Text into a token's hash."""
     cdef Py_ssize_t i
-    for i in range(n):
-        state = token_feed(state, p[i])
-    return state
+    if not wire.base <= p < wire.base_end - 8 - n:
+        for i in range(n):
+            state = token_feed(state, p[i])
+        return state
+    while n > 8:
+        state = wire_feed_word(state, wire_load(p), 8)
+        p += 8
+        n -= 8
+    return wire_feed_word(state, wire_load(p), n)
 
 
-cdef uint64_t _feed_number(uint64_t state, uint32_t value) noexcept nogil:
+cdef inline uint64_t _hash_of(Wire *wire, int dim, Text text) noexcept nogil:
+    """`token_hash`."""
+    return token_end(_feed(wire, token_start(dim), text.p, text.n))
+
+
+cdef uint64_t _feed_number(Wire *wire, uint64_t state, uint32_t value) noexcept nogil:
     """The decimal digits of a number."""
     cdef uint8_t digits[10]
     cdef int at = 10
@@ -1754,7 +1848,7 @@ cdef uint64_t _feed_number(uint64_t state, uint32_t value) noexcept nogil:
         digits[at] = 48 + value % 10
         value //= 10
         if value == 0:
-            return _feed(state, digits + at, 10 - at)
+            return _feed(wire, state, digits + at, 10 - at)
 
 
 cdef void _target_number(Wire *wire, int dim, const char *prefix, int value, int imp) noexcept nogil:
@@ -1763,14 +1857,14 @@ cdef void _target_number(Wire *wire, int dim, const char *prefix, int value, int
     while prefix[0]:
         state = token_feed(state, <uint8_t>prefix[0])
         prefix += 1
-    _target_made(wire, dim, _feed_number(state, <uint32_t>value), imp)
+    _target_made(wire, dim, _feed_number(wire, state, <uint32_t>value), imp)
 
 
 cdef void _target_size(Wire *wire, int32_t w, int32_t h) noexcept nogil:
     cdef uint64_t state = token_start(DIM_SIZE)
-    state = _feed_number(state, <uint32_t>w)
+    state = _feed_number(wire, state, <uint32_t>w)
     state = token_feed(state, c'x')
-    _target_made(wire, DIM_SIZE, _feed_number(state, <uint32_t>h), wire.imp)
+    _target_made(wire, DIM_SIZE, _feed_number(wire, state, <uint32_t>h), wire.imp)
 
 
 cdef void _comma_separated(Wire *wire, int dim, Text text) noexcept nogil:
@@ -1870,7 +1964,7 @@ cdef int _mime_bit(Text text) noexcept nogil:
     for i in range(text.n):
         if 65 <= to[i] <= 90:
             to[i] |= 32
-    at = MIME_AT[_words_hash(words, 4, MIME_FACTOR, MIMES_BITS)]
+    at = MIME_AT[_mime_hash(words)]
     if at < 0 or memcmp(words, MIME_LIST_OF[at].words, sizeof(words)) != 0:
         return -1
     return MIME_LIST_OF[at].bit
@@ -1924,18 +2018,18 @@ cdef void _list_text(Wire *wire, int dim, int aux, Text text) noexcept nogil:
     if dim == DIM_BCAT or dim == DIM_ACAT or dim == DIM_PAGE_CATEGORY:
         if text.n == 0:
             return
-        state = token_feed(_feed_number(token_start(dim), <uint32_t>aux), c':')
+        state = token_feed(_feed_number(wire, token_start(dim), <uint32_t>aux), c':')
         if dim != DIM_PAGE_CATEGORY:
-            _block(wire, dim, token_end(_feed(state, text.p, size)), text, -1)
+            _block(wire, dim, token_end(_feed(wire, state, text.p, size)), text, -1)
             return
         if aux == CATTAX_DEFAULT:
             dash = <const uint8_t *>memchr(text.p, c'-', size)
             if dash != NULL:
-                state = _feed(state, text.p, dash - text.p)
+                state = _feed(wire, state, text.p, dash - text.p)
                 _target_made(wire, dim, state, -1)
                 size -= dash - text.p
                 text.p = dash
-        _target_made(wire, dim, _feed(state, text.p, size), -1)
+        _target_made(wire, dim, _feed(wire, state, text.p, size), -1)
         return
     if dim == DIM_BADV or dim == DIM_DEAL_WADOMAIN:
         text = _blocked_host(text)
@@ -1944,7 +2038,7 @@ cdef void _list_text(Wire *wire, int dim, int aux, Text text) noexcept nogil:
     if text.n == 0:
         return
     if DIM_BCAT <= dim <= DIM_DEAL_WADOMAIN:
-        _block(wire, dim, token_hash(dim, text.p, text.n), text, aux)
+        _block(wire, dim, _hash_of(wire, dim, text), text, aux)
     else:
         _target_text(wire, dim, text, -1)
 
@@ -2017,7 +2111,7 @@ cdef const uint8_t *_segments(
     cdef Text name
     p = _objects(wire, p, val, &more)
     while p != NULL and more:
-        memset(slots, 0, sizeof(slots))
+        _clear(slots, sizeof(slots))
         p = _plain_object(wire, p, T_OWNER, slots)
         if p == NULL:
             return NULL
@@ -2028,7 +2122,7 @@ cdef const uint8_t *_segments(
             names[count[0]] = name
             count[0] += 1
             state = token_feed(token_start(DIM_DATA_SEGMENT), c':')
-            _target_made(wire, DIM_DATA_SEGMENT, _feed(state, name.p, name.n), -1)
+            _target_made(wire, DIM_DATA_SEGMENT, _feed(wire, state, name.p, name.n), -1)
         p = _next(wire, p, &more)
     return p
 
@@ -2043,7 +2137,7 @@ cdef const uint8_t *_data(Wire *wire, const uint8_t *p, Val *val) noexcept nogil
     cdef int own, count, i
     p = _objects(wire, p, val, &more)
     while p != NULL and more:
-        memset(slots, 0, sizeof(slots))
+        _clear(slots, sizeof(slots))
         own = -1
         count = 0
         while True:
@@ -2058,10 +2152,10 @@ cdef const uint8_t *_data(Wire *wire, const uint8_t *p, Val *val) noexcept nogil
         provider = _text_or(wire, &slots[TWO], &slots[ONE])
         if provider.n:
             state = token_start(DIM_DATA_SEGMENT)
-            state = token_feed(_feed(state, provider.p, provider.n), c':')
+            state = token_feed(_feed(wire, state, provider.p, provider.n), c':')
             for i in range(count):
                 _target_made(
-                    wire, DIM_DATA_SEGMENT, _feed(state, names[i].p, names[i].n), -1
+                    wire, DIM_DATA_SEGMENT, _feed(wire, state, names[i].p, names[i].n), -1
                 )
         p = _next(wire, p, &more)
     return p
@@ -2088,7 +2182,7 @@ cdef Text _scalar(Wire *wire, Val *val) noexcept nogil:
 cdef void _key_value(Wire *wire, uint64_t state, Val *val) noexcept nogil:
     cdef Text text = _scalar(wire, val)
     if text.n:
-        _target_made(wire, DIM_KEY_VALUE, _feed(state, text.p, text.n), wire.imp)
+        _target_made(wire, DIM_KEY_VALUE, _feed(wire, state, text.p, text.n), wire.imp)
 
 
 cdef const uint8_t *_key_values(Wire *wire, const uint8_t *p, Val *val) noexcept nogil:
@@ -2117,7 +2211,7 @@ cdef const uint8_t *_key_values(Wire *wire, const uint8_t *p, Val *val) noexcept
                 return NULL
         name = _plain(wire, &keys[count])
         count += 1
-        state = token_feed(_feed(token_start(DIM_KEY_VALUE), name.p, name.n), c'=')
+        state = token_feed(_feed(wire, token_start(DIM_KEY_VALUE), name.p, name.n), c'=')
         p = _space(p)
         if p[0] != c':':
             return NULL
@@ -2184,7 +2278,7 @@ cdef const uint8_t *_content(Wire *wire, const uint8_t *p) noexcept nogil:
     cdef Val slots[N_COUNT]
     cdef Val station[3]
     cdef int own = -1, cattax = 0
-    memset(slots, 0, sizeof(slots))
+    _clear(slots, sizeof(slots))
     while True:
         p = _members(wire, p, T_CONTENT, slots, &own)
         if p == NULL:
@@ -2203,7 +2297,7 @@ cdef const uint8_t *_content(Wire *wire, const uint8_t *p) noexcept nogil:
         elif own == N_DATA:
             p = _data(wire, p, &slots[own])
         elif _is_object(wire, &p, &slots[own]):
-            memset(station, 0, sizeof(station))
+            _clear(station, sizeof(station))
             p = _plain_object(wire, p, T_OWNER, station)
             if p != NULL:
                 _target_text(wire, DIM_CONTENT_CHANNEL, _text(wire, &station[ONE]), -1)
@@ -2225,7 +2319,7 @@ cdef const uint8_t *_ext_data(Wire *wire, const uint8_t *p) noexcept nogil:
     """The key values of an ext of which nothing else is read."""
     cdef Val slots[I_COUNT]
     cdef int own = -1
-    memset(slots, 0, sizeof(slots))
+    _clear(slots, sizeof(slots))
     while True:
         # Of the table of imp.ext only `data` is asked for here.
         p = _members(wire, p, T_IMP_EXT, slots, &own)
@@ -2272,8 +2366,8 @@ cdef const uint8_t *_channel(Wire *wire, const uint8_t *p, int channel) noexcept
     if wire.channel:
         return NULL  # two of them: which one counts is the reference's to say
     wire.channel = channel
-    memset(slots, 0, sizeof(slots))
-    memset(publisher, 0, sizeof(publisher))
+    _clear(slots, sizeof(slots))
+    _clear(publisher, sizeof(publisher))
     while True:
         p = _members(wire, p, T_CHANNEL, slots, &own)
         if p == NULL:
@@ -2346,7 +2440,7 @@ cdef const uint8_t *_uids(Wire *wire, const uint8_t *p, Val *val, Val *uids, int
     while p != NULL and more:
         if count[0] == UIDS_MAX:
             return NULL
-        memset(&uids[count[0] * 3], 0, 3 * sizeof(Val))
+        _clear(&uids[count[0] * 3], 3 * sizeof(Val))
         p = _plain_object(wire, p, T_UID, &uids[count[0] * 3])
         if p == NULL:
             return NULL
@@ -2366,7 +2460,7 @@ cdef const uint8_t *_eids(Wire *wire, const uint8_t *p, Val *val) noexcept nogil
         return NULL  # in both homes, or twice
     p = _objects(wire, p, val, &more)
     while p != NULL and more:
-        memset(slots, 0, sizeof(slots))
+        _clear(slots, sizeof(slots))
         own = -1
         count = 0
         while True:
@@ -2517,7 +2611,7 @@ cdef const uint8_t *_sua(Wire *wire, const uint8_t *p) noexcept nogil:
         else:
             p = _objects(wire, p, &wire.sua[own], &more)
             while p != NULL and more:
-                memset(slots, 0, sizeof(slots))
+                _clear(slots, sizeof(slots))
                 p = _plain_object(wire, p, T_BRAND, slots)
                 if p == NULL:
                     return NULL
@@ -2685,8 +2779,8 @@ cdef void _network(Wire *wire, Text code) noexcept nogil:
         while i < code.n and _is_digit(code.p[i]):
             i += 1
         if i == code.n:
-            state = token_feed(_feed(token_start(DIM_CARRIER), code.p, 3), c'-')
-            _target_made(wire, DIM_CARRIER, _feed(state, code.p + 3, code.n - 3), -1)
+            state = token_feed(_feed(wire, token_start(DIM_CARRIER), code.p, 3), c'-')
+            _target_made(wire, DIM_CARRIER, _feed(wire, state, code.p + 3, code.n - 3), -1)
             return
     _target_text(wire, DIM_CARRIER, code, -1)
 
@@ -2771,8 +2865,8 @@ cdef void _region(Wire *wire, Text region, const uint8_t *country) noexcept nogi
                 region.n -= prefix.n + 1
                 region.p = dash + 1
     if region.n:
-        state = token_feed(_feed(token_start(DIM_REGION), country, 3), c'-')
-        _target_made(wire, DIM_REGION, _feed(state, region.p, region.n), -1)
+        state = token_feed(_feed(wire, token_start(DIM_REGION), country, 3), c'-')
+        _target_made(wire, DIM_REGION, _feed(wire, state, region.p, region.n), -1)
 
 
 cdef void _place(Wire *wire) noexcept nogil:
@@ -2894,7 +2988,7 @@ cdef const uint8_t *_format(Wire *wire, const uint8_t *p, Imp *row, bint *flex) 
     """One entry of banner.format."""
     cdef Val slots[6]
     cdef Format *size
-    memset(slots, 0, sizeof(slots))
+    _clear(slots, sizeof(slots))
     p = _plain_object(wire, p, T_FORMAT, slots)
     if p == NULL or wire.facts.head.formats_count >= FORMATS_MAX:
         return NULL
@@ -2947,7 +3041,7 @@ cdef const uint8_t *_banner(Wire *wire, const uint8_t *p, Imp *row, Val *pos) no
     cdef Val slots[B_COUNT]
     cdef int own = -1
     cdef bint more, flex = False
-    memset(slots, 0, sizeof(slots))
+    _clear(slots, sizeof(slots))
     row.formats_start = wire.facts.head.formats_count
     while True:
         p = _members(wire, p, T_BANNER, slots, &own)
@@ -2985,7 +3079,7 @@ cdef const uint8_t *_durfloors(
     p = _objects(wire, p, val, &more)
     start[0] = head.durfloors_count
     while p != NULL and more:
-        memset(slots, 0, sizeof(slots))
+        _clear(slots, sizeof(slots))
         p = _plain_object(wire, p, T_DURFLOOR, slots)
         if p == NULL or head.durfloors_count >= DURFLOORS_MAX:
             return NULL
@@ -3056,7 +3150,7 @@ cdef const uint8_t *_av(
     cdef int own = -1
     if is_video:
         table = T_VIDEO_OBJ
-    memset(slots, 0, sizeof(slots))
+    _clear(slots, sizeof(slots))
     while True:
         p = _members(wire, p, table, slots, &own)
         if p == NULL:
@@ -3068,7 +3162,7 @@ cdef const uint8_t *_av(
         elif own == V_DURFLOORS:
             p = _durfloors(wire, p, &slots[own], &av.durfloors_start, &av.durfloors_count)
         elif _is_object(wire, &p, &slots[own]):
-            memset(ext, 0, sizeof(ext))
+            _clear(ext, sizeof(ext))
             p = _plain_object(wire, p, T_VIDEO_EXT, ext)
             rewarded[0] = ext[I_VIDEO_REWARDED]
         if p == NULL:
@@ -3096,7 +3190,7 @@ cdef const uint8_t *_av(
     av.playbackmethod = _mask(&slots[V_PLAYBACK], 0)
     av.delivery = _mask(&slots[V_DELIVERY], <uint32_t>UNKNOWN_MASK)
     podid = _text(wire, &slots[V_PODID])
-    av.podid = token_hash(0, podid.p, podid.n) if podid.n else 0
+    av.podid = _hash_of(wire, 0, podid) if podid.n else 0
     av.mincpmpersec_micros = _floor(wire, &slots[V_MINCPMPERSEC])
     av.skip = -1
     av.minduration_s = _size(wire, &slots[V_MINDURATION])
@@ -3138,8 +3232,8 @@ cdef const uint8_t *_asset(Wire *wire, const uint8_t *p, Asset *row) noexcept no
     cdef Val slots[A_COUNT]
     cdef Val inner[M_COUNT]
     cdef int own = -1, kind = 0
-    memset(slots, 0, sizeof(slots))
-    memset(inner, 0, sizeof(inner))
+    _clear(slots, sizeof(slots))
+    _clear(inner, sizeof(inner))
     memset(row, 0, sizeof(Asset))
     while True:
         p = _members(wire, p, T_ASSET, slots, &own)
@@ -3208,7 +3302,7 @@ cdef const uint8_t *_trackers(Wire *wire, const uint8_t *p, Val *val) noexcept n
     cdef bint more
     p = _objects(wire, p, val, &more)
     while p != NULL and more:
-        memset(slots, 0, sizeof(slots))
+        _clear(slots, sizeof(slots))
         quirks = wire.quirks
         p = _plain_object(wire, p, T_TRACKER, slots)
         if p == NULL or wire.quirks != quirks:
@@ -3345,8 +3439,8 @@ cdef const uint8_t *_native(Wire *wire, const uint8_t *p, Imp *row, bint *offere
     cdef uint32_t quirks = wire.quirks | QUIRK_BAD_VALUE_IGNORED | QUIRK_NATIVE_OBJECT
     cdef int own = -1
     cdef bint answerable = True
-    memset(slots, 0, sizeof(slots))
-    memset(request, 0, sizeof(request))
+    _clear(slots, sizeof(slots))
+    _clear(request, sizeof(request))
     while True:
         p = _members(wire, p, T_IMP_NATIVE, slots, &own)
         if p == NULL:
@@ -3387,7 +3481,7 @@ cdef const uint8_t *_deal(Wire *wire, const uint8_t *p) noexcept nogil:
         return NULL
     deal = &wire.facts.deals[index]
     memset(deal, 0, sizeof(Deal))
-    memset(slots, 0, sizeof(slots))
+    _clear(slots, sizeof(slots))
     while True:
         p = _members(wire, p, T_DEAL, slots, &own)
         if p == NULL:
@@ -3412,7 +3506,7 @@ cdef const uint8_t *_deal(Wire *wire, const uint8_t *p) noexcept nogil:
     if deal.floor_cur == 0 or not _is_id(wire, &slots[L_ID], raw):
         return NULL
     text = _plain(wire, &slots[L_ID])
-    deal.hash_ = token_hash(DIM_DEAL, text.p, text.n)
+    deal.hash_ = _hash_of(wire, DIM_DEAL, text)
     deal.floor_micros = _floor(wire, &slots[L_BIDFLOOR])
     deal.mincpmpersec_micros = _floor(wire, &slots[L_MINCPMPERSEC])
     deal.id_off = <int32_t>(raw.p - wire.base)
@@ -3432,7 +3526,7 @@ cdef const uint8_t *_pmp(Wire *wire, const uint8_t *p, Imp *row) noexcept nogil:
     cdef Val slots[3]
     cdef int own = -1
     cdef bint more, spoiled = wire.spoiled
-    memset(slots, 0, sizeof(slots))
+    _clear(slots, sizeof(slots))
     row.deals_start = wire.facts.head.deals_count
     while True:
         p = _members(wire, p, T_PMP, slots, &own)
@@ -3465,7 +3559,7 @@ cdef const uint8_t *_metrics(Wire *wire, const uint8_t *p, Val *val, Imp *row) n
     cdef bint more
     p = _objects(wire, p, val, &more)
     while p != NULL and more:
-        memset(slots, 0, sizeof(slots))
+        _clear(slots, sizeof(slots))
         p = _plain_object(wire, p, T_METRIC, slots)
         if p == NULL:
             return NULL
@@ -3629,8 +3723,8 @@ cdef const uint8_t *_imp(Wire *wire, const uint8_t *p) noexcept nogil:
     cdef Imp *row = &wire.facts.imps[wire.imp]
     cdef Val slots[I_COUNT]
     cdef int32_t off, size
-    memset(slots, 0, sizeof(slots))
-    memset(row, 0, sizeof(Imp))
+    _clear(slots, sizeof(slots))
+    wire_memset(row, 0, sizeof(Imp))
     row.pos = -1
     wire.spoiled = False
     p = _imp_members(wire, p, row, slots)
@@ -3641,7 +3735,7 @@ cdef const uint8_t *_imp(Wire *wire, const uint8_t *p) noexcept nogil:
     _placement(wire, row, slots)
     if wire.spoiled or row.media == 0:
         off, size = row.id_off, row.id_len
-        memset(row, 0, sizeof(Imp))
+        wire_memset(row, 0, sizeof(Imp))
         row.id_off = off
         row.id_len = size
         row.flags = IMP_UNUSABLE
@@ -3811,7 +3905,7 @@ cdef bint _request_facts(Wire *wire) noexcept nogil:
         return False
     head.id_off = <int32_t>(raw.p - wire.base)
     head.id_len = <int32_t>raw.n
-    head.id_hash = token_hash(0, raw.p, raw.n)
+    head.id_hash = _hash_of(wire, 0, raw)
     head.channel = wire.channel
     head.at = _count(wire, &slots[R_AT], 0)
     if _number_of(wire, &slots[R_TMAX], &number):
@@ -3829,8 +3923,9 @@ cdef bint _request_facts(Wire *wire) noexcept nogil:
 
 cdef bint _read(Wire *wire, const uint8_t *p) noexcept nogil:
     """One request from its first byte; False in doubt."""
-    cdef const uint8_t *start = p
     cdef Head *head = &wire.facts.head
+    if wire_high(p, wire.end) and not _is_utf8(p, wire.end):
+        return False
     memset(head, 0, sizeof(Head))
     p = _space(p)
     if p[0] != c'{':
@@ -3843,7 +3938,7 @@ cdef bint _read(Wire *wire, const uint8_t *p) noexcept nogil:
     _place(wire)
     _device_facts(wire)
     _dooh_multiplier(wire)
-    if wire.doubt or (wire.high and not _is_utf8(start, wire.end)):
+    if wire.doubt:
         return False
     head.flags = wire.flags
     head.quirks = wire.quirks
@@ -3851,8 +3946,10 @@ cdef bint _read(Wire *wire, const uint8_t *p) noexcept nogil:
     return True
 
 
-# Settings of the exchange asked for last.
+# The exchange and the opportunity of the last call: a worker's are nearly always the same.
 cdef object _exchange = None
+cdef object _opportunity = None
+cdef Facts *FACTS = NULL
 cdef Py_ssize_t BODY_BYTES_MAX = 0
 cdef int LIMITS[4]
 
@@ -3868,13 +3965,20 @@ cdef int _take(exchange) except -1:
     return 0
 
 
+cdef int _bind(opportunity) except -1:
+    global _opportunity, FACTS
+    cdef uintptr_t address = opportunity.address
+    FACTS = <Facts *>address
+    _opportunity = opportunity
+    return 0
+
+
 def decode(bytes data not None, Py_ssize_t start, exchange, opportunity) -> bool:
     """Overwrites `opportunity` with the facts of the request in `data[start:]`.
 
     False: in doubt, and the facts are undefined; the reference must read the request. Slices point
     into `data`. Tokens of values that do not stand there as such ("300x250") have the slice 0, 0.
     """
-    cdef uintptr_t address = opportunity.address
     cdef Wire wire
     cdef const uint8_t *base = <const uint8_t *>PyBytes_AS_STRING(data)
     cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
@@ -3883,16 +3987,18 @@ def decode(bytes data not None, Py_ssize_t start, exchange, opportunity) -> bool
     cdef bint read
     if exchange is not _exchange:
         _take(exchange)
+    if opportunity is not _opportunity:
+        _bind(opportunity)
     if start < 0 or start > size or size - start > BODY_BYTES_MAX:
         return False
     for i in range(3):
         taxonomies[i] = CATTAX_DEFAULT
     # A list may stand before its taxonomy: once more then, for each owner of such lists.
     for attempt in range(4):
-        memset(&wire, 0, sizeof(Wire))
+        wire_memset(&wire, 0, sizeof(Wire) - sizeof(wire.eids))
         wire.base = base
         wire.base_end = wire.end = base + size
-        wire.facts = <Facts *>address
+        wire.facts = FACTS
         wire.imp = -1
         wire.imps_max = LIMITS[0]
         wire.deals_max = LIMITS[1]
