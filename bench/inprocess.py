@@ -143,7 +143,8 @@ class Local:
         for body in bodies:
             opportunity = Opportunity()
             try:
-                self.kernels.decode(body, 0, self.exchange, opportunity)
+                if not self.kernels.decode(body, 0, self.exchange, opportunity):
+                    kernels.decode_reference(body, 0, self.exchange, opportunity)
             except InputError:
                 continue
             found.append(Case(opportunity, self.person(opportunity)))

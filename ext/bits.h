@@ -54,6 +54,27 @@ static inline void bits_or_row(bits_row *row, int block, uint64_t *out) {
     row->at = at;
 }
 
+/* Rows lie far apart and are read a line at a time: all lines are asked for before the first is
+   needed. */
+static inline void bits_prefetch(
+    const bits_dim *dims, int dims_count, const bits_row *rows, int s, uint64_t alive)
+{
+    if (!dims_count) return;
+    int end = dims[dims_count - 1].start + dims[dims_count - 1].count;
+    for (int r = 0; r < end; r++) {
+        if (!rows[r].words) {
+            __builtin_prefetch(rows[r].members);
+            continue;
+        }
+        uint64_t left = alive & rows[r].summary[s];
+        while (left) {
+            int block = s * 64 + __builtin_ctzll(left);
+            left &= left - 1;
+            __builtin_prefetch(rows[r].words + (int64_t)block * BITS_BLOCK);
+        }
+    }
+}
+
 /* ANDs `dims` into `out` in the blocks that `start_summary` has; returns nothing else than `out`
    in surviving blocks, and `out_summary`. A NULL `start_summary` stands for all `blocks`. */
 BITS_CLONES static void bits_intersect(
@@ -75,6 +96,7 @@ BITS_CLONES static void bits_intersect(
             word &= any;
         }
         uint64_t survived = 0;
+        bits_prefetch(dims, dims_count, rows, s, word);
         while (word) {
             int block = s * 64 + __builtin_ctzll(word);
             uint64_t acc[BITS_BLOCK], left = 0;

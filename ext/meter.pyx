@@ -40,11 +40,18 @@ cdef class Meter:
         at = board.funnel.ctypes.data + worker * self.line_items * BOARD_FUNNEL_REASONS * 4
         self.funnel = <uint32_t *>at
 
-    def request(self, int exchange, int outcome, int nobid, int quirks, int64_t duration_us):
+    def request(
+        self, int exchange, int outcome, int nobid, int quirks, int64_t duration_us,
+        int lookup=BOARD_NO_LOOKUP, decision=None, bint sampled=False,
+    ):
         cdef int bit
         cdef Column *column = self.column
         if not 0 <= exchange < BOARD_EXCHANGES_MAX or not 0 <= outcome < 6:
             raise IndexError(f"exchange {exchange}, outcome {outcome}")
+        if lookup != BOARD_NO_LOOKUP:
+            column.lookups[lookup & 7] += 1
+        if decision is not None:
+            self._decided(exchange, decision.address, sampled)
         column.requests[exchange][outcome] += 1
         if 0 < nobid < BOARD_NOBIDS_MAX:
             column.nobids[nobid] += 1
@@ -56,12 +63,14 @@ cdef class Meter:
                 column.quirks[exchange][bit] += quirks >> bit & 1
 
     def decision(self, int exchange, decision, bint sampled):
-        cdef uintptr_t at = decision.address
+        if not 0 <= exchange < BOARD_EXCHANGES_MAX:
+            raise IndexError(f"exchange {exchange}")
+        self._decided(exchange, decision.address, sampled)
+
+    cdef void _decided(self, int exchange, uintptr_t at, bint sampled) noexcept:
         cdef DecisionData *data = <DecisionData *>at
         cdef Column *column = self.column
         cdef int i
-        if not 0 <= exchange < BOARD_EXCHANGES_MAX:
-            raise IndexError(f"exchange {exchange}")
         column.eligible += <uint64_t>data.head.eligible_count
         column.scored += <uint64_t>data.head.scored_count
         column.contextual[data.head.contextual & 1] += 1

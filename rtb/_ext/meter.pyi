@@ -4,7 +4,15 @@ from rtb.stores.board import Board
 class Meter:
     def __init__(self, board: Board, worker: int) -> None: ...
     def request(
-        self, exchange: int, outcome: int, nobid: int, quirks: int, duration_us: int
+        self,
+        exchange: int,
+        outcome: int,
+        nobid: int,
+        quirks: int,
+        duration_us: int,
+        lookup: int = -1,
+        decision: Decision | None = None,
+        sampled: bool = False,
     ) -> None: ...
     def decision(self, exchange: int, decision: Decision, sampled: bool) -> None: ...
     def stage(self, stage: int, duration_us: int) -> None: ...

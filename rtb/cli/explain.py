@@ -73,7 +73,8 @@ def decide(
     compiled = kernels.load()
     serving = worker.open_serving(paths, file, compiled)
     opportunity, decision, trace = Opportunity(), Decision(), Trace()
-    compiled.decode(body, 0, exchange, opportunity)
+    if not compiled.decode(body, 0, exchange, opportunity):
+        kernels.decode_reference(body, 0, exchange, opportunity)
     terms = settings.terms_of(
         exchange,
         settings.load_rates(configs / config.files.rates),

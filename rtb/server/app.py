@@ -154,11 +154,11 @@ class Application:
         except ClientDisconnect:
             self._bidder.refuse(endpoint, started_ns)
             return Response(status_code=400)
-        whole_ns = request.scope.get("rtb.whole_ns") or time.monotonic_ns()
-        return _response(await self._answer(endpoint, body, started_ns, whole_ns))
+        turn_ns = request.scope.get("rtb.turn_ns") or time.monotonic_ns()
+        return _response(await self._answer(endpoint, body, started_ns, turn_ns))
 
     async def _answer(
-        self, endpoint: Endpoint, body: bytes, started_ns: int, whole_ns: int
+        self, endpoint: Endpoint, body: bytes, started_ns: int, turn_ns: int
     ) -> Reply:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
@@ -166,7 +166,7 @@ class Application:
             if not future.done():
                 future.set_result(reply)
 
-        reply = self._bidder.answer(endpoint, body, 0, started_ns, whole_ns, later)
+        reply = self._bidder.answer(endpoint, body, 0, started_ns, turn_ns, later)
         return reply if reply is not None else await future
 
     async def healthz(self, request: Request) -> Response:

@@ -24,15 +24,20 @@ from rtb.base.records import DECISION_HEAD, FACTS, HEAD, Decision, Flag, Opportu
 from rtb.catalogue.snapshot import Snapshot
 from rtb.exchanges.response import no_bid
 from rtb.exchanges.settings import Exchange
-from rtb.server.kernels import Kernels
+from rtb.server.kernels import Kernels, decode_reference
 from rtb.server.settings import Bid, terms_of
-from rtb.stores.board import FUNNEL_SAMPLE, Outcome, Stage
+from rtb.stores.board import FUNNEL_SAMPLE, NO_LOOKUP, Outcome, Stage
 from rtb.stores.profiles import LocalProfiles, Lookup, RemoteProfiles
 
 NS_PER_MS: Final = 1_000_000
 NS_PER_US: Final = 1_000
 
 Reply = tuple[int, bytes]  # HTTP status, body
+NO_CONTENT: Final[Reply] = (204, b"")
+# Members of enums as the numbers they are: an enum costs a call where a number costs nothing.
+LOOKUP_HIT, LOOKUP_MISS = int(Lookup.HIT), int(Lookup.MISS)
+OUTCOME_BID = int(Outcome.BID)
+FLAG_TEST = int(Flag.TEST)
 Later = Callable[[Reply], None]
 
 # The few facts of a request that the server itself looks at, in one read.
@@ -71,13 +76,10 @@ class Serving:
 
     snapshot: Snapshot
     engine: Any
+    arrays: Mapping[str, Any]
     generation: int
     snapshot_hash: str
     model_hash: str
-
-    @property
-    def arrays(self) -> Mapping[str, Any]:
-        return self.snapshot.arrays
 
 
 class Endpoint:
@@ -112,7 +114,7 @@ class Bidder:
         remote: RemoteProfiles | None = None,
         profile_budget_ms: int = 3,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
-        wall_ms: Callable[[], int] = lambda: time.time_ns() // NS_PER_MS,
+        wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.settings = settings
         self.kernels = kernels
@@ -125,15 +127,24 @@ class Bidder:
         self.serving: Serving | None = None
         self.draining = False
         self.inflight = 0
-        self._monotonic_ns, self._wall_ms = monotonic_ns, wall_ms
+        self.rates = np.zeros(0)
+        self.zones = np.zeros(0)
         self._profile_budget_ns = profile_budget_ms * NS_PER_MS
         self._shed_after_ns = settings.shed_after_ms * NS_PER_MS
         self._late_ns = settings.late_ms * NS_PER_MS
         self._profile_min_ns = settings.profile_min_ms * NS_PER_MS
         self._bid_min_ns = settings.bid_min_ms * NS_PER_MS
         self._free: list[Workspace] = [Workspace()]
-        self.rates = np.zeros(0)
-        self.zones = np.zeros(0)
+        # What every request calls, looked up once.
+        self._monotonic_ns, self._wall_ns = monotonic_ns, wall_ns
+        self._decode, self._keys, self._encode = kernels.decode, kernels.keys, kernels.encode
+        self._count = meter.request
+        self._find = local.find if local is not None else None
+        self.set_clock()
+
+    def set_clock(self) -> None:
+        """Sets our wall clock by the system's; called a few times a second, to follow its steps."""
+        self._wall_offset_ns = self._wall_ns() - self._monotonic_ns()
 
     # -- what changes while serving ---------------------------------------------------------------
 
@@ -163,24 +174,24 @@ class Bidder:
         data: bytes,
         start: int,
         started_ns: int,
-        whole_ns: int,
+        turn_ns: int,
         later: Later,
     ) -> Reply | None:
         """The answer to the request in `data[start:]`; None when `later` is called with it.
 
         started_ns: `monotonic_ns` of the first byte, from which the deadline counts.
-        whole_ns: the same of the last byte; what passed since is our own queue.
+        turn_ns: when the loop turn that holds it began: a turn that lasts is overload.
         """
         now_ns = self._monotonic_ns()
-        serving = self.serving
-        if now_ns - whole_ns > self._shed_after_ns:
+        if now_ns - turn_ns > self._shed_after_ns:
             return self._unread(endpoint, NoBid.SHED, started_ns)
-        if serving is None:
+        if self.serving is None:
             return self._unread(endpoint, NoBid.NO_SNAPSHOT, started_ns)
         work = self._free.pop() if self._free else Workspace()
         opportunity = work.opportunity
         try:
-            self.kernels.decode(data, start, endpoint.exchange, opportunity)
+            if not self._decode(data, start, endpoint.exchange, opportunity):
+                decode_reference(data, start, endpoint.exchange, opportunity)
         except InputError as error:
             self._free.append(work)
             return self._malformed(endpoint, error, started_ns)
@@ -189,24 +200,25 @@ class Bidder:
         if sampled:
             now_ns = self._timed(Stage.DECODE, now_ns)
         deadline_ns = started_ns + endpoint.budget_ns(glance[3])
-        if deadline_ns - now_ns < self._bid_min_ns:
+        left_ns = deadline_ns - now_ns
+        if left_ns < self._bid_min_ns:
             # Too little from the start is the exchange's choice; used up on the way is our fault.
             early = deadline_ns - started_ns < self._bid_min_ns
             reason = NoBid.TMAX_TOO_SHORT if early else NoBid.TIMEOUT
-            return self._finish_nobid(endpoint, work, glance, reason, started_ns)
-        profile = None
-        if not glance[5] and deadline_ns - now_ns >= self._profile_min_ns:
-            keys = self.kernels.keys(opportunity, endpoint.name)
+            return self._finish_nobid(endpoint, work, glance, reason, started_ns, NO_LOOKUP)
+        profile, lookup = None, NO_LOOKUP
+        if not glance[5] and left_ns >= self._profile_min_ns:
+            keys = self._keys(opportunity, endpoint.name)
             if keys:
-                if self.local is None:
+                if self._find is None:
                     return self._gather(
                         endpoint, work, glance, keys, started_ns, deadline_ns, later
                     )
-                profile = self.local.find(keys)
-                self.meter.lookup(Lookup.MISS if profile is None else Lookup.HIT)
+                profile = self._find(keys)
+                lookup = LOOKUP_MISS if profile is None else LOOKUP_HIT
                 if sampled:
                     now_ns = self._timed(Stage.GATHER, now_ns)
-        return self._finish(endpoint, work, glance, profile, started_ns, deadline_ns)
+        return self._finish(endpoint, work, glance, profile, lookup, started_ns, deadline_ns)
 
     def _gather(
         self,
@@ -221,15 +233,13 @@ class Bidder:
         """Asks the remote store; the answer to the exchange follows from its callback."""
         assert self.remote is not None
         if self.inflight >= self.settings.inflight_max:
-            self.meter.lookup(Lookup.BUSY)
-            return self._finish(endpoint, work, glance, None, started_ns, deadline_ns)
+            return self._finish(endpoint, work, glance, None, Lookup.BUSY, started_ns, deadline_ns)
         at_once: list[Reply] = []
         asked = False
 
         def answered(outcome: Lookup, record: bytes | None) -> None:
             self.inflight -= 1
-            self.meter.lookup(outcome)
-            reply = self._finish(endpoint, work, glance, record, started_ns, deadline_ns)
+            reply = self._finish(endpoint, work, glance, record, outcome, started_ns, deadline_ns)
             if asked:
                 later(reply)
             else:
@@ -247,6 +257,7 @@ class Bidder:
         work: Workspace,
         glance: tuple[int, ...],
         profile: bytes | memoryview | None,
+        lookup: int,
         started_ns: int,
         deadline_ns: int,
     ) -> Reply:
@@ -254,34 +265,36 @@ class Bidder:
         now_ns = self._monotonic_ns()
         left_ns = deadline_ns - now_ns
         if left_ns < self._bid_min_ns:
-            return self._finish_nobid(endpoint, work, glance, NoBid.TIMEOUT, started_ns)
+            return self._finish_nobid(endpoint, work, glance, NoBid.TIMEOUT, started_ns, lookup)
         serving = self.serving
         assert serving is not None
         terms = endpoint.terms if left_ns >= self._late_ns else endpoint.terms_late
-        decision = work.decision
-        serving.engine.decide(work.opportunity, profile, terms, None, self._wall_ms(), decision)
+        opportunity, decision = work.opportunity, work.decision
+        now_ms = (now_ns + self._wall_offset_ns) // NS_PER_MS
+        serving.engine.decide(opportunity, profile, terms, None, now_ms, decision)
         sampled = glance[0] % FUNNEL_SAMPLE == 0
         if sampled:
             now_ns = self._timed(Stage.DECIDE, now_ns)
-        test = glance[4] & Flag.TEST
-        if not test:
-            self.meter.decision(endpoint.number, decision, sampled)
+        counted = None if glance[4] & FLAG_TEST else decision
         reason = work.nobid[_NOBID_WORD]
         if reason:
-            return self._finish_nobid(endpoint, work, glance, NoBid(reason), started_ns)
-        body = self.kernels.encode(
-            work.opportunity, decision, serving.snapshot.arrays, endpoint.exchange
-        )
+            return self._finish_nobid(endpoint, work, glance, reason, started_ns, lookup, counted)
+        body = self._encode(opportunity, decision, serving.arrays, endpoint.exchange)
         self._free.append(work)
         end_ns = self._monotonic_ns()
         if sampled:
             self._timed(Stage.ENCODE, now_ns)
             self.meter.stage(Stage.TOTAL, (end_ns - started_ns) // NS_PER_US)
+        outcome = OUTCOME_BID if counted is not None else Outcome.TEST
+        nobid = 0
         if end_ns > deadline_ns:
-            self._count(endpoint, Outcome.LATE, NoBid.TIMEOUT, glance[6], started_ns, end_ns)
+            outcome, nobid = Outcome.LATE, NoBid.TIMEOUT
+        self._count(
+            endpoint.number, outcome, nobid, glance[6], (end_ns - started_ns) // NS_PER_US,
+            lookup, counted, sampled,
+        )  # fmt: skip
+        if nobid:
             return no_bid(_request_id(work, glance), NoBid.TIMEOUT, endpoint.exchange)
-        outcome = Outcome.TEST if test else Outcome.BID
-        self._count(endpoint, outcome, NoBid.BID, glance[6], started_ns, end_ns)
         return 200, body
 
     # -- endings without a bid --------------------------------------------------------------------
@@ -291,44 +304,42 @@ class Bidder:
         endpoint: Endpoint,
         work: Workspace,
         glance: tuple[int, ...],
-        reason: NoBid,
+        reason: int,
         started_ns: int,
+        lookup: int,
+        counted: Decision | None = None,
     ) -> Reply:
         self._free.append(work)
         outcome = Outcome.LATE if reason == NoBid.TIMEOUT else Outcome.NOBID
-        if glance[4] & Flag.TEST:
+        if glance[4] & FLAG_TEST:
             outcome = Outcome.TEST
-        self._count(endpoint, outcome, reason, glance[6], started_ns, self._monotonic_ns())
+        duration_us = (self._monotonic_ns() - started_ns) // NS_PER_US
+        sampled = glance[0] % FUNNEL_SAMPLE == 0
+        self._count(
+            endpoint.number, outcome, reason, glance[6], duration_us, lookup, counted, sampled
+        )
         if endpoint.exchange.no_bid == "204":
-            return 204, b""
-        return no_bid(_request_id(work, glance), reason, endpoint.exchange)
+            return NO_CONTENT
+        return no_bid(_request_id(work, glance), NoBid(reason), endpoint.exchange)
 
     def _unread(self, endpoint: Endpoint, reason: NoBid, started_ns: int) -> Reply:
         """No bid before the body was looked at: without its id there is nothing to say but 204."""
-        self._count(endpoint, Outcome.SHED, reason, 0, started_ns, self._monotonic_ns())
-        return 204, b""
+        self._ended(endpoint, Outcome.SHED, reason, started_ns)
+        return NO_CONTENT
 
     def _malformed(self, endpoint: Endpoint, error: InputError, started_ns: int) -> Reply:
         version = isinstance(error, OpenRTBError) and error.path == "$.openrtb"
         reason = NoBid.UNSUPPORTED_VERSION if version else NoBid.MALFORMED
-        self._count(endpoint, Outcome.BAD, reason, 0, started_ns, self._monotonic_ns())
+        self._ended(endpoint, Outcome.BAD, reason, started_ns)
         return 400, error_body(error)
 
     def refuse(self, endpoint: Endpoint, started_ns: int) -> None:
         """Counts a request whose body never became readable."""
-        self._count(endpoint, Outcome.BAD, NoBid.TOO_LARGE, 0, started_ns, self._monotonic_ns())
+        self._ended(endpoint, Outcome.BAD, NoBid.TOO_LARGE, started_ns)
 
-    def _count(
-        self,
-        endpoint: Endpoint,
-        outcome: Outcome,
-        reason: NoBid,
-        quirks: int,
-        started_ns: int,
-        end_ns: int,
-    ) -> None:
-        duration_us = (end_ns - started_ns) // NS_PER_US
-        self.meter.request(endpoint.number, outcome, reason, quirks, duration_us)
+    def _ended(self, endpoint: Endpoint, outcome: Outcome, reason: NoBid, started_ns: int) -> None:
+        duration_us = (self._monotonic_ns() - started_ns) // NS_PER_US
+        self._count(endpoint.number, outcome, reason, 0, duration_us)
 
     def _timed(self, stage: Stage, since_ns: int) -> int:
         """Counts a stage's time and returns the clock."""

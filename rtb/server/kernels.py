@@ -20,7 +20,7 @@ from rtb.stores import board
 
 CURE = "compiled modules are missing: run `make setup` (or `python setup.py build_ext --inplace`)"
 
-Decode = Callable[[bytes, int, Exchange, Opportunity], None]
+Decode = Callable[[bytes, int, Exchange, Opportunity], bool]
 Encode = Callable[[Opportunity, Decision, Mapping[str, Any], Exchange], bytes]
 
 
@@ -28,7 +28,8 @@ Encode = Callable[[Opportunity, Decision, Mapping[str, Any], Exchange], bytes]
 class Kernels:
     """What `server.bid` calls for each request.
 
-    decode  (data, start of the body, exchange, opportunity); raises InputError
+    decode  (data, start of the body, exchange, opportunity) -> read; False: in doubt, ask
+            `decode_reference`, which reads it or raises InputError
     keys    (opportunity, exchange name) -> keys of the person, most trusted first
     engine  class of the decision engine
     encode  (opportunity, decision, snapshot arrays, exchange) -> body
@@ -51,16 +52,19 @@ def load() -> Kernels:
     return pure() if os.environ.get("RTB_PURE") == "1" else compiled()
 
 
+def decode_reference(data: bytes, start: int, exchange: Exchange, opportunity: Opportunity) -> bool:
+    """Reads the request in `data[start:]` with the reference decoder. Raises: InputError."""
+    reference.decode(data[start:] if start else data, exchange, opportunity)
+    return True
+
+
 def pure() -> Kernels:
     """The readable twins."""
-
-    def decode(data: bytes, start: int, exchange: Exchange, opportunity: Opportunity) -> None:
-        reference.decode(data[start:] if start else data, exchange, opportunity)
 
     return Kernels(
         name="pure",
         plain_bid=head.plain_bid,
-        decode=decode,
+        decode=decode_reference,
         keys=identity.keys_of,
         engine=readable_engine.Engine,
         encode=response.encode,
@@ -78,15 +82,10 @@ def compiled() -> Kernels:
     except ImportError as error:
         raise ConfigError(f"{CURE}; {error}") from error
 
-    def decode(data: bytes, start: int, exchange: Exchange, opportunity: Opportunity) -> None:
-        # The fast decoder says no whenever it is in doubt; the reference then finds the words.
-        if not wire.decode(data, start, exchange, opportunity):
-            reference.decode(data[start:] if start else data, exchange, opportunity)
-
     return Kernels(
         name="compiled",
         plain_bid=fast_head.plain_bid,
-        decode=decode,
+        decode=wire.decode,
         keys=fast_identity.keys_of,
         engine=fast_engine.Engine,
         encode=respond.encode,

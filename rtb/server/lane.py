@@ -10,6 +10,7 @@ connections, idle time (`Sweeper`), and it tells a request's age apart from the 
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -50,23 +51,27 @@ SWEEP_S: Final = 0.25
 
 
 class Clock:
-    """When the requests of this loop iteration arrived, as well as a process can know.
+    """When the requests of this turn of the loop arrived, as well as a process can know.
 
-    The loop reads all ready sockets one after the other; the last of a batch waited for the others.
-    When a batch begins right after the one before, its requests arrived at some time during that
+    The loop reads all ready sockets one after the other; the last of a turn waited for the others.
+    When a turn begins right after the one before, its requests arrived at some time during that
     one, so they count as old as its start: under overload the age is never underestimated.
+
+    Overload is judged by the turn itself: what it still holds after `shed_after_ms` of work is
+    answered unread. So every turn serves a full share, however many requests it holds, and the
+    next one begins soon. (Shedding by age alone starves: one long turn makes all of the next old.)
     """
 
-    __slots__ = ("_ended_ns", "_loop", "_previous_ns", "lag_us_max", "started_ns")
+    __slots__ = ("_ended_ns", "_loop", "lag_us_max", "started_ns", "turn_ns")
 
-    # Batches that follow within this time leave the loop no idle moment.
+    # Turns that follow within this time leave the loop no idle moment.
     ADJACENT_NS: Final = 100_000
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._ended_ns = 0
-        self._previous_ns = 0
-        self.started_ns = 0  # 0: no batch is being read
+        self.turn_ns = 0  # start of this turn, or of the last one
+        self.started_ns = 0  # earliest arrival of this turn's requests; 0: no turn is being read
         self.lag_us_max = 0
 
     def arrival_ns(self) -> int:
@@ -74,15 +79,15 @@ class Clock:
         if not self.started_ns:
             now_ns = time.monotonic_ns()
             busy = now_ns - self._ended_ns < self.ADJACENT_NS
-            self.started_ns = self._previous_ns if busy else now_ns
-            self._previous_ns = now_ns
+            self.started_ns = self.turn_ns if busy else now_ns
+            self.turn_ns = now_ns
             self._loop.call_soon(self._end)
         return self.started_ns
 
     def _end(self) -> None:
         self._ended_ns = time.monotonic_ns()
         self.started_ns = 0
-        self.lag_us_max = max(self.lag_us_max, (self._ended_ns - self._previous_ns) // 1000)
+        self.lag_us_max = max(self.lag_us_max, (self._ended_ns - self.turn_ns) // 1000)
 
 
 class Shared:
@@ -96,12 +101,14 @@ class Shared:
         self.connections: set[LaneProtocol] = set()
         # Connections with a request of which only a part is here, for the sweeper.
         self.partial: set[LaneProtocol] = set()
+        # uvicorn wants a class; this one knows its worker.
+        self.protocol: type[LaneProtocol] = type("WorkerLane", (LaneProtocol,), {"shared": self})
 
 
 class LaneProtocol(HttpToolsProtocol):
     """One connection."""
 
-    shared: Shared  # set on the subclass of each worker, see `protocol_class`
+    shared: Shared  # set on the subclass of each worker, see `Shared.protocol`
 
     def __init__(
         self,
@@ -160,7 +167,9 @@ class LaneProtocol(HttpToolsProtocol):
             if endpoint is not None and len(data) - plain[1] <= endpoint.exchange.body_bytes_max:
                 self.last_ns = started_ns = shared.clock.arrival_ns()
                 bidder.meter.http(Http.LANE)
-                reply = bidder.answer(endpoint, data, plain[1], started_ns, started_ns, self._later)
+                reply = bidder.answer(
+                    endpoint, data, plain[1], started_ns, shared.clock.turn_ns, self._later
+                )
                 if reply is None:
                     self.waiting = True
                 else:
@@ -255,7 +264,8 @@ class LaneProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self.shared.partial.discard(self)
         if self.cycle is not None:
-            self.cycle.scope["rtb.whole_ns"] = self.shared.clock.arrival_ns()  # type: ignore[typeddict-unknown-key]
+            self.shared.clock.arrival_ns()
+            self.cycle.scope["rtb.turn_ns"] = self.shared.clock.turn_ns  # type: ignore[typeddict-unknown-key]
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -271,6 +281,57 @@ class LaneProtocol(HttpToolsProtocol):
         if self.pipelined <= 0:
             self.pipelined = 0
             self.in_parent = False
+
+
+class Door:
+    """Accepts connections, many a turn.
+
+    uvloop's own server accepts one connection a turn: under load, when turns are long, new
+    connections would wait for seconds.
+    """
+
+    # A turn spends at most about a millisecond on newcomers.
+    PER_TURN: Final = 64
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        protocol: Callable[[], LaneProtocol],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._listener = listener
+        self._protocol = protocol
+        self._loop = loop
+        self._opening: set[asyncio.Task[Any]] = set()
+
+    def open(self) -> None:
+        """Begins to accept."""
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    def close(self) -> None:
+        """No more connections."""
+        if self._listener.fileno() >= 0:
+            self._loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+
+    def _accept(self) -> None:
+        for _ in range(self.PER_TURN):
+            try:
+                connection, _address = self._listener.accept()
+            except OSError:
+                # Nobody is left, or we are out of descriptors: then others close first.
+                return
+            connection.setblocking(False)
+            opening = self._loop.connect_accepted_socket(self._protocol, connection)
+            task = self._loop.create_task(opening)
+            self._opening.add(task)
+            task.add_done_callback(self._opened)
+
+    def _opened(self, task: "asyncio.Task[Any]") -> None:
+        self._opening.discard(task)
+        # A client that is gone before its connection is open is nobody's fault.
+        if not task.cancelled():
+            task.exception()
 
 
 class Sweeper:
@@ -327,10 +388,6 @@ class Sweeper:
         meter.gauge(Gauge.CONNECTIONS, len(self._shared.connections))
         meter.gauge(Gauge.INFLIGHT, bidder.inflight)
         meter.gauge(Gauge.LOOP_LAG_US, clock.lag_us_max)
+        bidder.set_clock()
         meter.gauge(Gauge.HEARTBEAT_MS, time.time_ns() // NS_PER_MS)
         clock.lag_us_max = 0
-
-
-def protocol_class(shared: Shared) -> Callable[..., LaneProtocol]:
-    """A protocol class bound to one worker's shared state, as uvicorn wants it."""
-    return type("WorkerLane", (LaneProtocol,), {"shared": shared})

@@ -26,7 +26,7 @@ from rtb.decide.model import MODEL_KIND, Model
 from rtb.server import lane, settings
 from rtb.server.app import Application
 from rtb.server.bid import NS_PER_MS, Bidder, Serving
-from rtb.server.kernels import Kernels
+from rtb.server.kernels import Kernels, decode_reference
 from rtb.server.settings import Settings
 from rtb.stores import artifacts
 from rtb.stores.board import Board, Gauge
@@ -78,7 +78,9 @@ def open_serving(paths: StatePaths, file: ServingFile, kernels: Kernels) -> Serv
         parts = artifacts.open_artifact(paths.root / file.model, MODEL_KIND, verify=False)
         model = Model.of(*parts).bind(snapshot["creatives"], snapshot["features"])
     engine = kernels.engine(snapshot, model)
-    return Serving(snapshot, engine, file.generation, file.snapshot_hash, file.model_hash)
+    return Serving(
+        snapshot, engine, snapshot.arrays, file.generation, file.snapshot_hash, file.model_hash
+    )
 
 
 class Worker:
@@ -128,14 +130,18 @@ class Worker:
         sweeper.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: loop.create_task(self._drain(server)))
-        listener = self._listen()
+        door = self._door = lane.Door(
+            self._listen(), lambda: shared.protocol(server.config, server.server_state, {}), loop
+        )
         follower = asyncio.create_task(self._follow())
         self.meter.gauge(Gauge.PID, os.getpid())
         self.meter.gauge(Gauge.STARTED_MS, time.time_ns() // NS_PER_MS)
+        door.open()
         try:
             # uvicorn's public `serve` would take the signals, which belong to `_drain`.
-            await server._serve([listener])
+            await server._serve([])
         finally:
+            door.close()
             follower.cancel()
             sweeper.stop()
             await self._close_profiles()
@@ -143,7 +149,7 @@ class Worker:
     def _uvicorn(self, app: Application, shared: lane.Shared) -> uvicorn.Server:
         config = uvicorn.Config(
             app.asgi,
-            http=lane.protocol_class(shared),  # type: ignore[arg-type]
+            http=shared.protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -172,6 +178,7 @@ class Worker:
         self.draining = self.bidder.draining = True
         self.meter.gauge(Gauge.READY, 0)
         await asyncio.sleep(self.config.server.drain_notice_ms / 1000)
+        self._door.close()
         server.should_exit = True
 
     # -- profiles ---------------------------------------------------------------------------------
@@ -274,6 +281,7 @@ class Worker:
         rounds = WARM_ROUNDS if self.kernels.name == "compiled" else 1
         for _ in range(rounds):
             try:
+                decode_reference(WARM_REQUEST, 0, endpoint.exchange, opportunity)
                 self.kernels.decode(WARM_REQUEST, 0, endpoint.exchange, opportunity)
             except InputError as error:
                 raise StoreError(f"the warm-up request was refused: {error}") from error

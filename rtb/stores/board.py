@@ -31,6 +31,7 @@ BUCKETS: Final = 160
 # Per line item and Reject from 64 on; those below are targeting and belong to no candidate.
 FUNNEL_REASONS: Final = 64
 FUNNEL_FIRST_REASON: Final = 64
+NO_LOOKUP: Final = -1
 FUNNEL_BID: Final = FUNNEL_FIRST_REASON + FUNNEL_REASONS - 1  # counts bids sent
 # One request in so many adds to the funnel: it touches a cache line a candidate.
 FUNNEL_SAMPLE: Final = 16
@@ -201,9 +202,21 @@ class Meter:
         self._funnel = board.funnel[worker]
 
     def request(
-        self, exchange: int, outcome: int, nobid: int, quirks: int, duration_us: int
+        self,
+        exchange: int,
+        outcome: int,
+        nobid: int,
+        quirks: int,
+        duration_us: int,
+        lookup: int = NO_LOOKUP,
+        decision: Decision | None = None,
+        sampled: bool = False,
     ) -> None:
-        """One request answered."""
+        """One request answered: how it ended, what its look-up and the core found."""
+        if lookup != NO_LOOKUP:
+            self.lookup(lookup)
+        if decision is not None:
+            self.decision(exchange, decision, sampled)
         column = self._column
         column["requests"][exchange, outcome] += 1
         if nobid:

@@ -51,9 +51,10 @@ def test_pens_write_the_same_columns(tmp_path: Path) -> None:
         chance = random.Random(7)
         for _ in range(200):
             duration = chance.choice([-5, 0, 3, 900, 10**7, 10**12])
-            pen.request(
-                chance.randrange(3), chance.randrange(6), chance.randrange(14), 33, duration
-            )
+            exchange, outcome, nobid = (chance.randrange(most) for most in (3, 6, 14))
+            pen.request(exchange, outcome, nobid, 33, duration)
+            found = chance.choice([None, _decision(chance)])
+            pen.request(exchange, outcome, 0, 0, 5, chance.randint(-1, 5), found, True)
             pen.decision(chance.randrange(3), _decision(chance), chance.random() < 0.5)
             pen.stage(chance.randrange(5), chance.randrange(10**6))
             pen.lookup(chance.randrange(6))
