@@ -43,42 +43,47 @@ cdef extern from *:
     """
     #include <stdint.h>
     #include <string.h>
-    #define WIRE_CTZ(x) __builtin_ctz(x)
     #define WIRE_CTZ64(x) __builtin_ctzll(x)
     #if defined(__SSE2__)
     #include <emmintrin.h>
-    /* Which of 16 bytes end a run of plain text: quote, backslash, control. */
-    static inline uint32_t wire_marks(const uint8_t *p) {
+    /* Which of 16 bytes end a run of plain text: quote, backslash, control; `all` collects bytes. */
+    static inline uint16_t wire_marks(const uint8_t *p, __m128i *all) {
         __m128i text = _mm_loadu_si128((const __m128i *)p);
         __m128i low = _mm_set1_epi8(0x1f);
-        __m128i marks = _mm_or_si128(
+        *all = _mm_or_si128(*all, text);
+        return (uint16_t)_mm_movemask_epi8(_mm_or_si128(
             _mm_or_si128(_mm_cmpeq_epi8(text, _mm_set1_epi8('"')),
                          _mm_cmpeq_epi8(text, _mm_set1_epi8('\\\\'))),
-            _mm_cmpeq_epi8(_mm_max_epu8(text, low), low));
-        return (uint32_t)_mm_movemask_epi8(marks);
-    }
-    #else
-    static inline uint32_t wire_marks(const uint8_t *p) {
-        uint32_t marks = 0;
-        for (int i = 0; i < 16; i++)
-            marks |= (uint32_t)(p[i] < 32 || p[i] == '"' || p[i] == '\\\\') << i;
-        return marks;
+            _mm_cmpeq_epi8(_mm_max_epu8(text, low), low)));
     }
     #endif
+    /* One bit for each byte from p to end and the NUL there: does it end a run of plain text?
+       Behind them 64 bits of rest. Returns whether any byte is over 127. */
+    static inline int wire_index(const uint8_t *p, const uint8_t *end, uint8_t *bits) {
+        uint8_t over = 0;
+    #if defined(__SSE2__)
+        __m128i all = _mm_setzero_si128();
+        for (; end - p >= 16; p += 16, bits += 2) {
+            uint16_t marks = wire_marks(p, &all);
+            memcpy(bits, &marks, 2);
+        }
+        over = _mm_movemask_epi8(all) != 0;
+    #endif
+        for (; p <= end; bits++) {
+            uint8_t marks = 0;
+            for (int i = 0; i < 8 && p <= end; i++, p++) {
+                marks |= (uint8_t)((*p < 32 || *p == '"' || *p == '\\\\') << i);
+                over |= *p >> 7;
+            }
+            *bits = marks;
+        }
+        memset(bits, 255, 8);
+        return over;
+    }
     static inline uint64_t wire_load(const uint8_t *p) {
         uint64_t value;
         memcpy(&value, p, 8);
         return value;
-    }
-    /* Whether any byte is over 127. */
-    static inline uint64_t wire_high(const uint8_t *p, const uint8_t *end) {
-        uint64_t all = 0;
-        for (; end - p >= 64; p += 64)
-            for (int i = 0; i < 64; i += 8)
-                all |= wire_load(p + i);
-        for (; p < end; p++)
-            all |= *p;
-        return all & 0x8080808080808080ULL;
     }
     /* ASCII letters of eight bytes lowered. */
     static inline uint64_t wire_lower(uint64_t text) {
@@ -99,10 +104,8 @@ cdef extern from *:
     /* The library's own: inlined, gcc clears with `rep stos`, which takes longer to begin. */
     static void *(*volatile wire_memset)(void *, int, size_t) = memset;
     """
-    int WIRE_CTZ(uint32_t) noexcept nogil
     int WIRE_CTZ64(uint64_t) noexcept nogil
-    uint32_t wire_marks(const uint8_t *p) noexcept nogil
-    uint64_t wire_high(const uint8_t *p, const uint8_t *end) noexcept nogil
+    bint wire_index(const uint8_t *p, const uint8_t *end, uint8_t *bits) noexcept nogil
     uint64_t wire_load(const uint8_t *p) noexcept nogil
     uint64_t wire_feed_word(uint64_t state, uint64_t word, int64_t n) noexcept nogil
     void *wire_memset(void *p, int value, size_t n) noexcept nogil
@@ -118,6 +121,7 @@ cdef enum:
     NUMBER_BYTES_MAX = 40
     SIGNIFICANT_DIGITS_MAX = 18
     ARENA_BYTES = 1 << 19
+    BODY_BYTES_CAP = 1 << 18
     SEGMENTS_MAX = 256
     UIDS_MAX = 32
     NAMES_MAX = 64
@@ -398,7 +402,9 @@ cdef struct Marks:
 cdef struct Wire:
     const uint8_t *base  # offsets count from here
     const uint8_t *base_end
-    const uint8_t *end  # of the text that is being read: the body or a native request
+    const uint8_t *text  # that is being read: the body or a native request
+    const uint8_t *end
+    const uint8_t *bits  # its index
     Facts *facts
     uint32_t quirks
     uint32_t flags
@@ -433,6 +439,9 @@ cdef struct Wire:
 
 # Unescaped text of one request. The GIL is held from first to last byte, so one is enough.
 cdef uint8_t[ARENA_BYTES] ARENA
+# One bit for each byte of a body and of a native request: where do strings end?
+cdef uint8_t[(BODY_BYTES_CAP >> 3) + 16] BODY_INDEX
+cdef uint8_t[(ARENA_BYTES >> 3) + 16] NATIVE_INDEX
 
 
 # -- constants of the rules ------------------------------------------------------------------------
@@ -855,19 +864,21 @@ cdef const uint8_t *_escape(const uint8_t *p) noexcept nogil:
     return p + 6
 
 
+cdef inline uint64_t _marks_from(Wire *wire, const uint8_t *p) noexcept nogil:
+    """The index of the 57 bytes at p or more; only the bits that are set are sure."""
+    cdef Py_ssize_t at = p - wire.text
+    return wire_load(wire.bits + (at >> 3)) >> (at & 7)
+
+
 cdef const uint8_t *_long_string(Wire *wire, const uint8_t *p, uint32_t *kind) noexcept nogil:
-    """`_string` of more than 15 bytes, with escapes, or near the end."""
-    cdef uint32_t marks
+    """`_string` of more than 56 bytes, or with escapes."""
+    cdef uint64_t marks
     while True:
-        if wire.end - p >= 16:
-            marks = wire_marks(p)
-            if marks == 0:
-                p += 16
-                continue
-            p += WIRE_CTZ(marks)
-        else:
-            while p[0] >= 32 and p[0] != c'"' and p[0] != 92:
-                p += 1
+        marks = _marks_from(wire, p)
+        if marks == 0:
+            p += 57
+            continue
+        p += WIRE_CTZ64(marks)
         if p[0] == c'"':
             return p
         if p[0] != 92:
@@ -880,13 +891,9 @@ cdef const uint8_t *_long_string(Wire *wire, const uint8_t *p, uint32_t *kind) n
 
 cdef inline const uint8_t *_string(Wire *wire, const uint8_t *p, uint32_t *kind) noexcept nogil:
     """The closing quote of the string whose contents begin at p; `kind` TEXT or ESCAPED."""
-    cdef const uint8_t *mark = p
+    cdef const uint8_t *mark = p + WIRE_CTZ64(_marks_from(wire, p) | <uint64_t>1 << 63)
     kind[0] = TEXT
-    if wire.end - p >= 16:
-        mark += WIRE_CTZ(wire_marks(p) | 1 << 15)
-        if mark[0] == c'"':
-            return mark
-    return _long_string(wire, p, kind)
+    return mark if mark[0] == c'"' and mark - p < 57 else _long_string(wire, p, kind)
 
 
 cdef const uint8_t *_number(const uint8_t *p, Val *val) noexcept nogil:
@@ -1013,32 +1020,32 @@ cdef const uint8_t *_skip(Wire *wire, const uint8_t *p) noexcept nogil:
 cdef inline const uint8_t *_value(Wire *wire, const uint8_t *p, Val *val) noexcept nogil:
     """Any value into a slot, which must be free: of two equal keys the reference takes the last."""
     cdef const uint8_t *stop
-    cdef uint32_t kind
+    cdef uint32_t number
     cdef uint8_t byte = p[0]
     if val.kind != NOTHING:
         return NULL
     if byte == c'"':
         p += 1
-        stop = _string(wire, p, &kind)
+        stop = _string(wire, p, &val.kind)
         if stop == NULL:
             return NULL
-        if stop > p:
-            val.p = p
-            val.n = <uint32_t>(stop - p)
-            val.kind = kind
+        val.p = p
+        val.n = <uint32_t>(stop - p)
+        if stop == p:
+            val.kind = NOTHING
         return stop + 1
     if byte <= 57:
         # Most numbers are a few digits; the rest goes the long way.
         stop = p
-        kind = 0
+        number = 0
         while _is_digit(stop[0]):
-            kind = kind * 10 + (stop[0] - 48)
+            number = number * 10 + (stop[0] - 48)
             stop += 1
         if (stop[0] == c',' or stop[0] == c'}') and 0 < stop - p <= 9 and (
             byte != 48 or stop == p + 1
         ):
             val.p = p
-            val.n = kind
+            val.n = number
             val.kind = SMALL
             return stop
         return _number(p, val)
@@ -1049,24 +1056,22 @@ cdef inline const uint8_t *_value(Wire *wire, const uint8_t *p, Val *val) noexce
     return _word(p, &val.kind)
 
 
-cdef int _odd_key(Wire *wire, const uint8_t **at) noexcept nogil:
-    """`_key` of keys that are long, escaped or near the end."""
-    cdef const uint8_t *p = at[0] + 1
+cdef const uint8_t *_odd_key(Wire *wire, const uint8_t *p, int *found) noexcept nogil:
+    """Behind the key whose text begins at p: one that is long, escaped or near the end."""
     cdef const uint8_t *stop
     cdef uint32_t kind
-    cdef int found = UNKNOWN
     cdef Words words
     stop = _string(wire, p, &kind)
     if stop == NULL:
-        return -1
-    at[0] = stop + 1
+        return NULL
+    found[0] = UNKNOWN
     if stop - p < 16:
         words.low = words.high = 0
         memcpy(&words, p, stop - p)
-        found = _known_key(words, <uint32_t>(stop - p))
+        found[0] = _known_key(words, <uint32_t>(stop - p))
     elif stop - p == LONG_KEY_SIZE and memcmp(p, LONG_KEY_TEXT, LONG_KEY_SIZE) == 0:
-        found = LONG_KEY
-    return found
+        found[0] = LONG_KEY
+    return stop + 1
 
 
 cdef inline int _known_key(Words words, uint32_t n) noexcept nogil:
@@ -1075,31 +1080,30 @@ cdef inline int _known_key(Words words, uint32_t n) noexcept nogil:
     return key if KEY_WORDS[key].low == words.low and KEY_WORDS[key].high == words.high else UNKNOWN
 
 
-cdef inline int _key(Wire *wire, const uint8_t **at) noexcept nogil:
-    """The number of the key that begins at `at`, which moves to its value; -1 when broken."""
-    cdef const uint8_t *p = at[0]
+cdef inline const uint8_t *_key(Wire *wire, const uint8_t *p, int *found) noexcept nogil:
+    """The value of the member whose key begins at p; the key's number in `found`."""
     cdef Words words
     cdef uint32_t n
-    cdef int found
+    cdef int odd
     if p[0] != c'"':
-        return -1
+        return NULL
     p += 1
-    n = WIRE_CTZ(wire_marks(p) | 1 << 15) if wire.end - p >= 16 else 16
-    if n < 16 and p[n] == c'"':
+    n = WIRE_CTZ64(_marks_from(wire, p) | 1 << 16)
+    if n < 16 and p[n] == c'"' and wire.end - p >= 16:
         words.low = wire_load(p) & KEY_MASKS[n].low
         words.high = wire_load(p + 8) & KEY_MASKS[n].high
-        found = _known_key(words, n)
+        found[0] = _known_key(words, n)
         p += n + 1
     else:
-        found = _odd_key(wire, at)
-        if found < 0:
-            return -1
-        p = at[0]
-    p = _space(p)
+        p = _odd_key(wire, p, &odd)
+        if p == NULL:
+            return NULL
+        found[0] = odd
     if p[0] != c':':
-        return -1
-    at[0] = _space(p + 1)
-    return found
+        p = _space(p)
+        if p[0] != c':':
+            return NULL
+    return _space(p + 1)
 
 
 cdef const uint8_t *_members(
@@ -1125,8 +1129,8 @@ cdef const uint8_t *_members(
             return NULL
         p = _space(p + 1)
     while True:
-        key = _key(wire, &p)
-        if key < 0:
+        p = _key(wire, p, &key)
+        if p == NULL:
             return NULL
         code = table[key]
         if <uint32_t>(code - 1) < NUMBERS - 1:
@@ -3412,6 +3416,7 @@ cdef const uint8_t *_native_text(
     Wire *wire, const uint8_t *p, Val *val, Imp *row, Val *slots, bint *answerable
 ) noexcept nogil:
     """imp.native.request as a string: JSON inside a string."""
+    cdef const uint8_t *body = wire.text
     cdef const uint8_t *end = wire.end
     cdef const uint8_t *stop
     cdef Text text
@@ -3423,12 +3428,17 @@ cdef const uint8_t *_native_text(
     text = _unescape(wire, val.p, val.n)
     if wire.doubt:
         return NULL
+    wire.text = text.p
     wire.end = text.p + text.n
+    wire.bits = NATIVE_INDEX
+    wire_index(wire.text, wire.end, NATIVE_INDEX)
     stop = _space(text.p)
     stop = _native_request(wire, stop, row, slots, answerable, False) if stop[0] == c'{' else NULL
     if stop == NULL or _space(stop) != wire.end:
         return NULL
+    wire.text = body
     wire.end = end
+    wire.bits = BODY_INDEX
     return p
 
 
@@ -3924,7 +3934,7 @@ cdef bint _request_facts(Wire *wire) noexcept nogil:
 cdef bint _read(Wire *wire, const uint8_t *p) noexcept nogil:
     """One request from its first byte; False in doubt."""
     cdef Head *head = &wire.facts.head
-    if wire_high(p, wire.end) and not _is_utf8(p, wire.end):
+    if wire_index(p, wire.end, BODY_INDEX) and not _is_utf8(p, wire.end):
         return False
     memset(head, 0, sizeof(Head))
     p = _space(p)
@@ -3989,7 +3999,7 @@ def decode(bytes data not None, Py_ssize_t start, exchange, opportunity) -> bool
         _take(exchange)
     if opportunity is not _opportunity:
         _bind(opportunity)
-    if start < 0 or start > size or size - start > BODY_BYTES_MAX:
+    if start < 0 or start > size or size - start > min(BODY_BYTES_MAX, BODY_BYTES_CAP):
         return False
     for i in range(3):
         taxonomies[i] = CATTAX_DEFAULT
@@ -3997,7 +4007,9 @@ def decode(bytes data not None, Py_ssize_t start, exchange, opportunity) -> bool
     for attempt in range(4):
         wire_memset(&wire, 0, sizeof(Wire) - sizeof(wire.eids))
         wire.base = base
+        wire.text = base + start
         wire.base_end = wire.end = base + size
+        wire.bits = BODY_INDEX
         wire.facts = FACTS
         wire.imp = -1
         wire.imps_max = LIMITS[0]
