@@ -55,7 +55,6 @@ cdef extern from "bits.h":
         const uint32_t *members
         const uint64_t *summary
         int32_t count
-        int32_t at
         int32_t exclude
 
     ctypedef struct bits_dim:
@@ -65,9 +64,13 @@ cdef extern from "bits.h":
         int32_t count
         int32_t excludes
 
+    ctypedef struct bits_work:
+        pass
+
     void bits_intersect(
-        const bits_dim *dims, int dims_count, bits_row *rows, int blocks, int summary_words,
-        const uint64_t *start, const uint64_t *start_summary, uint64_t *out, uint64_t *out_summary
+        const bits_dim *dims, int dims_count, const bits_row *rows, int rows_count, int blocks,
+        int summary_words, const uint64_t *start, const uint64_t *start_summary, bits_work *work,
+        uint64_t *out, uint64_t *out_summary
     ) noexcept nogil
 
 # Numba kernels, called by address (rtb/decide/score.py).
@@ -85,7 +88,7 @@ cdef enum:
     CANDIDATES_CAP = 4096
     LIST_MAX = TOKENS_MAX
     SHORTLIST_CAP = 16
-    AHEAD = 8  # candidates between a prefetch and its use
+    AHEAD = 16  # candidates between a prefetch and its use
     VECTOR = 16
 
 # Constants of the rules live in the readable twin.
@@ -168,6 +171,7 @@ cdef struct Person:
     int caps_count
     uint64_t *opt_outs
     int opt_outs_count
+    uint64_t filter[16]  # a bit for each entry's hash: most look-ups end here
 
 cdef struct Taken:
     int32_t group
@@ -275,6 +279,7 @@ cdef class Engine:
     cdef int first_hit[128]
     cdef bits_dim stage_dims[128]
     cdef bits_row stage_rows[2 * HITS_MAX]
+    cdef bits_work stage_work
     # tokens that expressions may ask for, a list a dimension: first_token[dim] -> next_token[...]
     cdef int first_token[64]
     cdef int next_token[TOKENS_MAX]
@@ -593,6 +598,19 @@ cdef class Engine:
         at += sizeof(ProfileEntry) * (head.caps_count + head.viewed_count + head.cart_count)
         self.person.opt_outs = <uint64_t *>at
         self.person.opt_outs_count = head.opt_outs_count
+        self._filter(self.person.items, self.person.items_count)
+        self._filter(self.person.categories, self.person.categories_count)
+        self._filter(self.person.caps, self.person.caps_count)
+
+    cdef inline void _filter(self, const ProfileEntry *entries, int count) noexcept nogil:
+        cdef int i
+        for i in range(count):
+            self.person.filter[entries[i].hash_ >> 6 & 15] |= (
+                <uint64_t>1 << (entries[i].hash_ & 63)
+            )
+
+    cdef inline bint _may_have(self, uint64_t wanted) noexcept nogil:
+        return self.person.filter[wanted >> 6 & 15] >> (wanted & 63) & 1
 
     cdef void _decide(self) noexcept nogil:
         memset(&self.out.head, 0, sizeof(DecisionHead))
@@ -843,8 +861,8 @@ cdef class Engine:
                 hit = self.hits[hit].next
             dim.count = rows_count - dim.start
         bits_intersect(
-            self.stage_dims, dims_count, self.stage_rows, self.words // BLOCK, self.summary_words,
-            start, start_summary, out, out_summary,
+            self.stage_dims, dims_count, self.stage_rows, rows_count, self.words // BLOCK,
+            self.summary_words, start, start_summary, &self.stage_work, out, out_summary,
         )
 
     cdef inline void _select(self, int at, int number, int exclude) noexcept nogil:
@@ -854,7 +872,6 @@ cdef class Engine:
         selected.members = self.row_members + row.start if row.sparse else NULL
         selected.summary = self.row_summaries + row.summary
         selected.count = row.count
-        selected.at = 0
         selected.exclude = exclude
 
     # -- one impression ---------------------------------------------------------------------------
@@ -870,6 +887,8 @@ cdef class Engine:
         self.places_count = 0
         for i in range(min(count, AHEAD)):
             self._prefetch_line_item(self.found[i])
+        for i in range(min(count, AHEAD // 2)):
+            self._prefetch_creatives(self.found[i])
         for i in range(count):
             if i + AHEAD < count:
                 self._prefetch_line_item(self.found[i + AHEAD])
@@ -1051,6 +1070,8 @@ cdef class Engine:
             return REJECT_NONE
         for i in range(row.caps_start, row.caps_start + row.caps_count):
             cap = &self.caps[i]
+            if not self._may_have(cap.hash_):
+                continue
             seen = _find(self.person.caps, self.person.caps_count, cap.hash_)
             if seen == NULL or <int64_t>seen.value < cap.count:
                 continue
@@ -1339,7 +1360,7 @@ cdef class Engine:
             return REJECT_NONE
         if not ad.available:
             return REJECT_OUT_OF_STOCK
-        if self.person.items_count:
+        if self.person.items_count and self._may_have(ad.item):
             bought = _find(self.person.items, self.person.items_count, ad.item)
             if bought != NULL and (
                 self.now_ms < (<int64_t>bought.time_s + row.item_window_s) * 1000
@@ -1350,6 +1371,8 @@ cdef class Engine:
             for i in range(
                 product.categories_start, product.categories_start + product.categories_count
             ):
+                if not self._may_have(self.product_categories[i]):
+                    continue
                 bought = _find(
                     self.person.categories, self.person.categories_count,
                     self.product_categories[i],
