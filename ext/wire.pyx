@@ -1,18 +1,21 @@
 """The fast decoder: twin of `rtb.exchanges.decode`, which states the rules.
 
-One pass over the bytes of a request, straight into `records.Facts`. The grammar is strict JSON, also
-for values that nobody reads. Whatever is broken, rare or ambiguous is a *doubt*: `decode` answers
-False, and the caller asks the reference. What it answers True to has the facts of the reference.
+One pass over the bytes of a request, straight into `records.Facts`. The grammar is strict JSON,
+also for values that nobody reads. Whatever is broken, rare or ambiguous is a *doubt*: `decode`
+answers False, and the caller asks the reference. What it answers True to has the facts of the
+reference.
 
     structure   a function that reads a value takes a pointer to it and returns one past it,
                 or NULL: doubt
-    members     an object is read by `_members`: a table says for each key whether the value goes into
-                a slot (`Val`), is a list of numbers or MIME types, or is the caller's own work
+    index       one bit for each byte says where a run of plain text ends: strings are not read,
+                their ends are looked up
+    members     an object is read by `_members`: a table says for each key whether the value goes
+                into a slot (`Val`), is a list of numbers or MIME types, or is its owner's work
     meaning     once an object is read, its slots are read in the order of the reference, with the
                 same quirks; what cannot be read here sets `wire.doubt`
 
-A body is NUL-terminated (it is a `bytes`), and NUL is in no JSON: loops end there by themselves. Loads
-of 16 bytes are made only where 16 bytes are left.
+A body is NUL-terminated (it is a `bytes`), and NUL is in no JSON: loops end there by themselves.
+Several bytes are loaded at once only where so many are left.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -46,7 +49,7 @@ cdef extern from *:
     #define WIRE_CTZ64(x) __builtin_ctzll(x)
     #if defined(__SSE2__)
     #include <emmintrin.h>
-    /* Which of 16 bytes end a run of plain text: quote, backslash, control; `all` collects bytes. */
+    /* Which of 16 bytes end a run of plain text: quote, backslash, control. */
     static inline uint16_t wire_marks(const uint8_t *p, __m128i *all) {
         __m128i text = _mm_loadu_si128((const __m128i *)p);
         __m128i low = _mm_set1_epi8(0x1f);
@@ -419,7 +422,6 @@ cdef struct Wire:
     int spoiled  # the impression
     int channel
     int eids_count
-    int ids_dropped
     int32_t taxonomies[3]  # guesses for root, channel, content
     uint64_t brands  # marks that sua.browsers hit
     uint32_t without_qty  # impressions
@@ -500,7 +502,7 @@ memset(ODD_HOST, 0, sizeof(ODD_HOST))
 for _n in map(ord, ":/?#@* \t\r\n"):
     ODD_HOST[<int>_n] = 1
 
-# -- user agents: marks of both lists of a kind share one pass ---------------------------------------
+# -- user agents: marks of both lists of a kind share one pass -------------------------------------
 cdef Marks AGENT_MARKS
 cdef Marks NAME_MARKS
 cdef uint64_t OS_AGENTS = (1 << len(agent_rules.OS_AGENTS)) - 1
@@ -542,7 +544,7 @@ cdef _fill_marks(Marks *marks, uint64_t *hashes, systems, browsers):
 _fill_marks(&AGENT_MARKS, AGENT_TOKENS, agent_rules.OS_AGENTS, agent_rules.BROWSER_AGENTS)
 _fill_marks(&NAME_MARKS, NAME_TOKENS, agent_rules.OS_NAMES, agent_rules.BROWSER_BRANDS)
 
-# -- which members are read --------------------------------------------------------------------------
+# -- which members are read ------------------------------------------------------------------------
 
 _GEO = {
     "country": G_COUNTRY, "region": G_REGION, "city": G_CITY, "zip": G_ZIP, "metro": G_METRO,
@@ -865,7 +867,7 @@ cdef const uint8_t *_escape(const uint8_t *p) noexcept nogil:
 
 
 cdef inline uint64_t _marks_from(Wire *wire, const uint8_t *p) noexcept nogil:
-    """The index of the 57 bytes at p or more; only the bits that are set are sure."""
+    """The index of the 57 bytes at p; bits above are those of bytes behind them, or 0."""
     cdef Py_ssize_t at = p - wire.text
     return wire_load(wire.bits + (at >> 3)) >> (at & 7)
 
@@ -891,9 +893,10 @@ cdef const uint8_t *_long_string(Wire *wire, const uint8_t *p, uint32_t *kind) n
 
 cdef inline const uint8_t *_string(Wire *wire, const uint8_t *p, uint32_t *kind) noexcept nogil:
     """The closing quote of the string whose contents begin at p; `kind` TEXT or ESCAPED."""
-    cdef const uint8_t *mark = p + WIRE_CTZ64(_marks_from(wire, p) | <uint64_t>1 << 63)
+    # Without a mark in 57 bytes the text goes on behind them: there is a byte to look at.
+    cdef const uint8_t *mark = p + WIRE_CTZ64(_marks_from(wire, p) | <uint64_t>1 << 57)
     kind[0] = TEXT
-    return mark if mark[0] == c'"' and mark - p < 57 else _long_string(wire, p, kind)
+    return mark if mark[0] == c'"' else _long_string(wire, p, kind)
 
 
 cdef const uint8_t *_number(const uint8_t *p, Val *val) noexcept nogil:
@@ -1855,7 +1858,9 @@ cdef uint64_t _feed_number(Wire *wire, uint64_t state, uint32_t value) noexcept 
             return _feed(wire, state, digits + at, 10 - at)
 
 
-cdef void _target_number(Wire *wire, int dim, const char *prefix, int value, int imp) noexcept nogil:
+cdef void _target_number(
+    Wire *wire, int dim, const char *prefix, int value, int imp
+) noexcept nogil:
     """The token of a prefix and a number."""
     cdef uint64_t state = token_start(dim)
     while prefix[0]:
@@ -2048,7 +2053,7 @@ cdef void _list_text(Wire *wire, int dim, int aux, Text text) noexcept nogil:
 
 
 cdef const uint8_t *_texts(Wire *wire, const uint8_t *p, Val *val, int dim, int aux) noexcept nogil:
-    """A list of texts (`Reader.texts`) as tokens; `n` of the slot counts entries that say something."""
+    """A list of texts (`Reader.texts`) as tokens; `n` of the slot counts what says something."""
     cdef Val item
     cdef bint listed = p[0] == c'['
     if val.kind != NOTHING:
@@ -2262,7 +2267,7 @@ cdef int _taxonomy(Wire *wire, Val *val, int which) noexcept nogil:
 
 
 cdef bint _guessed_wrong(Wire *wire, Val *val, int which, int used) noexcept nogil:
-    """Whether lists were read in another taxonomy (0: no list) than their owner turned out to name."""
+    """Whether lists were read in a taxonomy (0: no list) that their owner did not name."""
     cdef int cattax = _count(wire, val, 0)
     cattax = cattax if cattax else CATTAX_DEFAULT
     if used == 0 or used == cattax:
@@ -2438,7 +2443,9 @@ cdef inline void _identifier(
     count[0] += 1
 
 
-cdef const uint8_t *_uids(Wire *wire, const uint8_t *p, Val *val, Val *uids, int *count) noexcept nogil:
+cdef const uint8_t *_uids(
+    Wire *wire, const uint8_t *p, Val *val, Val *uids, int *count
+) noexcept nogil:
     cdef bint more
     p = _objects(wire, p, val, &more)
     while p != NULL and more:
@@ -2852,11 +2859,13 @@ cdef bint _country(Wire *wire, Val *val, uint8_t *out) noexcept nogil:
 
 cdef void _region(Wire *wire, Text region, const uint8_t *country) noexcept nogil:
     """REGION "usa-ca", from "CA", "US-CA" or "USA-CA"."""
-    cdef const uint8_t *dash = <const uint8_t *>memchr(region.p, c'-', region.n) if region.n else NULL
+    cdef const uint8_t *dash = NULL
     cdef uint8_t own[3]
     cdef uint64_t state
     cdef Text prefix
     cdef Py_ssize_t i
+    if region.n:
+        dash = <const uint8_t *>memchr(region.p, c'-', region.n)
     if dash != NULL:
         for i in range(region.n):
             if region.p[i] >= 128:

@@ -36,7 +36,8 @@ It refuses (nothing may be read from the opportunity then):
 Tokens stand in the order in which they were read, which no reader may rely on: two decoders agree
 when their multisets of (dim, imp, hash) do. Token slices hold the value for people to read. When
 TOKENS_OVERFLOW is set, which ones were kept is not specified. `text` holds the slices one after
-the other; a decoder may also point into the body, so compare slices, not offsets.
+the other; a decoder may also point into the body, so compare slices, not offsets. The compiled one
+does, and leaves the slice of a token empty whose value does not stand there as such ("300x250").
 """
 
 from typing import Final

@@ -757,6 +757,19 @@ def test_duplicate_keys_are_doubted(key: str):
     assert not is_fast(body[:-1] + b',"%b":%b}' % (key.encode(), json.dumps(tree[key]).encode()))
 
 
+@pytest.mark.parametrize("escape", ["", r"\n", r"\u00e9", "é"])
+def test_strings_of_every_length(escape: str):
+    """Values and keys of any length, also at the very end, are read alike."""
+    for length in range(1, 150):
+        text = "x" * length + escape
+        is_fast(
+            f'{{"id":"r","imp":[{{"id":"1","banner":{{}}}}],"user":{{"id":"{text}"}}}}'.encode()
+        )
+        is_fast(f'{{"imp":[{{"id":"1","banner":{{}}}}],"{text}":1,"id":"{text}"}}'.encode())
+        assert not is_fast(f'{{"imp":[{{"id":"1","banner":{{}}}}],"id":"{text}'.encode())
+        assert not is_fast(f'{{"imp":[{{"id":"1","banner":{{}}}}],"id":"r","{text}'.encode())
+
+
 def test_body_behind_a_head():
     """Slices count from the first byte of the data, wherever the body begins."""
     head = b"POST /x HTTP/1.1\r\n\r\n"
