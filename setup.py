@@ -1,4 +1,7 @@
-"""Builds the compiled modules of `ext/*.pyx` into `rtb/_ext`. `RTB_CHECKED=1` builds with bounds checks."""
+"""Builds the compiled modules of `ext/*.pyx` into `rtb/_ext`.
+
+`RTB_CHECKED=1` builds with bounds checks.
+"""
 
 import os
 from pathlib import Path
@@ -14,6 +17,7 @@ extensions = [
         f"rtb._ext.{source.stem}",
         [str(source.relative_to(HERE))],
         include_dirs=["ext"],
+        depends=[str(header.relative_to(HERE)) for header in (HERE / "ext").glob("*.h")],
         extra_compile_args=["-O1", "-g"] if CHECKED else ["-O3", "-g0", "-fno-math-errno"],
     )
     for source in sorted((HERE / "ext").glob("*.pyx"))
