@@ -12,17 +12,15 @@ the fast lane, requests that name nobody (no profile read), and profiles in Redi
 import asyncio
 import json
 import statistics
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import lmdb
 
 from bench import options, servers, stages, state
 from bench.inprocess import Local
 from bench.record import Result
 from bench.servers import BenchError, total
+from rtb.stores.profiles_lmdb import ProfileStore
 from rtb.stores.profiles_redis import RedisProfiles
 from rtb.stores.serving import StatePaths
 
@@ -88,20 +86,13 @@ def nobody(bodies: Path) -> Path:
     return target
 
 
-def records(data: Path) -> Iterator[tuple[bytes, bytes]]:
-    """All keys and records of a profile store."""
-    environment = lmdb.open(str(StatePaths(data).profiles), readonly=True, lock=False)
-    with environment.begin() as transaction:
-        yield from ((bytes(key), bytes(value)) for key, value in transaction.cursor())
-    environment.close()
-
-
 async def fill_redis(url: str, data: Path) -> int:
     """Copies the embedded profiles to Redis; how many."""
     profiles = RedisProfiles(url)
     await profiles.start()
     try:
-        return await profiles.load(records(data))
+        with ProfileStore.open(StatePaths(data).profiles, readonly=True) as store:
+            return await profiles.load(store.items())
     finally:
         await profiles.close()
 

@@ -1,5 +1,6 @@
 """`rtb explain`: why a request gets the answer it gets, candidate by candidate."""
 
+import asyncio
 import json
 import sys
 import time
@@ -10,17 +11,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rtb.base.errors import ConfigError
+from rtb.base.errors import ConfigError, StoreError
 from rtb.base.records import Decision, Opportunity
 from rtb.decide.engine import Trace
 from rtb.decide.explain import ImpressionReport, Report, explain
 from rtb.profiles import identity
 from rtb.server import kernels, settings, worker
+from rtb.stores.profiles import Lookup
 from rtb.stores.profiles_lmdb import ProfileStore
+from rtb.stores.profiles_redis import RedisProfiles
 from rtb.stores.serving import StatePaths, read_serving
 
 # Dropped candidates printed for each impression; --json has them all.
 DROPS_SHOWN = 20
+# Nobody waits for an explanation as an exchange does for a bid.
+REDIS_BUDGET_MS = 2_000
 
 
 def command(
@@ -32,6 +37,9 @@ def command(
     user: Annotated[
         str | None, typer.Option(help="Take this person (a buyeruid), whoever the request names.")
     ] = None,
+    profiles: Annotated[
+        str, typer.Option(help='Where people are known: "lmdb" or a redis:// URL.')
+    ] = "lmdb",
     at: Annotated[int | None, typer.Option(help="Decide as of this time, epoch ms.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object with every candidate.")
@@ -42,7 +50,7 @@ def command(
 ) -> None:
     """Print, per impression, every candidate with the first rule that dropped it, or its price."""
     body = sys.stdin.buffer.read() if str(request) == "-" else _read(request)
-    report = decide(body, data, exchange, user, at, configs)
+    report = decide(body, data, exchange, user, at, configs, profiles)
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=2))
     else:
@@ -56,6 +64,7 @@ def decide(
     user: str | None,
     at_ms: int | None,
     configs: Path,
+    profiles: str = "lmdb",
 ) -> Report:
     """The server's decision on a request, traced: the same kernels, snapshot, model and tables.
 
@@ -82,25 +91,54 @@ def decide(
         config.bid.candidates_max,
         serving.generation,
     )
-    profile = _profile(paths, opportunity, exchange.name, user)
+    keys = _keys(opportunity, exchange.name, user)
+    profile = _from_redis(profiles, keys) if profiles != "lmdb" else _from_lmdb(paths, keys)
     serving.engine.decide(opportunity, profile, terms, None, now_ms, decision, trace)
     return explain(opportunity, decision, trace, serving.snapshot)
 
 
-def _profile(
-    paths: StatePaths, opportunity: Opportunity, exchange: str, user: str | None
-) -> bytes | None:
-    if not paths.profiles.exists() or opportunity.facts["head"]["privacy"][0]:
-        return None
-    keys = identity.keys_of(opportunity, exchange.encode())
+def _keys(opportunity: Opportunity, exchange: str, user: str | None) -> list[bytes]:
+    """Keys to look up; none under a privacy signal, whoever was asked for."""
+    if opportunity.facts["head"]["privacy"][0]:
+        return []
     if user is not None:
-        keys = [identity.buyer_key(user.encode())]
+        return [identity.buyer_key(user.encode())]
+    return identity.keys_of(opportunity, exchange.encode())
+
+
+def _from_lmdb(paths: StatePaths, keys: list[bytes]) -> bytes | None:
+    if not keys or not paths.profiles.exists():
+        return None
     store = ProfileStore.open(paths.profiles, readonly=True)
     try:
         found = store.find(keys)
         return None if found is None else bytes(found)
     finally:
         store.close()
+
+
+def _from_redis(url: str, keys: list[bytes]) -> bytes | None:
+    """The record under the first known key, by the server's own client, without its hurry."""
+
+    async def ask() -> bytes | None:
+        store = RedisProfiles(url, budget_ms=REDIS_BUDGET_MS)
+        await store.start()
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+
+        def answered(outcome: Lookup, record: bytes | None) -> None:
+            if not answer.done():
+                if outcome > Lookup.MISS:
+                    answer.set_exception(StoreError(f"{url}: {outcome.name.lower()}"))
+                else:
+                    answer.set_result(record)
+
+        try:
+            store.find(keys, time.monotonic_ns() + REDIS_BUDGET_MS * 1_000_000, answered)
+            return await answer
+        finally:
+            await store.close()
+
+    return asyncio.run(ask()) if keys else None
 
 
 def _read(path: Path) -> bytes:

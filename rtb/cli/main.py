@@ -44,13 +44,14 @@ def root(
 
 def gathered() -> typer.Typer:
     """The application with all its commands."""
-    from rtb.cli import exchange, explain, import_, seed, serve, traffic, train
+    from rtb.cli import exchange, explain, import_, profiles, seed, serve, traffic, train
 
     app.command("import")(import_.command)
     app.command("serve")(serve.command)
     app.command("explain")(explain.command)
     app.command("train")(train.command)
     app.command("seed")(seed.command)
+    app.command("profiles")(profiles.command)
     app.command("traffic")(traffic.command)
     app.command("exchange")(exchange.command)
     return app

@@ -9,7 +9,7 @@ Open after a fork, once a process: LMDB allows neither a second environment on t
 one process nor one that crossed a fork.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
@@ -187,6 +187,11 @@ class ProfileStore:
     def count(self) -> int:
         """Records and links in the store."""
         return int(self._environment.stat()["entries"])
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every key with its record or link, as one version of the store has them."""
+        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+            yield from cursor.iternext()
 
     def readers(self) -> str:
         """LMDB's table of open readers, a line each: process, thread, version."""
