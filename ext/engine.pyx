@@ -1597,7 +1597,17 @@ cdef class Engine:
             place = self.places[ready.places_start + k]
             deal = &self.facts.deals[place] if place >= 0 else NULL
             at = self._auction_type(deal)
-            floor = self._floor(imp, av, deal, ad.dur_s, &currency)
+            if at == 3:
+                # The agreed price is bidfloor, whatever the deal says by duration.
+                floor = deal.floor_micros
+                currency = deal.floor_cur
+                if floor <= 0:
+                    self._drop(
+                        ready.line_item, ready.creative, number, REJECT_FIXED_PRICE_UNKNOWN
+                    )
+                    continue
+            else:
+                floor = self._floor(imp, av, deal, ad.dur_s, &currency)
             if floor:
                 floor_ratio = self._ratio(currency, self.currency)
                 if floor_ratio == 0.0:
@@ -1610,10 +1620,8 @@ cdef class Engine:
             if at == 3:
                 if <double>floor > value:
                     reason = REJECT_OVER_MAX_BID
-                elif floor > 0:
-                    price = floor
                 else:
-                    reason = REJECT_NO_VALUE
+                    price = floor
             else:
                 price = <int64_t>rint(value * row.shade if at == 1 else value)
                 if price < floor and <double>floor <= value:
@@ -1635,7 +1643,7 @@ cdef class Engine:
         cdef int at = self.facts.head.at if self.facts.head.at else self.terms.at_default
         if deal != NULL and deal.at:
             at = deal.at
-        if at == 3 and (deal == NULL or deal.floor_micros <= 0):
+        if at == 3 and deal == NULL:
             return 2
         return at
 
@@ -1698,10 +1706,7 @@ cdef class Engine:
             other_av = self._av(other_group, other)
             pod = 0
             if av != NULL and other_av != NULL:
-                dynamic = (
-                    group.imp == other_group.imp and group.deal == other_group.deal
-                    and av.poddur_s > 0
-                )
+                dynamic = group.imp == other_group.imp and av.poddur_s > 0
                 if dynamic or (
                     group.imp != other_group.imp and av.podid and av.podid == other_av.podid
                 ):
@@ -1725,8 +1730,8 @@ cdef class Engine:
 
     cdef int _choose(self) noexcept nogil:
         """Marks what goes out, then writes the short lists; returns how many go out."""
-        cdef int g, e, count, reason
-        cdef int64_t seconds
+        cdef int g, e, count, reason, pod_count = 0
+        cdef int64_t seconds = 0
         cdef Group *group
         cdef Entry *entry
         cdef const Av *av
@@ -1734,7 +1739,10 @@ cdef class Engine:
         self.taken_count = 0
         for g in range(self.groups_count):
             group = &self.groups[g]
-            seconds = count = 0
+            count = 0
+            # A pod is one stretch of time, whatever deals its bids name.
+            if g == 0 or self.groups[g - 1].imp != group.imp:
+                seconds = pod_count = 0
             for e in range(group.count):
                 entry = &group.entries[e]
                 av = self._av(group, entry)
@@ -1743,7 +1751,7 @@ cdef class Engine:
                     break
                 reason = self._conflict(group, entry)
                 if not reason and dynamic:
-                    if (av.maxseq > 0 and count >= av.maxseq) or (
+                    if (av.maxseq > 0 and pod_count >= av.maxseq) or (
                         seconds + self.creatives[entry.creative].dur_s > av.poddur_s
                     ):
                         reason = REJECT_POD_FULL
@@ -1754,8 +1762,10 @@ cdef class Engine:
                 self.taken[self.taken_count].group = g
                 self.taken[self.taken_count].entry = e
                 self.taken_count += 1
-                seconds += self.creatives[entry.creative].dur_s
                 count += 1
+                if dynamic:
+                    seconds += self.creatives[entry.creative].dur_s
+                    pod_count += 1
             self._write(g)
         return self.taken_count
 

@@ -102,6 +102,7 @@ class Reject(IntEnum):
     BELOW_FLOOR = 112
     BELOW_DEAL_FLOOR = 113
     OVER_MAX_BID = 114  # a fixed-price deal or a floor asks more than the line item pays
+    FIXED_PRICE_UNKNOWN = 115  # a fixed-price deal without bidfloor names no price to bid
     OUTRANKED = 120  # a better candidate of ours took the place
     SEPARATION = 121  # a competitor, or the same line item or creative, stands in this request
     POD_FULL = 122  # no seconds or slots left in the pod

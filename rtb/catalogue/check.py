@@ -39,12 +39,11 @@ from rtb.catalogue.model import (
     window_s,
 )
 from rtb.catalogue.targeting import (
-    TargetingError,
     audiences,
     category_text,
+    faults,
     host_text,
     language_text,
-    parse,
 )
 
 Severity = Literal["error", "warning"]
@@ -376,10 +375,9 @@ def _line_item_deals(line_item: LineItem, catalogue: Catalogue) -> _Remarks:
 
 
 def _targeting(line_item: LineItem, catalogue: Catalogue) -> _Remarks:
-    try:
-        parse(line_item.targeting)
-    except TargetingError as error:
-        yield error.path, error.reason
+    found = list(faults(line_item.targeting))
+    yield from ((fault.path, fault.reason) for fault in found)
+    if found:
         return
     for path, segment in audiences(line_item.targeting):
         if segment not in catalogue.segments:

@@ -9,7 +9,9 @@ Nothing here raises for what a file says: a bad row becomes a `Problem` and read
 are hostile until read: sizes, columns and rows are bounded, and feeds are read as a stream.
 """
 
+import contextlib
 import csv
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -225,9 +227,11 @@ def _read_object(reading: _Reading, kind: str, value: object, file: str, row: in
         faults = list(_faults(entity, value)) or [("", str(error))]
         for name, message in faults:
             reading.problem(file, row, name, message)
-        if all(message == UNKNOWN for _, message in faults):
-            known = {name: each for name, each in value.items() if (name, UNKNOWN) not in faults}
-            reading.refused.append((kind, msgspec.convert(known, entity), file, row))
+        # The rest of it is checked as if those fields were not there, so that one look tells all.
+        wrong = {re.split(r"[.\[]", name)[0] for name, _ in faults}
+        rest = {name: each for name, each in value.items() if name not in wrong}
+        with contextlib.suppress(msgspec.ValidationError):
+            reading.refused.append((kind, msgspec.convert(rest, entity), file, row))
 
 
 def _faults(entity: type[Entity], value: Mapping[str, object]) -> Iterator[tuple[str, str]]:

@@ -353,9 +353,18 @@ def _put(pieces: list[Piece], text: bytes) -> None:
     pieces.append((text, Hole.NONE))
 
 
+def shown_size(creative: Creative) -> tuple[int | None, int | None]:
+    """The size that a bid says: the creative's own, else that of a video's largest rendition."""
+    if creative.width is not None or creative.type != "video":
+        return creative.width, creative.height
+    sizes = [(file.width, file.height) for file in creative.media_files if file.width]
+    return max(sizes, key=lambda size: size[0] or 0) if sizes else (None, None)
+
+
 def _static_fields(creative: Creative, advertiser: Advertiser, product: Product | None) -> bytes:
     taxonomy, codes = shown_categories(creative)
     sized = creative.type != "native" and not creative.flexible
+    width, height = shown_size(creative)
     is_av = creative.type in {"video", "audio"}
     preview = creative.preview_url or (creative.image_url if creative.type == "image" else None)
     fields: dict[str, object] = {
@@ -368,8 +377,8 @@ def _static_fields(creative: Creative, advertiser: Advertiser, product: Product 
         "apis": creative.api,
         "language": creative.language and creative.language.replace("_", "-").split("-")[0].lower(),
         "mtype": int(media_number(creative)),
-        "w": creative.width if sized else None,
-        "h": creative.height if sized else None,
+        "w": width if sized else None,
+        "h": height if sized else None,
         "dur": creative.duration_s if is_av else None,
         "protocol": vast.protocol(creative) if is_av else None,
         "qagmediarating": creative.rating,

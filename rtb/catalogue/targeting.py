@@ -339,6 +339,29 @@ def parse(tree: object, path: str = "targeting") -> Node:
     return _parse(tree, path, 0)
 
 
+def faults(tree: object, path: str = "targeting") -> Iterator[TargetingError]:
+    """Every fault of a tree: the first one of each leaf, and of each node that holds none."""
+    children: list[tuple[str, object]] = []
+    if isinstance(tree, dict) and "key" not in tree and len(tree) == 1:
+        (word, body), *_ = tree.items()
+        if word == "not":
+            children = [(f"{path}.not", body)]
+        elif word in {"all", "any"} and isinstance(body, list | tuple):
+            children = [(f"{path}.{word}[{n}]", child) for n, child in enumerate(body)]
+    found = False
+    # Deeper trees are refused as a whole, below.
+    if path.count("[") + path.count(".not") <= DEPTH_MAX:
+        for place, child in children:
+            for fault in faults(child, place):
+                found = True
+                yield fault
+    if not found:
+        try:
+            parse(tree, path)
+        except TargetingError as error:
+            yield error
+
+
 def _parse(tree: object, path: str, depth: int) -> Node:
     if depth > DEPTH_MAX:
         raise TargetingError(f"nested deeper than {DEPTH_MAX}", path)

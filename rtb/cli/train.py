@@ -37,7 +37,7 @@ def command(
     data: Annotated[Path, typer.Option(help="State directory; models go to its `models`.")],
     form: Annotated[
         Form, typer.Option(help="lr: weights only; fm: weights and factors.")
-    ] = Form.FM,
+    ] = Form.LR,
     epochs: Annotated[int, typer.Option(help="Passes over the log.")] = DEFAULTS.epochs,
     bits: Annotated[int, typer.Option(help="Tables of 2^bits rows.")] = DEFAULTS.bits,
     seed: Annotated[int, typer.Option(help="Same logs and seed, same model.")] = DEFAULTS.seed,

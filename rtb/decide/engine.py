@@ -341,7 +341,14 @@ class _Run:
             deal = self.deals[place] if place >= 0 else None
             at = price.auction_type(self.head, deal, self.terms)
             av = select.av_of(imp, ad.media)
-            amount, currency = price.floor_of(imp, av, deal, ad.dur_s, self.durfloors)
+            if deal is not None and at == price.FIXED_PRICE:
+                # The agreed price is bidfloor, whatever the deal says by duration (section 3.2.12).
+                amount, currency = deal.floor_micros, deal.floor_cur
+                if amount <= 0:
+                    self._drop(line_item, creative, number, Reject.FIXED_PRICE_UNKNOWN)
+                    continue
+            else:
+                amount, currency = price.floor_of(imp, av, deal, ad.dur_s, self.durfloors)
             floor_ratio = self.rates.ratio(currency, self.currency) if amount else 1.0
             if floor_ratio is None:
                 self._drop(line_item, creative, number, Reject.CURRENCY)

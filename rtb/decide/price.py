@@ -121,7 +121,7 @@ def bid_price(at: int, value: float, shade: float, floor: int) -> tuple[int, Rej
     if at == FIXED_PRICE:
         if float(floor) > value:
             return 0, Reject.OVER_MAX_BID
-        return (floor, Reject.NONE) if floor > 0 else (0, Reject.NO_VALUE)
+        return floor, Reject.NONE
     price = round(value * shade) if at == FIRST_PRICE else round(value)
     if price < floor and float(floor) <= value:
         price = floor
@@ -137,12 +137,12 @@ def auction_type(
 ) -> int:
     """deal.at overrides request.at; the exchange's default stands for an absent one.
 
-    A deal of type 3 without a floor of its own cannot name its price: it is then a second-price
-    deal. Type 3 on a request (some exchanges send it) counts for its deals only.
+    Type 3 on a request (some exchanges send it) counts for its deals only: the open market has no
+    agreed price.
     """
     at: int = head.at or terms.at_default
     if deal is not None and deal.at:
         at = deal.at
-    if at == FIXED_PRICE and (deal is None or deal.floor_micros <= 0):
+    if at == FIXED_PRICE and deal is None:
         return SECOND_PRICE
     return at

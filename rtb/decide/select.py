@@ -139,7 +139,7 @@ class Choice:
         av, other_av = self._av(one), self._av(other)
         if av is None or other_av is None:
             return 0
-        dynamic = one.imp == other.imp and one.deal == other.deal and av.poddur_s > 0
+        dynamic = one.imp == other.imp and av.poddur_s > 0
         if dynamic or (one.imp != other.imp and av.podid and av.podid == other_av.podid):
             return int(1 | av.poddedupe)
         return 0
@@ -150,7 +150,10 @@ class Choice:
     def take(self, group: Group) -> list[tuple[Candidate, Reject]]:
         """Chooses from one group; returns what was passed over before the last choice, and why."""
         passed: list[tuple[Candidate, Reject]] = []
-        seconds = count = 0
+        # A pod is one stretch of time, whatever deals its bids name.
+        in_pod = [each for each in self.taken if each.imp == group.imp and self._is_pod(each)]
+        seconds = sum(each.dur_s for each in in_pod)
+        pod_count, count = len(in_pod), 0
         for candidate in group.entries:
             av = self._av(candidate)
             dynamic = av is not None and av.poddur_s > 0
@@ -158,16 +161,22 @@ class Choice:
                 break
             reason = self.conflict(candidate)
             if not reason and dynamic and av is not None:
-                full = av.maxseq > 0 and count >= av.maxseq
+                full = av.maxseq > 0 and pod_count >= av.maxseq
                 if full or seconds + candidate.dur_s > av.poddur_s:
                     reason = Reject.POD_FULL
             if reason:
                 passed.append((candidate, reason))
                 continue
             self.taken.append(candidate)
-            seconds += candidate.dur_s
             count += 1
+            if dynamic:
+                seconds += candidate.dur_s
+                pod_count += 1
         return passed
+
+    def _is_pod(self, candidate: Candidate) -> bool:
+        av = self._av(candidate)
+        return av is not None and av.poddur_s > 0
 
 
 def av_of(imp: SimpleNamespace, media: int) -> SimpleNamespace | None:

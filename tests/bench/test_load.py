@@ -7,7 +7,10 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -129,10 +132,22 @@ def test_the_floor_answers_what_comes_in_parts(bodies: Path) -> None:
 
 def test_cost_counts_children() -> None:
     """The cost of a tree is that of the process and of what it started."""
-    here = servers.cpu_s(os.getpid())
-
-    assert os.getpid() == servers.tree(os.getpid())[0]
-    assert sum(os.times()[:4]) >= here - 0.05
+    child = "sum(range(3_000_000)); input()"
+    parent = (
+        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', sys.argv[1]],"
+        " stdin=subprocess.PIPE); print(p.pid, flush=True); input(); p.communicate(b'\\n')"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", parent, child], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        grandchild = int(process.stdout.readline())
+        assert [process.pid, grandchild] == servers.tree(process.pid)
+        end_s = time.monotonic() + 20
+        while servers.cpu_s(grandchild) < 0.02 and time.monotonic() < end_s:
+            time.sleep(0.02)
+        assert servers.cpu_s(process.pid) >= servers.cpu_s(grandchild) > 0
+        process.communicate(b"\n")
 
 
 def test_recovery_is_the_end_of_the_last_troubled_window() -> None:

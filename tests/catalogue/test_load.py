@@ -102,7 +102,9 @@ def test_every_fault_of_an_object_is_told(tmp_path: Path) -> None:
         "colour": "red",
     }  # fmt: skip
     _, problems = found(tmp_path, all__json=json.dumps({"creatives": [creative]}))
-    assert {("all.json", 1, name) for name in ("colour", "width", "attr[1]")} == set(problems)
+    unreadable = {"colour", "width", "attr[1]"}
+    ruled = {"image_url", "categories", "landing_page", "advertiser", "mime", "height"}
+    assert {("all.json", 1, name) for name in unreadable | ruled} == set(problems)
     creative |= {"width": 300, "attr": [1]}
     _, problems = found(tmp_path, all__json=json.dumps({"creatives": [creative]}))
     names = {name for _, _, name in problems}
@@ -218,3 +220,23 @@ def test_problem_is_json(tmp_path: Path) -> None:
     problem = Problem("f", 1, "x", "m")
     expected = b'{"file":"f","row":1,"field":"x","message":"m","severity":"error"}'
     assert expected == msgspec.json.encode(problem)
+
+
+def test_every_fault_of_a_targeting_tree_is_told(tmp_path: Path) -> None:
+    """A wrong leaf does not hide those beside it, and a wrong field not the tree."""
+    tree = {
+        "all": [
+            {"key": "country", "in": ["Germany"]},
+            {"any": [{"key": "hour", "days": ["mun"]}, {"key": "keyward", "in": ["x"]}]},
+            {"key": "os", "in": ["ios"]},
+        ]
+    }
+    line_item = {
+        "id": "l", "campaign": "c", "goal": {"type": "cpm", "amount": "1"}, "creatives": ["x"],
+        "targeting": tree, "separation": 5,
+    }  # fmt: skip
+    _, problems = found(tmp_path, all__json=json.dumps({"line_items": [line_item]}))
+    places = {place for _, _, place in problems}
+
+    assert {"separation", "targeting.all[0].in[0]"} <= places
+    assert 4 <= len({place for place in places if place.startswith(("targeting", "separation"))})

@@ -422,10 +422,10 @@ def test_private_auction_takes_listed_deals_only(engine: Any) -> None:
     ("deal", "at", "price"),
     [
         ({}, 1, "5"), ({"at": 2}, 1, "5"), ({"at": 3}, 1, "1"), ({"at": 3}, 2, "1"),
-        ({"at": 1}, 2, "5"), ({"at": 3, "bidfloor": 0}, 1, "5"),
+        ({"at": 1}, 2, "5"), ({"at": 3, "bidfloor": 1, "mincpmpersec": 0.2}, 1, "1"),
     ],
     ids=["as-request", "second", "fixed", "fixed-over-second", "first-over-second",
-         "fixed-without-floor"],
+         "fixed-is-the-bidfloor"],
 )  # fmt: skip
 def test_deal_auction_type(engine: Any, deal: dict[str, Any], at: int, price: str) -> None:
     """deal.at overrides request.at; a fixed price is bid exactly."""
@@ -433,6 +433,14 @@ def test_deal_auction_type(engine: Any, deal: dict[str, Any], at: int, price: st
     found = decide(engine, catalogue, _deal_imp(**deal), at=at)
 
     assert parse_micros(price) == found.chosen[0].price_micros
+
+
+def test_fixed_price_without_a_price_is_not_guessed(engine: Any) -> None:
+    """A deal of type 3 that names no bidfloor gets no bid."""
+    catalogue = snapshot(DEAL, image("c"), line("l", "c", deals=("d",)))
+    found = decide(engine, catalogue, _deal_imp(floor=0, at=3))
+
+    assert Reject.FIXED_PRICE_UNKNOWN == only_reason(found)
 
 
 def test_deal_restrictions_are_the_deals_only(engine: Any) -> None:
@@ -619,6 +627,27 @@ def test_dynamic_pod_is_filled_within_its_seconds(engine: Any) -> None:
 
     assert [6, 15, 15] == [bid.dur_s for bid in found.chosen]
     assert Reject.POD_FULL in found.reasons
+
+
+def test_deals_share_the_dynamic_pod(engine: Any) -> None:
+    """Bids on several deals fill one pod: its seconds, its slots, no creative twice."""
+    deals = [{"id": name, "bidfloor": 0.1} for name in ("d", "e")]
+    names = ("v6", "v15", "w15", "x15")
+    catalogue = snapshot(
+        DEAL,
+        Deal(id="e", exchange="generic"),
+        *(video(name, int(name[1:])) for name in names),
+        *(
+            line(f"l-{name}", name, cpm=str(9 - n), deals=("d", "e"), open_market=True)
+            for n, name in enumerate(names)
+        ),
+    )
+    av = {"mimes": ["video/mp4"], "poddur": 40, "maxseq": 2}
+    found = decide(engine, catalogue, {"id": "1", "video": av, "pmp": {"deals": deals}})
+
+    assert 2 == len(found.chosen)
+    assert 2 == len({bid.creative for bid in found.chosen})
+    assert 40 >= sum(bid.dur_s for bid in found.chosen)
 
 
 def test_dynamic_pod_takes_at_most_maxseq(engine: Any) -> None:
