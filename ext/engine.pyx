@@ -28,6 +28,7 @@ from snapshot cimport *
 from tokens cimport cell_hash, mix64, union_hash
 
 from rtb.base.records import PER_IMP_DIMS, PERSONAL_DIMS, UNIONS
+from rtb.catalogue import targeting as place_rules
 from rtb.catalogue.snapshot import summary_words_count, words_count
 from rtb.decide import engine as rules
 from rtb.decide import exclude as exclude_rules
@@ -99,7 +100,7 @@ cdef int POD_SHORTLIST_MAX = select_rules.POD_SHORTLIST_MAX
 cdef uint32_t DEDUPE_ADVERTISER = select_rules.DEDUPE_ADVERTISER
 cdef int DSA_REQUIRED = exclude_rules.DSA_REQUIRED
 cdef double CPM_LIMIT = RULE_CPM_MICROS_MAX
-cdef double EARTH_RADIUS_KM = targeting_rules.EARTH_RADIUS_KM
+cdef double EARTH_RADIUS_KM = place_rules.EARTH_RADIUS_KM
 cdef double KM_PER_DEGREE = EARTH_RADIUS_KM * pi / 180.0
 cdef int64_t EPOCH_HOUR = targeting_rules.EPOCH_HOUR_OF_WEEK
 cdef uint64_t[168] HOUR_TOKENS

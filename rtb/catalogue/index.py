@@ -27,7 +27,18 @@ import numpy.typing as npt
 from rtb.base.hashing import CELLS_PER_DEGREE, cell_hash, cell_of, union_hash
 from rtb.base.records import PER_IMP_DIMS, UNIONS, Dim
 from rtb.catalogue import snapshot
-from rtb.catalogue.targeting import All, AnyOf, AtLeast, AtMost, In, Node, Not, Within, simplify
+from rtb.catalogue.targeting import (
+    EARTH_RADIUS_KM,
+    All,
+    AnyOf,
+    AtLeast,
+    AtMost,
+    In,
+    Node,
+    Not,
+    Within,
+    simplify,
+)
 
 Values = frozenset[int]
 Ints = npt.NDArray[np.int64]
@@ -39,7 +50,6 @@ SPARSE_WORDS: Final = 8
 # A distance that reaches further is left to the program alone.
 CELLS_MAX: Final = 4096
 CELL_MARGIN: Final = 1.0001
-EARTH_RADIUS_KM: Final = 6371.0088
 
 # Line items are laid out by these, in this order: a request has one country, one exchange, few
 # sizes, so that whole blocks of line items fall at once. What has many values a request comes last.

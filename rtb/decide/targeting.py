@@ -4,7 +4,6 @@ Readable twin of the first half of `ext/engine.pyx`. A set of line items is one 
 bit i for line item i.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Final
@@ -23,10 +22,10 @@ from rtb.base.records import (
 )
 from rtb.catalogue import snapshot as snap
 from rtb.catalogue.snapshot import Snapshot
+from rtb.catalogue.targeting import distance_km
 
 Tokens = Mapping[int, list[int]]  # dim -> hashes
 
-EARTH_RADIUS_KM: Final = 6371.0088
 HOURS_OF_WEEK: Final = tuple(
     token_hash(Dim.HOUR_OF_WEEK, str(hour).encode()) for hour in range(168)
 )
@@ -173,16 +172,6 @@ def members(line_items: int) -> Iterator[int]:
         lowest = line_items & -line_items
         yield lowest.bit_length() - 1
         line_items ^= lowest
-
-
-def distance_km(lat1: float, lon1: float, lat2: float, lon2: float) -> float:
-    """Great-circle distance by the haversine formula on a sphere of the mean Earth radius."""
-    phi1, phi2 = math.radians(lat1), math.radians(lat2)
-    a = (
-        math.sin((phi2 - phi1) / 2) ** 2
-        + math.cos(phi1) * math.cos(phi2) * math.sin(math.radians(lon2 - lon1) / 2) ** 2
-    )
-    return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(a, 1.0)))
 
 
 def number_of(dim: int, head: SimpleNamespace, imp: SimpleNamespace) -> float | None:
