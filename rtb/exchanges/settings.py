@@ -19,7 +19,16 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 # A body over 256 KB stalls the loop for more than 10 ms in the worst shapes (fault A5).
 _BODY_BYTES_MAX = 262_144
 
+# Claims store multipliers in 32 bits, times 1e6 (`rtb.base.events.NOTICE`).
+_MULTIPLIER_MAX = 4294
+# How many secrets a price scheme takes.
+_PRICE_KEYS = {"clear": 0, "hmac-sha1": 2, "blowfish-ecb": 1}
+# What may stand in a URL unescaped: macros of every kind, but nothing that ends a value, or a URL.
+_MACRO = re.compile(r"[!$%(-;=?-\[\]_a-{}~]+")
+_URL_START = re.compile(r"[!$%&(-;=?-\[\]_a-{}~]*")
+
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+NoticeMacro = Literal["currency", "multiplier", "min_to_win", "loss", "discount", "shown"]
 
 
 class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -40,6 +49,25 @@ class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     deals_max: Annotated[int, msgspec.Meta(ge=1, le=DEALS_MAX)] = DEALS_MAX
     block_tokens_max: Positive = 2048
     target_tokens_max: Positive = 2048
+    settle_on: Literal["burl", "impression", "nurl"] = "burl"
+    notice_macros: tuple[NoticeMacro, ...] = ("currency", "multiplier", "min_to_win", "loss")
+    price_macro: str = "${AUCTION_PRICE}"
+    price_scheme: Literal["clear", "hmac-sha1", "blowfish-ecb"] = "clear"
+    price_keys: tuple[str, ...] = ()
+    price_key_encoding: Literal["base64url", "hex", "utf-8"] = "base64url"
+    price_unit: Literal["cpm", "cpm_micros", "cpi_micros"] = "cpm"
+    price_age_s_max: Annotated[int, msgspec.Meta(ge=0)] = 0
+    price_above_bid_tolerance_e6: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    empty_price: Literal["quarantine", "bid"] = "quarantine"
+    multiplier_max: Annotated[int, msgspec.Meta(ge=1, le=_MULTIPLIER_MAX)] = 1
+    markup_macros: bool = True
+    click_macro: str = ""
+    click_url_encoded: bool = True
+
+    @property
+    def claim_key(self) -> int:
+        """The exchange as `rtb.base.events.CLAIMS` name it: the low half of its token."""
+        return self.token & 0xFFFF_FFFF
 
     @property
     def token(self) -> int:
@@ -68,11 +96,15 @@ def load_all(folder: Path) -> dict[str, Exchange]:
     """
     exchanges: dict[str, Exchange] = {}
     names: set[str] = set()
+    claims: set[int] = set()
     for path in sorted(folder.glob("*.toml")):
         exchange = load(path)
         if exchange.path in exchanges or exchange.name in names:
             raise ConfigError(f"{path}: another file has this name or path - at `$.name`")
+        if exchange.claim_key in claims:
+            raise ConfigError(f"{path}: the hash of another file's name - at `$.name`")
         names.add(exchange.name)
+        claims.add(exchange.claim_key)
         exchanges[exchange.path] = exchange
     if not exchanges:
         raise ConfigError(f"{folder}: no exchange settings (*.toml)")
@@ -97,6 +129,31 @@ def _faults(exchange: Exchange) -> list[tuple[str, str]]:
         faults.append(("block_tokens_max", f"with target_tokens_max over {TOKENS_MAX}"))
     if any(ord(char) < 32 for char in exchange.seat):
         faults.append(("seat", "control characters"))
+    return faults + _notice_faults(exchange)
+
+
+def _notice_faults(exchange: Exchange) -> list[tuple[str, str]]:
+    """Rules for notices: what could never be booked, or read, is refused at start."""
+    faults: list[tuple[str, str]] = []
+    wanted = _PRICE_KEYS[exchange.price_scheme]
+    if len(exchange.price_keys) != wanted:
+        faults.append(("price_keys", f"{exchange.price_scheme} takes {wanted} keys"))
+    if exchange.price_scheme == "blowfish-ecb" and exchange.price_key_encoding != "utf-8":
+        faults.append(("price_key_encoding", "the secret of blowfish-ecb is text: utf-8"))
+    if exchange.price_age_s_max and exchange.price_scheme != "hmac-sha1":
+        faults.append(("price_age_s_max", "only hmac-sha1 tells when a price was made"))
+    if exchange.empty_price == "bid" and exchange.auction_type_default != 1:
+        faults.append(("empty_price", "a bid is the price only where auction_type_default = 1"))
+    if (
+        exchange.settle_on == "impression"
+        and exchange.empty_price != "bid"
+        and not exchange.markup_macros
+    ):
+        faults.append(("settle_on", "no price will come: needs markup_macros or empty_price"))
+    if not _MACRO.fullmatch(exchange.price_macro):
+        faults.append(("price_macro", "empty, or characters that cannot stand in a URL"))
+    if not _URL_START.fullmatch(exchange.click_macro):
+        faults.append(("click_macro", "characters that cannot stand in a URL"))
     return faults
 
 
