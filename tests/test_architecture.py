@@ -15,16 +15,18 @@ ALLOWED: dict[str, set[str]] = {
     "base": set(),
     "openrtb": {"base"},
     "profiles": {"base"},
+    "notices": {"base"},
     "exchanges": {"base", "openrtb"},
     "catalogue": {"base", "_ext"},
     "decide": {"base", "catalogue", "profiles", "_ext"},
     "stores": {"base", "catalogue", "profiles"},
     "learn": {"base", "catalogue", "decide", "stores"},
-    "server": {"base", "openrtb", "exchanges", "catalogue", "profiles", "decide", "stores", "_ext"},
-    "sim": {"base", "openrtb", "exchanges", "catalogue", "profiles", "decide", "stores", "learn",
-            "server", "cli"},
-    "cli": {"base", "openrtb", "exchanges", "catalogue", "profiles", "decide", "stores", "learn",
-            "server", "sim"},
+    "server": {"base", "openrtb", "exchanges", "notices", "catalogue", "profiles", "decide",
+               "stores", "_ext"},
+    "sim": {"base", "openrtb", "exchanges", "notices", "catalogue", "profiles", "decide", "stores",
+            "learn", "server", "cli"},
+    "cli": {"base", "openrtb", "exchanges", "notices", "catalogue", "profiles", "decide", "stores",
+            "learn", "server", "sim"},
 }  # fmt: skip
 # Standard modules that would let time, chance or the world into a pure package.
 IMPURE = {
@@ -32,7 +34,9 @@ IMPURE = {
     "subprocess", "os", "mmap", "sqlite3", "urllib.request", "http", "lmdb", "redis", "starlette",
     "uvicorn",
 }  # fmt: skip
-PURE_PACKAGES = {"base", "openrtb", "exchanges", "profiles", "decide", "catalogue"}
+PURE_PACKAGES = {
+    "base", "openrtb", "exchanges", "notices", "profiles", "decide", "catalogue",
+}  # fmt: skip
 # Reading settings and catalogues from files is what these modules are for.
 FILE_READERS = {"rtb/exchanges/settings.py", "rtb/catalogue/load.py"}
 # Kernels that compile at start need the environment and a lock; nothing of it is in a decision.

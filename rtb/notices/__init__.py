@@ -1,0 +1,1 @@
+"""Notices: URLs that say, signed, which bid they are about; pure functions over bytes."""

@@ -1,0 +1,129 @@
+"""Notice URLs: which path and which macros each kind has on each exchange.
+
+    /n/win/<token>?p=..&c=..&b=..&m=..&w=..      nurl
+    /n/bill/<token>?p=..                         burl
+    /n/loss/<token>?l=..&w=..&c=..&b=..          lurl
+    /n/imp/<token>                               our pixel; with a price where it settles
+    /n/view/<token>                              viewability
+    /n/click/<token>?to=<landing page>           redirects there, and nowhere else
+    /n/video/<event>/<token>                     VAST events, by their names in VAST
+
+    p price   c currency of the price, as the exchange says   b currency of the bid, as we bid
+    m multiplier   w min to win   l loss   d discount CPM   t when it was shown, epoch ms
+
+Macros stay as they are, `${..}`: percent-encoded ones are not replaced. Everything else is encoded.
+A URL is a constant head, a token and a constant tail, so an encoder splices and formats nothing;
+URLs are raw: who puts one into HTML or JSON escapes head and tail for that place.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+from rtb.base.errors import ConfigError
+from rtb.base.events import Kind, VideoEvent
+from rtb.notices.notice import Settings
+from rtb.notices.settle import is_priced
+from rtb.notices.tokens import slot_of, token_of
+
+PREFIX: Final = "/n/"
+VIDEO_NAMES: Final[Mapping[VideoEvent, str]] = {
+    VideoEvent.START: "start",
+    VideoEvent.FIRST_QUARTILE: "firstQuartile",
+    VideoEvent.MIDPOINT: "midpoint",
+    VideoEvent.THIRD_QUARTILE: "thirdQuartile",
+    VideoEvent.COMPLETE: "complete",
+    VideoEvent.MUTE: "mute",
+    VideoEvent.PAUSE: "pause",
+    VideoEvent.SKIP: "skip",
+}
+PATHS: Final[Mapping[tuple[Kind, int], str]] = {
+    (Kind.WIN, 0): "win",
+    (Kind.BILL, 0): "bill",
+    (Kind.LOSS, 0): "loss",
+    (Kind.IMPRESSION, 0): "imp",
+    (Kind.CLICK, 0): "click",
+    (Kind.VIEW, 0): "view",
+} | {(Kind.VIDEO, event): f"video/{name}" for event, name in VIDEO_NAMES.items()}
+
+# Query key and macro of what `notice_macros` names (OpenRTB 2.6 section 4.4).
+_MACROS: Final = {
+    "currency": "c=${AUCTION_CURRENCY}",
+    "multiplier": "m=${AUCTION_MULTIPLIER}",
+    "min_to_win": "w=${AUCTION_MIN_TO_WIN}",
+    "loss": "l=${AUCTION_LOSS}",
+    "discount": "d=${AUCTION_DISCOUNT_CPM}",
+    "shown": "t=${AUCTION_IMP_TS}",
+}
+# Which of them an exchange can know by then.
+_WIN: Final = {"currency", "multiplier", "min_to_win", "discount", "shown"}
+_KNOWN: Final[Mapping[Kind, set[str]]] = {
+    Kind.WIN: _WIN,
+    Kind.BILL: _WIN,
+    Kind.LOSS: {"loss", "min_to_win", "currency"},
+    Kind.IMPRESSION: _WIN - {"min_to_win"},
+}
+
+_BASE = re.compile(r"https?://[A-Za-z0-9.\-:\[\]]+(?:/[A-Za-z0-9._~\-]+)*")
+
+
+class Piece(NamedTuple):
+    """A URL but for its token: `head`, the token of `slot`, `tail`."""
+
+    head: bytes
+    slot: int
+    tail: bytes
+
+    def url(self, sheet: bytes) -> bytes:
+        """The URL for a signed bid."""
+        return self.head + token_of(sheet, self.slot) + self.tail
+
+
+class Urls:
+    """The notice URLs of one exchange.
+
+    base: where the world reaches our workers, "https://bid.example", without a slash at its end.
+    """
+
+    def __init__(self, base: str, settings: Settings) -> None:
+        """Raises: ConfigError for a base that cannot begin a URL."""
+        if not _BASE.fullmatch(base):
+            raise ConfigError(f"expected http(s)://host[:port][/path], got `{base}` - at `base`")
+        self._base = base
+        self._settings = settings
+
+    def piece(self, kind: Kind, currency: str, event: int = 0) -> Piece:
+        """The URL of any kind but a click; `currency` is the bid's ISO code.
+
+        It is the same for all bids of a currency: build once, splice often.
+        """
+        tail = "&".join(self._query(kind, currency))
+        head = f"{self._base}{PREFIX}{PATHS[kind, event]}/"
+        return Piece(head.encode(), slot_of(kind, event), f"?{tail}".encode() if tail else b"")
+
+    def click(self, target: str) -> Piece:
+        """The click URL to a landing page, behind the exchange's click macro where it has one.
+
+        The claims must hold `target_hash` of the same text.
+        """
+        head = f"{self._base}{PREFIX}{PATHS[Kind.CLICK, 0]}/"
+        tail = f"?to={quote(target, safe='')}"
+        macro = self._settings.click_macro
+        if macro and self._settings.click_url_encoded:
+            head, tail = quote(head, safe=""), quote(tail, safe="")
+        return Piece((macro + head).encode(), slot_of(Kind.CLICK), tail.encode())
+
+    def _query(self, kind: Kind, currency: str) -> Iterator[str]:
+        settings = self._settings
+        if is_priced(kind, settings):
+            if kind == Kind.IMPRESSION and not settings.markup_macros:
+                return
+            yield f"p={settings.price_macro}"
+        elif kind != Kind.LOSS:
+            return
+        for name in settings.notice_macros:
+            if name in _KNOWN[kind]:
+                yield _MACROS[name]
+        if "currency" in settings.notice_macros:
+            yield f"b={currency}"
