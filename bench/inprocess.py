@@ -185,11 +185,17 @@ class Local:
         return run
 
     def heads(self, cases: Sequence[Case]) -> dict[str, float]:
-        """Means over cases: eligible line items, scored creatives, bids, share with a bid."""
+        """Means over cases: line items that the index leaves, creatives that may run, and how many
+        of those are scored (the rest has no chance); the share of cases with a bid."""
         decision = Decision()
-        eligible = scored = bids = 0
+        whole = Terms()
+        whole.data[:] = self.terms.data
+        whole.data["exhaustive"] = 1
+        eligible = fit = scored = bids = 0
         now_ms = time.time_ns() // NS_PER_MS
         for case in cases:
+            self.engine.decide(case.opportunity, case.profile, whole, None, now_ms, decision)
+            fit += int(decision.data["head"]["scored_count"][0])
             self.engine.decide(case.opportunity, case.profile, self.terms, None, now_ms, decision)
             head = decision.data["head"][0]
             eligible += int(head["eligible_count"])
@@ -198,6 +204,7 @@ class Local:
         count = max(len(cases), 1)
         return {
             "eligible_mean": eligible / count,
+            "fit_mean": fit / count,
             "scored_mean": scored / count,
             "bid_share": bids / count,
         }

@@ -8,6 +8,7 @@
 #define RTB_BITS_H
 
 #include <stdint.h>
+#include <string.h>
 
 #define BITS_BLOCK 8 /* words of a block: snapshot.BLOCK_WORDS */
 
@@ -16,6 +17,9 @@
 #else
 #define BITS_CLONES
 #endif
+
+/* One block in registers; memory may lie at any word. */
+typedef uint64_t bits_block __attribute__((vector_size(8 * BITS_BLOCK), aligned(8), may_alias));
 
 /* One row that the request selected: a bitset, or a sorted list. */
 typedef struct {
@@ -33,6 +37,7 @@ typedef struct {
     int32_t start;                /* its rows */
     int32_t count;
     int32_t excludes;             /* how many of them exclude */
+    int32_t lists;                /* how many of them are sorted lists */
 } bits_dim;
 
 /* The blocks of one summary word that are still alive, side by side. */
@@ -42,8 +47,10 @@ typedef struct {
     uint8_t block[64];                    /* place -> block */
     uint8_t place[64];                    /* block -> place */
     uint64_t acc[64][BITS_BLOCK];
-    uint64_t part[64][BITS_BLOCK];
+    uint64_t listed[2][64][BITS_BLOCK];   /* what lists include, and what they exclude */
 } bits_work;
+
+#define bits_load(from) (*(const bits_block *)(from))
 
 /* Rows lie far apart and are read a line at a time: all lines are asked for before the first is
    needed. */
@@ -53,76 +60,62 @@ static inline void bits_prefetch(const bits_row *rows, int count, int s, uint64_
             __builtin_prefetch(rows[r].members);
             continue;
         }
+        const uint64_t *words = rows[r].words + (int64_t)s * 64 * BITS_BLOCK;
         for (uint64_t left = alive & rows[r].summary[s]; left; left &= left - 1)
-            __builtin_prefetch(
-                rows[r].words + ((int64_t)s * 64 + __builtin_ctzll(left)) * BITS_BLOCK);
+            __builtin_prefetch(words + (int64_t)__builtin_ctzll(left) * BITS_BLOCK);
     }
 }
 
-/* part |= row, in the blocks that are alive and that the row is in. */
-static inline void bits_or_row(bits_work *work, const bits_row *row, int s) {
-    uint64_t left = work->alive & row->summary[s];
-    if (row->words) {
-        const uint64_t *words = row->words + (int64_t)s * 64 * BITS_BLOCK;
-        for (; left; left &= left - 1) {
-            int block = __builtin_ctzll(left);
-            uint64_t *out = work->part[work->place[block]];
-            for (int k = 0; k < BITS_BLOCK; k++) out[k] |= words[block * BITS_BLOCK + k];
+/* Spreads a dimension's lists over the blocks that are alive. */
+static inline void bits_spread(bits_work *work, const bits_dim *dim, const bits_row *rows, int s) {
+    for (int side = 0; side < (dim->excludes ? 2 : 1); side++)
+        memset(work->listed[side], 0, sizeof work->listed[side][0] * (size_t)work->count);
+    for (int r = dim->start; r < dim->start + dim->count; r++) {
+        if (rows[r].words || !(work->alive & rows[r].summary[s])) continue;
+        for (int at = 0; at < rows[r].count; at++) {
+            uint32_t member = rows[r].members[at];
+            int64_t block = (int64_t)(member >> 9) - (int64_t)s * 64;
+            if (block < 0 || block > 63 || !(work->alive >> block & 1)) continue;
+            uint64_t *out = work->listed[rows[r].exclude][work->place[block]];
+            out[member >> 6 & 7] |= (uint64_t)1 << (member & 63);
         }
-        return;
-    }
-    if (!left) return;
-    for (int at = 0; at < row->count; at++) {
-        uint32_t member = row->members[at];
-        int block = (int)(member >> 9) - s * 64;
-        if (block < 0 || block > 63 || !(left >> block & 1)) continue;
-        work->part[work->place[block]][member >> 6 & 7] |= (uint64_t)1 << (member & 63);
     }
 }
 
-/* Forgets blocks that are all zero by now. */
-static inline void bits_compact(bits_work *work) {
+/* One dimension, block by block; those that end up empty are forgotten. */
+static inline __attribute__((always_inline)) void bits_apply(
+    bits_work *work, const bits_dim *dim, const bits_row *rows, int s)
+{
+    const int64_t first = (int64_t)s * 64 * BITS_BLOCK;
     int kept = 0;
+    if (dim->lists) bits_spread(work, dim, rows, s);
     for (int j = 0; j < work->count; j++) {
-        uint64_t left = 0;
         int block = work->block[j];
-        for (int k = 0; k < BITS_BLOCK; k++) left |= work->acc[j][k];
-        if (!left) {
+        int64_t at = first + (int64_t)block * BITS_BLOCK;
+        bits_block acc = bits_load(work->acc[j]);
+        bits_block in = {0}, out = {0};
+        for (int r = dim->start; r < dim->start + dim->count; r++) {
+            if (!rows[r].words || !(rows[r].summary[s] >> block & 1)) continue;
+            bits_block row = bits_load(rows[r].words + at);
+            if (rows[r].exclude) out |= row;
+            else in |= row;
+        }
+        if (dim->lists) {
+            in |= bits_load(work->listed[0][j]);
+            if (dim->excludes) out |= bits_load(work->listed[1][j]);
+        }
+        if (dim->free_words) acc &= in | bits_load(dim->free_words + at);
+        acc &= ~out;
+        uint64_t any = acc[0] | acc[1] | acc[2] | acc[3] | acc[4] | acc[5] | acc[6] | acc[7];
+        if (!any) {
             work->alive &= ~((uint64_t)1 << block);
             continue;
         }
-        if (kept != j)
-            for (int k = 0; k < BITS_BLOCK; k++) work->acc[kept][k] = work->acc[j][k];
+        *(bits_block *)work->acc[kept] = acc;
         work->block[kept] = (uint8_t)block;
         work->place[block] = (uint8_t)kept++;
     }
     work->count = kept;
-}
-
-static inline void bits_apply(bits_work *work, const bits_dim *dim, const bits_row *rows, int s) {
-    const uint64_t *free_words =
-        dim->free_words ? dim->free_words + (int64_t)s * 64 * BITS_BLOCK : 0;
-    if (free_words && dim->count == dim->excludes) {
-        for (int j = 0; j < work->count; j++)
-            for (int k = 0; k < BITS_BLOCK; k++)
-                work->acc[j][k] &= free_words[work->block[j] * BITS_BLOCK + k];
-    } else if (free_words) {
-        for (int j = 0; j < work->count; j++)
-            for (int k = 0; k < BITS_BLOCK; k++)
-                work->part[j][k] = free_words[work->block[j] * BITS_BLOCK + k];
-        for (int r = dim->start; r < dim->start + dim->count; r++)
-            if (!rows[r].exclude) bits_or_row(work, &rows[r], s);
-        for (int j = 0; j < work->count; j++)
-            for (int k = 0; k < BITS_BLOCK; k++) work->acc[j][k] &= work->part[j][k];
-    }
-    if (dim->excludes) {
-        for (int j = 0; j < work->count; j++)
-            for (int k = 0; k < BITS_BLOCK; k++) work->part[j][k] = 0;
-        for (int r = dim->start; r < dim->start + dim->count; r++)
-            if (rows[r].exclude) bits_or_row(work, &rows[r], s);
-        for (int j = 0; j < work->count; j++)
-            for (int k = 0; k < BITS_BLOCK; k++) work->acc[j][k] &= ~work->part[j][k];
-    }
 }
 
 /* ANDs `dims` into `out`, in the blocks that survive, and says in `out_summary` which they are.
@@ -153,19 +146,14 @@ BITS_CLONES static void bits_intersect(
         for (; word; word &= word - 1) {
             int block = __builtin_ctzll(word);
             const uint64_t *from = start + ((int64_t)s * 64 + block) * BITS_BLOCK;
-            for (int k = 0; k < BITS_BLOCK; k++) work->acc[work->count][k] = from[k];
+            *(bits_block *)work->acc[work->count] = bits_load(from);
             work->block[work->count] = (uint8_t)block;
             work->place[block] = (uint8_t)work->count++;
         }
-        for (int d = 0; d < dims_count && work->count; d++) {
-            bits_apply(work, &dims[d], rows, s);
-            /* The first dimensions are the most selective; later ones seldom empty a block. */
-            if (d < 4 || (d & 3) == 3) bits_compact(work);
-        }
-        bits_compact(work);
+        for (int d = 0; d < dims_count && work->count; d++) bits_apply(work, &dims[d], rows, s);
         for (int j = 0; j < work->count; j++) {
             uint64_t *to = out + ((int64_t)s * 64 + work->block[j]) * BITS_BLOCK;
-            for (int k = 0; k < BITS_BLOCK; k++) to[k] = work->acc[j][k];
+            *(bits_block *)to = bits_load(work->acc[j]);
         }
         out_summary[s] = work->alive;
     }

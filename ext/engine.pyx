@@ -64,6 +64,7 @@ cdef extern from "bits.h":
         int32_t start
         int32_t count
         int32_t excludes
+        int32_t lists
 
     ctypedef struct bits_work:
         pass
@@ -89,11 +90,15 @@ cdef enum:
     CANDIDATES_CAP = 4096
     LIST_MAX = TOKENS_MAX
     SHORTLIST_CAP = 16
+    STAGE_REQUEST = 0
+    STAGE_IMP = 1
+    STAGE_BOTH = 2
     AHEAD = 16  # candidates between a prefetch and its use
     VECTOR = 16
 
 # Constants of the rules live in the readable twin.
 cdef int READY_MAX = rules.READY_MAX
+cdef int ROUNDS_RANKED = rules.ROUNDS_RANKED
 cdef int FEATURES_MAX = feature_rules.FEATURES_MAX
 cdef int SHORTLIST_MAX = select_rules.SHORTLIST_MAX
 cdef int POD_SHORTLIST_MAX = select_rules.POD_SHORTLIST_MAX
@@ -132,6 +137,17 @@ cdef struct Hit:
     int32_t exclude_row
     int32_t next
     int32_t owner  # -1: the request; else its impression
+
+# The most that a line item can be worth here, in its own currency.
+cdef struct Bound:
+    double micros
+    uint32_t currency
+    int32_t creatives_start  # so that its creatives can be fetched together with it
+
+# A candidate and that value in the currency of the answer.
+cdef struct Ranked:
+    double value
+    int32_t line_item
 
 # One creative that may run, and the competitions it may enter.
 cdef struct Ready:
@@ -296,12 +312,17 @@ cdef class Engine:
     cdef int wseat_count, bseat_count, bapp_count, wlang_count, acat_present, has_deal_seats
     cdef int bcat_met, badv_met
     cdef int32_t found[CANDIDATES_CAP]
+    cdef Bound *bounds  # a line item
+    cdef Ranked ranked[CANDIDATES_CAP]  # not looked at yet
+    cdef int ranked_count
     cdef Ready *ready
     cdef int ready_count
     cdef int16_t *places
     cdef int places_count, places_cap
     cdef int32_t *score_creatives
     cdef double *scores[2]
+    cdef float query[2][VECTOR]
+    cdef int scored_for  # the impression that `query` is for
     cdef Group *groups
     cdef int groups_count, groups_cap, groups_closed, entries_written
     cdef int group_of_place[DEALS_MAX + 1]
@@ -332,6 +353,7 @@ cdef class Engine:
         self._allocate(arrays)
         if model is not None:
             self._bind_model(model)
+        self._set_bounds()
 
     def __dealloc__(self):
         cdef int i
@@ -348,6 +370,7 @@ cdef class Engine:
         free(self.allowed_stamp)
         free(self.domain_stamp)
         free(self.deal_domain_stamp)
+        free(self.bounds)
         free(self.ready)
         free(self.places)
         free(self.score_creatives)
@@ -434,6 +457,7 @@ cdef class Engine:
         self.allowed_stamp = <uint32_t *>_zeros(most * 4)
         self.domain_stamp = <uint32_t *>_zeros(most * 4)
         self.deal_domain_stamp = <uint32_t *>_zeros(most * 4)
+        self.bounds = <Bound *>_zeros(self.line_items_count * sizeof(Bound))
         self.ready = <Ready *>_zeros(READY_MAX * sizeof(Ready))
         self.places_cap = READY_MAX * 4
         self.places = <int16_t *>_zeros((self.places_cap + DEALS_MAX + 1) * sizeof(int16_t))
@@ -466,6 +490,19 @@ cdef class Engine:
             self.slope[number] = head.slope
             self.shift[number] = head.shift
             self.has_head[number] = 1
+
+    cdef void _set_bounds(self) noexcept nogil:
+        cdef int i
+        cdef const LineItem *row
+        for i in range(self.line_items_count):
+            row = &self.line_items[i]
+            self.bounds[i].micros = self._value_micros(
+                row,
+                1.0 if self.has_head[0] else row.prior_ctr,
+                1.0 if self.has_head[1] else row.prior_cvr,
+            )
+            self.bounds[i].currency = row.currency
+            self.bounds[i].creatives_start = row.creatives_start
 
     cdef void _expand(self, const Row *row, uint64_t *out) noexcept nogil:
         cdef int i
@@ -626,6 +663,7 @@ cdef class Engine:
     cdef int _request(self) noexcept nogil:
         cdef const Head *head = &self.facts.head
         cdef int i, usable = 0
+        cdef bint shared
         if head.flags & FLAG_BLOCKS_OVERFLOW:
             return NOBID_TOO_LARGE
         if head.flags & FLAG_UNUSABLE or head.imps_count == 0:
@@ -639,13 +677,28 @@ cdef class Engine:
         self.groups_count = 0
         self.groups_closed = 0
         self.entries_written = 0
-        self._intersect(0, -1, self.everyone, NULL, self.base, self.base_summary)
         for i in range(head.imps_count):
-            if self._usable(&self.facts.imps[i]):
-                usable += 1
-                self._impression(i)
+            usable += self._usable(&self.facts.imps[i])
         if not usable:
             return NOBID_NO_IMPRESSION
+        # What the request says is looked up once for several impressions, else with the one.
+        shared = usable > 1
+        if shared:
+            self._intersect(
+                STAGE_REQUEST, -1, self.everyone, NULL, self.base, self.base_summary
+            )
+        for i in range(head.imps_count):
+            if not self._usable(&self.facts.imps[i]):
+                continue
+            if shared:
+                self._intersect(
+                    STAGE_IMP, i, self.base, self.base_summary, self.passing, self.passing_summary
+                )
+            else:
+                self._intersect(
+                    STAGE_BOTH, i, self.everyone, NULL, self.passing, self.passing_summary
+                )
+            self._impression(i)
         return NOBID_BID if self._choose() else NOBID_NO_CANDIDATE
 
     cdef double _rate(self, uint32_t currency) noexcept nogil:
@@ -742,6 +795,8 @@ cdef class Engine:
             self.first_token[i] = -1
         self._hit(DIM_EXCHANGE, self.terms.exchange, -1)
         for i in range(head.tokens_count):
+            PREFETCH(&self.value_slots[self.facts.tokens[i].hash_ & self.value_mask])
+        for i in range(head.tokens_count):
             token = &self.facts.tokens[i]
             dim = token.dim
             if dim < 64:
@@ -825,18 +880,18 @@ cdef class Engine:
     # -- index ------------------------------------------------------------------------------------
 
     cdef void _intersect(
-        self, int per_imp, int imp, const uint64_t *start, const uint64_t *start_summary,
+        self, int stage, int imp, const uint64_t *start, const uint64_t *start_summary,
         uint64_t *out, uint64_t *out_summary
     ) noexcept nogil:
-        """ANDs the dimensions of one stage (the request's, or one impression's) into `out`.
+        """ANDs the dimensions of the request, of one impression, or of both into `out`.
 
         `out` is written in surviving blocks only; `out_summary` says which.
         """
-        cdef int d, hit
+        cdef int d, hit, at
         cdef int dims_count = 0, rows_count = 0
         cdef bits_dim *dim
         for d in range(self.dims_count):
-            if IS_PER_IMP[self.dims[d].dim] != per_imp:
+            if stage != STAGE_BOTH and IS_PER_IMP[self.dims[d].dim] != stage:
                 continue
             if self.free_words[d] == NULL and self.first_hit[d] < 0:
                 continue
@@ -848,7 +903,7 @@ cdef class Engine:
                     self.row_summaries + self.rows[self.dims[d].free_row].summary
                 )
             dim.start = rows_count
-            dim.excludes = 0
+            dim.excludes = dim.lists = 0
             hit = self.first_hit[d]
             while hit >= 0:
                 if self.hits[hit].owner < 0 or self.hits[hit].owner == imp:
@@ -861,6 +916,8 @@ cdef class Engine:
                         dim.excludes += 1
                 hit = self.hits[hit].next
             dim.count = rows_count - dim.start
+            for at in range(dim.start, rows_count):
+                dim.lists += self.stage_rows[at].words == NULL
         bits_intersect(
             self.stage_dims, dims_count, self.stage_rows, rows_count, self.words // BLOCK,
             self.summary_words, start, start_summary, &self.stage_work, out, out_summary,
@@ -878,43 +935,129 @@ cdef class Engine:
     # -- one impression ---------------------------------------------------------------------------
 
     cdef void _impression(self, int number) noexcept nogil:
-        cdef int count, i
+        """Looks at candidates, those first that can be worth the most (twin: `_impression`)."""
         cdef const Imp *imp = &self.facts.imps[number]
-        self._intersect(
-            1, number, self.base, self.base_summary, self.passing, self.passing_summary
-        )
-        count = self._candidates(number)
+        cdef int i, round_, count, step = self._shortlist_max(imp)
+        for i in range(imp.deals_count + 1):
+            self.imp_groups[i].count = 0
+        self.scored_for = -1
+        self._bound(self._candidates(number))
+        for round_ in range(ROUNDS_RANKED + 1):
+            self._drop_hopeless(number, imp)
+            if round_ == ROUNDS_RANKED:
+                step = self.ranked_count
+            count = self._take(step)
+            if count == 0:
+                break
+            self._look_at(number, imp, count)
+        self._close(number, imp)
+
+    cdef void _look_at(self, int number, const Imp *imp, int count) noexcept nogil:
+        """Checks and prices the first `count` of `found`."""
+        cdef int i
         self.ready_count = 0
         self.places_count = 0
         for i in range(min(count, AHEAD)):
-            self._prefetch_line_item(self.found[i])
-        for i in range(min(count, AHEAD // 2)):
-            self._prefetch_creatives(self.found[i])
+            self._prefetch(self.found[i])
         for i in range(count):
             if i + AHEAD < count:
-                self._prefetch_line_item(self.found[i + AHEAD])
-            if i + AHEAD // 2 < count:
-                self._prefetch_creatives(self.found[i + AHEAD // 2])
+                self._prefetch(self.found[i + AHEAD])
             self._line_item(number, imp, self.found[i])
         if self.ready_count:
             self._price(number, imp)
 
     # Candidates are known before they are looked at: their rows are fetched while others are.
-    cdef inline void _prefetch_line_item(self, int line_item) noexcept nogil:
+    cdef inline void _prefetch(self, int line_item) noexcept nogil:
         cdef const char *row = <const char *>&self.line_items[line_item]
+        cdef const char *creative = <const char *>&self.creatives[
+            self.bounds[line_item].creatives_start
+        ]
         PREFETCH(row)
         PREFETCH(row + 64)
+        PREFETCH(creative)
+        PREFETCH(creative + 64)
+        PREFETCH(creative + sizeof(Creative))
+        PREFETCH(creative + sizeof(Creative) + 64)
 
-    cdef inline void _prefetch_creatives(self, int line_item) noexcept nogil:
-        cdef const LineItem *row = &self.line_items[line_item]
-        cdef const char *creative = <const char *>&self.creatives[row.creatives_start]
+    cdef int _shortlist_max(self, const Imp *imp) noexcept nogil:
+        if imp.video.poddur_s > 0 or imp.audio.poddur_s > 0:
+            return POD_SHORTLIST_MAX
+        return SHORTLIST_MAX
+
+    cdef void _bound(self, int count) noexcept nogil:
+        """The most that each candidate can be worth, in the currency of the answer."""
         cdef int i
-        for i in range(min(row.creatives_count, 4)):
-            PREFETCH(creative + i * <int>sizeof(Creative))
-            PREFETCH(creative + i * <int>sizeof(Creative) + 64)
-        PREFETCH(&self.flights[row.flights_start])
-        if row.program_count:
-            PREFETCH(&self.programs[row.program_start])
+        cdef const Bound *bound
+        cdef double ratio
+        for i in range(count):
+            bound = &self.bounds[self.found[i]]
+            if bound.currency != self.last_currency:
+                self.last_currency = bound.currency
+                self.last_ratio = self._ratio(bound.currency, self.currency)
+            ratio = self.last_ratio
+            # Without a rate it is looked at, and told so.
+            self.ranked[i].value = bound.micros * ratio if ratio != 0.0 else CPM_LIMIT
+            self.ranked[i].line_item = self.found[i]
+        self.ranked_count = count
+
+    cdef void _drop_hopeless(self, int number, const Imp *imp) noexcept nogil:
+        """Drops whose highest value misses a full short list of the open market.
+
+        Deals have lists of their own; where one may be ours, nothing is known before it is looked
+        at.
+        """
+        cdef const Group *group = &self.imp_groups[imp.deals_count]
+        cdef int i, kept = 0
+        cdef double last
+        if self.terms.exhaustive or group.count < self._shortlist_max(imp):
+            return
+        last = <double>group.entries[group.count - 1].value
+        for i in range(self.ranked_count):
+            if rint(self.ranked[i].value) >= last or (
+                imp.deals_count and self.line_items[self.ranked[i].line_item].deals_count
+            ):
+                self.ranked[kept] = self.ranked[i]
+                kept += 1
+            else:
+                self._drop(self.ranked[i].line_item, -1, number, REJECT_BELOW_SHORTLIST)
+        self.ranked_count = kept
+
+    cdef inline bint _ahead(self, const Ranked *one, const Ranked *other) noexcept nogil:
+        if one.value != other.value:
+            return one.value > other.value
+        return one.line_item < other.line_item
+
+    cdef int _take(self, int step) noexcept nogil:
+        """Moves the best `step` of `ranked` to `found`; of equals the first in the catalogue."""
+        cdef int i, at, count = 0, kept = 0
+        cdef Ranked best[SHORTLIST_CAP]
+        cdef Ranked moved
+        if step >= self.ranked_count:
+            for i in range(self.ranked_count):
+                self.found[i] = self.ranked[i].line_item
+            count = self.ranked_count
+            self.ranked_count = 0
+            return count
+        for i in range(self.ranked_count):
+            moved = self.ranked[i]
+            if count == step:
+                if not self._ahead(&moved, &best[step - 1]):
+                    self.ranked[kept] = moved
+                    kept += 1
+                    continue
+                self.ranked[kept] = best[step - 1]
+                kept += 1
+                count -= 1
+            at = count
+            while at > 0 and self._ahead(&moved, &best[at - 1]):
+                best[at] = best[at - 1]
+                at -= 1
+            best[at] = moved
+            count += 1
+        for i in range(count):
+            self.found[i] = best[i].line_item
+        self.ranked_count = kept
+        return count
 
     cdef int _candidates(self, int number) noexcept nogil:
         """Lists the survivors; over the limit, a stretch that turns with the request."""
@@ -950,6 +1093,7 @@ cdef class Engine:
                             position + total < last
                         )
                         if kept:
+                            PREFETCH(&self.bounds[line_item])
                             self.found[count] = line_item
                             count += 1
                         else:
@@ -1438,21 +1582,23 @@ cdef class Engine:
     # -- score and price --------------------------------------------------------------------------
 
     cdef void _price(self, int number, const Imp *imp) noexcept nogil:
-        cdef int i, k, place, group
+        cdef int i
         cdef const Ready *ready
         cdef const LineItem *row
         cdef double ctr, cvr
         self.out.head.scored_count += self.ready_count
         if self.has_head[0] or self.has_head[1]:
             self._score(number)
-        for i in range(imp.deals_count + 1):
-            self.imp_groups[i].count = 0
         for i in range(self.ready_count):
             ready = &self.ready[i]
             row = &self.line_items[ready.line_item]
             ctr = self.scores[0][i] if self.has_head[0] else row.prior_ctr
             cvr = self.scores[1][i] if self.has_head[1] else row.prior_cvr
             self._enter(number, imp, ready, ctr, cvr)
+
+    cdef void _close(self, int number, const Imp *imp) noexcept nogil:
+        """Hands over the impression's short lists, while there is room for them."""
+        cdef int i
         for i in range(imp.deals_count + 1):
             if self.imp_groups[i].count == 0 or self.groups_closed:
                 continue
@@ -1468,8 +1614,22 @@ cdef class Engine:
             self.groups_count += 1
 
     cdef void _score(self, int number) noexcept nogil:
+        cdef int i, head
+        if self.scored_for != number:
+            self.scored_for = number
+            self._queries(number)
+        for i in range(self.ready_count):
+            self.score_creatives[i] = self.ready[i].creative
+        for head in range(2):
+            if self.has_head[head]:
+                self.score(
+                    self.ad_rows[head], self.query[head], self.score_creatives, self.ready_count,
+                    self.bias[head], self.slope[head], self.shift[head], self.scores[head],
+                )
+
+    cdef void _queries(self, int number) noexcept nogil:
+        """The request's side of the model, for one impression."""
         cdef uint64_t hashes[256]
-        cdef float query[VECTOR]
         cdef int count = 2, i, owner, head
         cdef const Token *token
         hashes[0] = self.terms.exchange
@@ -1486,16 +1646,11 @@ cdef class Engine:
             if count < FEATURES_MAX:
                 hashes[count] = self.person.segments[i]
                 count += 1
-        for i in range(self.ready_count):
-            self.score_creatives[i] = self.ready[i].creative
         for head in range(2):
-            if not self.has_head[head]:
-                continue
-            self.request_vector(self.tables[head], self.bits[head], hashes, count, query)
-            self.score(
-                self.ad_rows[head], query, self.score_creatives, self.ready_count,
-                self.bias[head], self.slope[head], self.shift[head], self.scores[head],
-            )
+            if self.has_head[head]:
+                self.request_vector(
+                    self.tables[head], self.bits[head], hashes, count, self.query[head]
+                )
 
     cdef double _value_micros(self, const LineItem *row, double ctr, double cvr) noexcept nogil:
         cdef double value, bid = <double>row.bid_micros
@@ -1580,9 +1735,7 @@ cdef class Engine:
             av = &imp.video
         elif ad.media == MEDIA_AUDIO:
             av = &imp.audio
-        limit = SHORTLIST_MAX
-        if imp.video.poddur_s > 0 or imp.audio.poddur_s > 0:
-            limit = POD_SHORTLIST_MAX
+        limit = self._shortlist_max(imp)
         entry.value = <int64_t>rint(value)
         entry.ctr = ctr
         entry.cvr = cvr
@@ -1653,6 +1806,9 @@ cdef class Engine:
     cdef void _insert(self, Group *group, const Entry *entry, int limit, int number) noexcept nogil:
         """Keeps the short list sorted; a line item holds one place; what falls off is outranked."""
         cdef int i, position
+        if group.count == limit and not _better(entry, &group.entries[limit - 1]):
+            self._drop(entry.line_item, entry.creative, number, REJECT_OUTRANKED)
+            return
         for i in range(group.count):
             if group.entries[i].line_item == entry.line_item:
                 if not _better(entry, &group.entries[i]):
@@ -1666,9 +1822,6 @@ cdef class Engine:
                 group.count -= 1
                 break
         if group.count == limit:
-            if not _better(entry, &group.entries[limit - 1]):
-                self._drop(entry.line_item, entry.creative, number, REJECT_OUTRANKED)
-                return
             self._drop(
                 group.entries[limit - 1].line_item, group.entries[limit - 1].creative, number,
                 REJECT_OUTRANKED,

@@ -149,6 +149,7 @@ cdef enum:
     REJECT_OPTED_OUT = 72
     REJECT_FREQUENCY_CAP = 73
     REJECT_TRUNCATED = 74
+    REJECT_BELOW_SHORTLIST = 75
     REJECT_MEDIA = 80
     REJECT_SIZE = 81
     REJECT_SECURE = 82
@@ -423,6 +424,7 @@ cdef struct TermsData:
     uint32_t currencies[8]
     int32_t currencies_count
     int32_t candidates_max
+    int32_t exhaustive
     int32_t generation
     int32_t rates_count
     int32_t zones_count

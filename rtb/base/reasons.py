@@ -68,6 +68,7 @@ class Reject(IntEnum):
     OPTED_OUT = 72  # the profile says no to this advertiser or to all
     FREQUENCY_CAP = 73
     TRUNCATED = 74  # more candidates than the limit for one impression
+    BELOW_SHORTLIST = 75  # its highest value misses a full short list: not looked at any further
     # creative level
     MEDIA = 80
     SIZE = 81

@@ -422,6 +422,7 @@ TERMS = _struct(
     ("currencies", "u4", CURRENCIES_MAX),  # that we may answer in; none = every one with a rate
     ("currencies_count", "i4"),
     ("candidates_max", "i4"),  # of one impression
+    ("exhaustive", "i4"),  # 1: candidates without a chance are looked at too, to say why
     ("generation", "i4"),
     ("rates_count", "i4"),
     ("zones_count", "i4"),

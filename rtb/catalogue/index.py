@@ -54,8 +54,8 @@ CELL_MARGIN: Final = 1.0001
 # Line items are laid out by these, in this order: a request has one country, one exchange, few
 # sizes, so that whole blocks of line items fall at once. What has many values a request comes last.
 CLUSTER: Final = (
-    Dim.COUNTRY, Dim.EXCHANGE, Dim.MEDIA, Dim.SIZE, Dim.REGION, Dim.CITY, Dim.GEO_CELL, Dim.CHANNEL,
-    Dim.DEVICE_TYPE, Dim.OS, Dim.PUBLISHER, Dim.DOMAIN, Dim.BUNDLE, Dim.AUDIENCE,
+    Dim.COUNTRY, Dim.MEDIA, Dim.SIZE, Dim.REGION, Dim.DEVICE_TYPE, Dim.CITY, Dim.GEO_CELL,
+    Dim.EXCHANGE, Dim.CHANNEL, Dim.OS, Dim.PUBLISHER, Dim.DOMAIN, Dim.BUNDLE, Dim.AUDIENCE,
 )  # fmt: skip
 
 

@@ -91,6 +91,8 @@ def decide(
         config.bid.candidates_max,
         serving.generation,
     )
+    # The same bids; but who had no chance is looked at too, to say what else stands in the way.
+    terms.data["exhaustive"] = 1
     keys = _keys(opportunity, exchange.name, user)
     profile = _from_redis(profiles, keys) if profiles != "lmdb" else _from_lmdb(paths, keys)
     serving.engine.decide(opportunity, profile, terms, None, now_ms, decision, trace)

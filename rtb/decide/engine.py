@@ -36,10 +36,19 @@ from rtb.decide.targeting import Index
 
 # Creatives that one impression may score: bounds the scratch space, never met in practice.
 READY_MAX: Final = 16_384
+# Candidates are looked at in turns, as many as a short list holds and the most valuable first; what
+# still has a chance after so many turns is looked at in one more. Most decisions need two.
+ROUNDS_RANKED: Final = 2
+OPEN_PLACE: Final = -1  # the open market among the competitions of an impression
 
 
 class Scorer(Protocol):
     """A model bound to a snapshot: probabilities for creatives on one impression."""
+
+    @property
+    def heads(self) -> frozenset[str]:
+        """What it predicts: "ctr", "cvr"; line items fall back to their priors for the rest."""
+        ...
 
     def score(
         self, features: np.ndarray, creatives: np.ndarray
@@ -66,6 +75,7 @@ class Engine:
         self.scorer = scorer
         self.line_items = [as_values(row) for row in snapshot["line_items"]]
         self.creatives = [as_values(row) for row in snapshot["creatives"]]
+        self.bounds = [self._bound_micros(row) for row in self.line_items]
 
     def decide(
         self,
@@ -82,6 +92,13 @@ class Engine:
         Units: now_ms epoch milliseconds. `paused`: bitset of line items, little-endian, or None.
         """
         _Run(self, opportunity, profile, terms, paused, now_ms, decision, trace).run()
+
+    def _bound_micros(self, row: SimpleNamespace) -> float:
+        """The most that 1,000 impressions can be worth to a line item, in its currency."""
+        heads = self.scorer.heads if self.scorer is not None else ()
+        ctr = 1.0 if "ctr" in heads else row.prior_ctr
+        cvr = 1.0 if "cvr" in heads else row.prior_cvr
+        return price.value_micros(row, ctr, cvr)
 
 
 class _Run:
@@ -165,11 +182,67 @@ class _Run:
         self.out["head"]["eligible_count"] += len(found)
         if len(found) > self.terms.candidates_max:
             found = self._truncate(number, found)
+        groups: dict[int, Group] = {}
+        step = select.shortlist_max(imp)
+        ranked = [(self._bound(line_item), line_item) for line_item in found]
+        for turn in range(ROUNDS_RANKED + 1):
+            ranked = self._without_hopeless(number, imp, ranked, groups)
+            if turn < ROUNDS_RANKED:
+                best = sorted(ranked, key=lambda pair: (-pair[0], pair[1]))[:step]
+            else:
+                best = ranked
+            self._look_at(number, imp, of_imp, [line_item for _, line_item in best], groups)
+            ranked = [pair for pair in ranked if pair not in best]
+        offered = range(imp.deals_start, imp.deals_start + imp.deals_count)
+        self.groups += [groups[deal] for deal in (*offered, OPEN_PLACE) if deal in groups]
+
+    def _look_at(
+        self,
+        number: int,
+        imp: SimpleNamespace,
+        of_imp: targeting.Tokens,
+        line_items: list[int],
+        groups: dict[int, Group],
+    ) -> None:
+        """Checks line items, and prices what is left of them."""
         ready: list[tuple[int, int, list[int]]] = []
-        for line_item in found:
+        for line_item in line_items:
             self._line_item(number, imp, of_imp, line_item, ready)
         if ready:
-            self._price(number, imp, ready)
+            self._price(number, imp, ready, groups)
+
+    def _bound(self, line_item: int) -> float:
+        """The most that a candidate can be worth, in the currency of the answer."""
+        currency = self.engine.line_items[line_item].currency
+        ratio = self.rates.ratio(currency, self.currency)
+        # Without a rate it is looked at, and told so.
+        return CPM_MICROS_MAX if ratio is None else self.engine.bounds[line_item] * ratio
+
+    def _without_hopeless(
+        self,
+        number: int,
+        imp: SimpleNamespace,
+        ranked: list[tuple[float, int]],
+        groups: dict[int, Group],
+    ) -> list[tuple[float, int]]:
+        """Drops whose highest value misses a full short list of the open market.
+
+        Deals have lists of their own; where one may be ours, nothing is known before it is looked
+        at.
+        """
+        group = groups.get(OPEN_PLACE)
+        full = group is not None and len(group.entries) == select.shortlist_max(imp)
+        if self.terms.exhaustive or group is None or not full:
+            return ranked
+        last = group.entries[-1].value_micros
+        left: list[tuple[float, int]] = []
+        for value, line_item in ranked:
+            on_deals = imp.deals_count and self.engine.line_items[line_item].deals_count
+            if round(value) >= last or on_deals:
+                left.append((value, line_item))
+            else:
+                self._drop(line_item, -1, number, Reject.BELOW_SHORTLIST)
+        return left
 
     def _truncate(self, number: int, found: list[int]) -> list[int]:
         """Keeps `candidates_max` from a place that turns with the request, in catalogue order."""
@@ -283,7 +356,7 @@ class _Run:
             else:
                 places.append(number)
         if row.flags & snap.OPEN_MARKET and not imp.flags & ImpFlag.PRIVATE_AUCTION:
-            places.append(-1)
+            places.append(OPEN_PLACE)
         return places
 
     # -- score and price --------------------------------------------------------------------------
@@ -293,17 +366,15 @@ class _Run:
         number: int,
         imp: SimpleNamespace,
         ready: list[tuple[int, int, list[int]]],
+        groups: dict[int, Group],
     ) -> None:
         self.out["head"]["scored_count"] += len(ready)
         ctrs, cvrs = self._scores(number, ready)
-        groups: dict[int, Group] = {}
         for position, (creative, line_item, places) in enumerate(ready):
             row = self.engine.line_items[line_item]
             ctr = row.prior_ctr if ctrs is None else float(ctrs[position])
             cvr = row.prior_cvr if cvrs is None else float(cvrs[position])
             self._enter(number, imp, creative, line_item, places, ctr, cvr, groups)
-        offered = range(imp.deals_start, imp.deals_start + imp.deals_count)
-        self.groups += [groups[deal] for deal in (*offered, -1) if deal in groups]
 
     def _scores(
         self, number: int, ready: list[tuple[int, int, list[int]]]

@@ -144,6 +144,11 @@ class BoundModel:
     model: Model
     ad_rows: Mapping[str, Floats]  # (creatives, ROW) a head
 
+    @property
+    def heads(self) -> frozenset[str]:
+        """What it predicts, of `NAMES`."""
+        return frozenset(self.model.heads)
+
     def score(self, features: Hashes, creatives: Indexes) -> tuple[Doubles, Doubles | None]:
         """Probabilities of candidates on one impression: clicks, conversions after a click.
 

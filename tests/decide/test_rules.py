@@ -578,13 +578,13 @@ def test_max_cpm_bounds_the_value(engine: Any) -> None:
 
 
 def test_short_list_is_ranked(engine: Any) -> None:
-    """The best value is chosen, the next four places wait behind it, the rest is outranked."""
+    """The best value is chosen, the next places wait behind it, the rest is not looked at."""
     items = [line(f"l{n}", "c", cpm=str(n + 1)) for n in range(7)]
     found = decide(engine, snapshot(image("c"), *items))
 
     assert ["l6", "l5", "l4", "l3"] == [bid.line_item for bid in found.bids]
     assert ["l6"] == [bid.line_item for bid in found.chosen]
-    assert {Reject.OUTRANKED} == found.reasons
+    assert {Reject.BELOW_SHORTLIST} == found.reasons
 
 
 def test_a_line_item_buys_one_impression_unless_it_repeats(engine: Any) -> None:

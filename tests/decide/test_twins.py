@@ -2,10 +2,13 @@
 
 import json
 import random
+from typing import Any
 
+import numpy as np
 import pytest
 
 from rtb._ext.engine import Engine as FastEngine
+from rtb.base.reasons import Reject
 from rtb.base.records import Decision, Opportunity
 from rtb.decide.engine import Engine, Trace
 from rtb.exchanges.decode import decode
@@ -18,7 +21,7 @@ ZONES = settings.load_zones(settings.CONFIGS / "zones.toml", worlds.NOW_MS)
 EXCHANGE = Exchange(name="generic", path="generic", seat="house")
 
 
-def _outcome(decision: Decision) -> dict[str, object]:
+def _outcome(decision: Decision) -> dict[str, Any]:
     data = decision.data[0]
     head = data["head"]
     return {
@@ -38,7 +41,8 @@ def test_twins_agree(seed: int) -> None:
     candidates = 7 if seed % 3 == 0 else 1000
     terms = settings.terms_of(EXCHANGE, RATES, ZONES, candidates, 5)
     reasons: set[int] = set()
-    for _ in range(25):
+    for turn in range(25):
+        terms.data["exhaustive"] = turn % 2
         decode(json.dumps(worlds.request(chance)).encode(), EXCHANGE, opportunity)
         person = worlds.profile(chance)
         paused = bytes(chance.getrandbits(1) * 0b1001 for _ in range(8))
@@ -52,3 +56,34 @@ def test_twins_agree(seed: int) -> None:
         drops = ours.data[0]["drops"][: ours.data[0]["head"]["drops_count"]]
         reasons |= set(drops["reason"].tolist())
     assert len(reasons) > 8
+
+
+@pytest.mark.parametrize("engine", [Engine, FastEngine], ids=["readable", "compiled"])
+def test_hopeless_candidates_change_nothing(engine: type[Engine]) -> None:
+    """Leaving out who cannot reach a full short list gives the bids that looking at all gives."""
+    chance = random.Random(5)
+    opportunity, looked, brief = Opportunity(), Decision(), Decision()
+    terms = settings.terms_of(EXCHANGE, RATES, ZONES, 1000, 5)
+    left_out = 0
+    for seed in range(6):
+        core = engine(worlds.snapshot(seed, 120))
+        for _ in range(20):
+            decode(json.dumps(worlds.request(chance)).encode(), EXCHANGE, opportunity)
+            arguments = (opportunity, worlds.profile(chance), terms, None, worlds.NOW_MS)
+            terms.data["exhaustive"] = 1
+            core.decide(*arguments, looked)
+            terms.data["exhaustive"] = 0
+            core.decide(*arguments, brief)
+            ours, theirs = _outcome(brief), _outcome(looked)
+            hopeless = {drop[:3] for drop in ours["drops"] if drop[3] == Reject.BELOW_SHORTLIST}
+            bidding = {(bid["line_item"], bid["imp"]) for bid in _bids(looked)}
+
+            assert theirs["bids"] == ours["bids"]
+            assert not bidding & {(line_item, imp) for line_item, _, imp in hopeless}
+            left_out += len(hopeless)
+    assert left_out > 50
+
+
+def _bids(decision: Decision) -> np.ndarray:
+    data = decision.data[0]
+    return data["bids"][: data["head"]["bids_count"]]

@@ -203,6 +203,7 @@ def _survivors(snapshot: Snapshot, records: list[bytes], count: int) -> tuple[li
     rates = settings.load_rates(settings.CONFIGS / "rates.toml")
     zones = settings.load_zones(settings.CONFIGS / "zones.toml", NOW_S * 1000)
     terms = settings.terms_of(exchange, rates, zones, 1000, 1)
+    terms.data["exhaustive"] = 1
     bidder = engine.Engine(snapshot, None)
     opportunity, decision = Opportunity(), Decision()
     traffic = Traffic(21, len(records))
