@@ -1,0 +1,250 @@
+"""Reading a worker's journal: a cursor that follows the writer, and what deletes old segments.
+
+A reader returns durable records only, those up to the writer's mark. So it never meets half a
+record, and a sequence that it has seen is never given to another record, even after a power cut.
+"""
+
+import itertools
+import mmap
+import os
+from pathlib import Path
+from typing import Any, Final, Self
+
+from rtb.base.errors import StoreCorrupt, StoreError
+from rtb.stores import journal
+from rtb.stores.journal import FRAMES_AT, READABLE, Kernel, Record
+
+SUFFIX: Final = ".seg"
+SPARE: Final = "spare.seg"
+MARK: Final = "durable"
+_MARK_BYTES: Final = 8
+_NAME_DIGITS: Final = 20
+# One read of the file: a poll that finds a commit's worth, and a reader that has to catch up.
+_POLL_BYTES: Final = 16 << 10
+_CHUNK_BYTES: Final = 512 << 10
+_POLL_RECORDS: Final = 100
+assert _CHUNK_BYTES > journal.FRAME_BYTES_MAX
+
+
+def folder_of(directory: Path, worker: int) -> Path:
+    """Where the journal of one worker lies."""
+    return directory / str(worker)
+
+
+def segment_path(folder: Path, first_sequence: int) -> Path:
+    """The segment that begins with a record."""
+    return folder / f"{first_sequence:0{_NAME_DIGITS}d}{SUFFIX}"
+
+
+def segments(folder: Path) -> list[tuple[int, Path]]:
+    """First sequence and file of each segment in use, in order."""
+    found = [path for path in folder.glob(f"*{SUFFIX}") if path.stem.isdecimal()]
+    return sorted((int(path.stem), path) for path in found)
+
+
+class Mark:
+    """The last sequence that a power cut cannot take: one word that all processes see."""
+
+    def __init__(self, path: Path, *, write: bool) -> None:
+        with path.open("r+b" if write else "rb") as file:
+            access = mmap.ACCESS_WRITE if write else mmap.ACCESS_READ
+            self._mapped = mmap.mmap(file.fileno(), _MARK_BYTES, access=access)
+        self._word = memoryview(self._mapped).cast("Q")
+
+    @classmethod
+    def create(cls, folder: Path) -> Self:
+        """The mark for its writer; made where there is none."""
+        path = folder / MARK
+        if not path.exists():
+            fresh = path.with_suffix(".new")
+            with fresh.open("wb") as file:
+                file.write(bytes(_MARK_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        return cls(path, write=True)
+
+    @property
+    def sequence(self) -> int:
+        return self._word[0]
+
+    @sequence.setter
+    def sequence(self, value: int) -> None:
+        self._word[0] = value  # one aligned store: a reader sees the old value or the new
+
+    def close(self) -> None:
+        self._word.release()
+        self._mapped.close()
+
+
+class Reader:
+    """A cursor in one worker's journal. Follows a writer in another process by being polled.
+
+    position: sequence of the last record returned
+    """
+
+    def __init__(
+        self, directory: Path, worker: int, after_sequence: int = 0, kernel: Kernel = READABLE
+    ) -> None:
+        self.position = after_sequence
+        self._folder = folder_of(directory, worker)
+        self._kernel = kernel
+        self._mark: Mark | None = None
+        self._path, self._file, self._inode = Path(), -1, -1
+        self._salt, self._at, self._expected = 0, FRAMES_AT, 0
+
+    def durable_sequence(self) -> int:
+        """How far there is something to read; 0 before the journal exists."""
+        if self._mark is None:
+            try:
+                self._mark = Mark(self._folder / MARK, write=False)
+            except FileNotFoundError:
+                return 0
+        return self._mark.sequence
+
+    def read(self, records_max: int) -> list[Record]:
+        """The next records, in order, none left out; an empty list when there are none yet.
+
+        Raises: StoreCorrupt with the place at a record that is damaged or missing: what stands
+                before it is returned first, and every later call raises until `skip_damage`;
+                StoreError when the disk fails.
+        """
+        last = self.durable_sequence()
+        records: list[Record] = []
+        while self.position < last and len(records) < records_max:
+            try:
+                records += self._step(last, records_max - len(records))
+            except StoreError:
+                if not records:
+                    raise
+                break  # what was read is past the cursor: it goes out first
+        return records
+
+    def _step(self, last: int, records_max: int) -> list[Record]:
+        try:
+            walked = self._walk(last, records_max)
+            if walked is None and not self._move():
+                raise StoreCorrupt(self._damage())
+        except OSError as error:
+            raise StoreError(f"cannot read the journal: {error}") from error
+        return walked or []
+
+    def _walk(self, last: int, records_max: int) -> list[Record] | None:
+        """Records from here on in this segment; None when no whole one follows here."""
+        if self._file < 0:
+            return None
+        few = last - self.position < _POLL_RECORDS
+        for size in (_POLL_BYTES, _CHUNK_BYTES) if few else (_CHUNK_BYTES,):
+            data = os.pread(self._file, size, self._at)
+            records, walked, expected = self._kernel.scan(
+                data, 0, self._salt, self._expected, last, self.position, records_max
+            )
+            if walked:
+                self._at, self._expected = self._at + walked, expected
+                self.position = max(self.position, expected - 1)
+                return records
+        return None
+
+    def _move(self) -> bool:
+        """Opens the segment of the next record, unless it is the one that is open.
+
+        A segment may have been replaced under its name: after a failed flush, when nothing of
+        it was durable, or by a worker that started again before it had written.
+        """
+        at_or_before = [found for found in segments(self._folder) if found[0] <= self.position + 1]
+        if not at_or_before:
+            return False
+        first, path = at_or_before[-1]
+        if path == self._path and path.stat().st_ino == self._inode:
+            return False
+        self._open(first, path)
+        return True
+
+    def _open(self, first: int, path: Path) -> None:
+        self._leave()
+        file = os.open(path, os.O_RDONLY)
+        try:
+            header = journal.decode_header(os.pread(file, FRAMES_AT, 0), str(path))
+        except BaseException:
+            os.close(file)
+            raise
+        self._path, self._file, self._inode = path, file, os.fstat(file).st_ino
+        self._salt, self._at, self._expected = header.salt, FRAMES_AT, first
+
+    def _damage(self) -> str:
+        """What is wrong where the cursor stands."""
+        record = self.position + 1
+        if self._file < 0:
+            return f"{self._folder}: record {record} is in no segment"
+        return f"{self._path}: record {record} is damaged or missing - at byte {self._at}"
+
+    def skip_damage(self) -> int:
+        """Goes over to the next whole record, for an operator who accepts the loss.
+
+        Returns: how many records are given up.
+        """
+        before, last = self.position, self.durable_sequence()
+        if not self._skip_inside(last):
+            self._skip_segment(last)
+        return self.position - before
+
+    def _skip_inside(self, last: int) -> bool:
+        if self._file < 0:
+            return False
+        data = os.pread(self._file, os.fstat(self._file).st_size - self._at, self._at)
+        at = self._kernel.find(data, 0, self._salt, self.position + 2, last)
+        if at < 0:
+            return False
+        self._at += at
+        self._expected = journal.FRAME_HEAD.unpack_from(data, at)[1]
+        self.position = self._expected - 1
+        return True
+
+    def _skip_segment(self, last: int) -> None:
+        later = [first for first, _ in segments(self._folder) if first > self.position + 1]
+        self._leave()
+        self.position = min([last, *(first - 1 for first in later)])
+
+    def _leave(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._path, self._file, self._inode = Path(), -1, -1
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        self._leave()
+        if self._mark is not None:
+            self._mark.close()
+            self._mark = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+def first_sequence(directory: Path, worker: int) -> int:
+    """The oldest record that is still kept, or the first one that there will be."""
+    found = segments(folder_of(directory, worker))
+    return found[0][0] if found else 1
+
+
+def retire(
+    directory: Path, worker: int, before_sequence: int, older_than_s: int, now_s: int
+) -> list[int]:
+    """Deletes segments that hold only records before `before_sequence` and rest long enough.
+
+    The last segment always stays: it says which sequence comes next. now_s: epoch seconds, held
+    against when a segment was last written to.
+
+    Returns: the first sequences of what was deleted.
+    """
+    found = segments(folder_of(directory, worker))
+    gone = []
+    for (first, path), (next_first, _) in itertools.pairwise(found):
+        if next_first > before_sequence or now_s - path.stat().st_mtime < older_than_s:
+            break
+        path.unlink()
+        gone.append(first)
+    return gone

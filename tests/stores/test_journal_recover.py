@@ -1,0 +1,261 @@
+"""What is left of a journal after its worker was killed, and after damage."""
+
+import contextlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from rtb.base.errors import StoreCorrupt, StoreError
+from rtb.stores.journal import Record
+from rtb.stores.journal_read import MARK, SPARE, folder_of, segments
+from rtb.stores.journal_write import Journal, Limits
+from tests.stores.journals import (
+    COMPILED,
+    SMALL,
+    WORKER,
+    Disk,
+    crash,
+    fill,
+    last_segment,
+    opened,
+    read_all,
+    record_of,
+    used_bytes,
+)
+
+ROOT = Path(__file__).parents[2]
+ONE_SEGMENT = Limits(segment_bytes=1 << 16, backlog_bytes=30_000)
+
+
+def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
+    """What was appended and never committed is there when the journal is opened again."""
+    journal = Journal.open(tmp_path, WORKER, SMALL, COMPILED, Disk().world())
+    made = fill(journal, 10)
+    crash(journal)
+    assert [] == read_all(tmp_path)
+    with opened(tmp_path) as again:
+        assert (10, 0, 0) == (
+            again.recovery.last, again.recovery.cut_bytes, again.recovery.lost
+        )  # fmt: skip
+        made += fill(again, 5)
+
+    assert made == read_all(tmp_path)
+
+
+def test_a_torn_tail_is_cut_and_told(tmp_path: Path) -> None:
+    """At every byte of the last two frames: whole records are kept, the rest is counted."""
+    journal = Journal.open(tmp_path, WORKER, ONE_SEGMENT, COMPILED, Disk().world())
+    fill(journal, 20)
+    path, mark = last_segment(tmp_path), folder_of(tmp_path, WORKER) / MARK
+    crash(journal)
+    data, used = path.read_bytes(), used_bytes(path)
+    for cut in range(used - 300, used):
+        for segment in segments(folder_of(tmp_path, WORKER)):
+            segment[1].unlink()
+        mark.write_bytes(bytes(8))
+        path.write_bytes(data[:cut].ljust(len(data), b"\0"))
+        with opened(tmp_path, limits=ONE_SEGMENT) as again:
+            last, cut_bytes = again.recovery.last, again.recovery.cut_bytes
+            assert 15 <= last < 20 or cut >= used - 8
+            assert (cut_bytes == 0) == (used_bytes(path) == len(data[:cut].rstrip(b"\0")))
+            fill(again, 1)
+        assert [record_of(number) for number in range(1, last + 2)] == read_all(tmp_path)
+
+
+def test_a_kill_right_after_the_roll(tmp_path: Path) -> None:
+    """A segment that its writer had no time to name is found and named."""
+    journal = Journal.open(tmp_path, WORKER, SMALL, COMPILED, Disk().world())
+    made: list[Record] = []
+    while journal._pen.has_spare:
+        journal.turn()
+        made += fill(journal, 1)
+    assert (folder_of(tmp_path, WORKER) / SPARE).exists()
+    crash(journal)
+    with opened(tmp_path):
+        pass
+
+    assert made == read_all(tmp_path)
+
+
+def test_damage_of_durable_records_is_counted_not_hidden(tmp_path: Path) -> None:
+    """A durable record that broke stays visible: sequences go on after it, readers raise at it."""
+    with opened(tmp_path) as journal:
+        fill(journal, 12)
+    path = last_segment(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[used_bytes(path) - 60] ^= 8
+    path.write_bytes(data)
+    with opened(tmp_path) as again:
+        assert 12 == again.recovery.last
+        assert 0 < again.recovery.lost <= 12
+        whole = 12 - again.recovery.lost
+        fill(again, 3)
+
+    assert whole == len(read_all(tmp_path))
+    with pytest.raises(StoreCorrupt, match="byte"):
+        read_all(tmp_path, after=whole)
+
+
+def test_what_a_failed_flush_left_is_written_again(tmp_path: Path) -> None:
+    """A page that counts as clean is made dirty, so that recovery's flush is a real one."""
+    journal = Journal.open(tmp_path, WORKER, SMALL, COMPILED, Disk().world())
+    fill(journal, 4)
+    crash(journal)
+    path = last_segment(tmp_path)
+    before = path.stat().st_mtime_ns
+    with opened(tmp_path):
+        pass
+
+    assert before < path.stat().st_mtime_ns
+
+
+def test_one_writer(tmp_path: Path) -> None:
+    """A second writer of the same journal is refused; another worker's is none of its business."""
+    with opened(tmp_path):
+        with pytest.raises(StoreError):
+            Journal.open(tmp_path, WORKER, SMALL, COMPILED)
+        Journal.open(tmp_path, WORKER + 1, SMALL, COMPILED).close()
+
+
+def test_starting_over_and_over_leaves_one_empty_segment(tmp_path: Path) -> None:
+    """A worker that restarts in a loop does not fill the disk."""
+    for _ in range(5):
+        crash(Journal.open(tmp_path, WORKER, SMALL, COMPILED, Disk().world()))
+
+    assert 1 == len(segments(folder_of(tmp_path, WORKER)))
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from tests.stores.journals import COMPILED, WORKER, record_of
+from rtb.stores.journal_write import Journal, Limits
+
+async def main():
+    limits = Limits(segment_bytes=1 << 16, backlog_bytes=30_000)
+    journal = Journal.open(Path(sys.argv[1]), WORKER, limits, COMPILED)
+    journal.start(asyncio.get_running_loop())
+    print(journal.last_sequence, flush=True)
+    while True:
+        for _ in range(20):
+            sequence, kind, body = record_of(journal.last_sequence + 1)
+            journal.append(kind, body)
+            sys.stdout.write(f"{sequence}\\n")
+            sys.stdout.flush()
+        await asyncio.sleep(0.002)
+
+asyncio.run(main())
+"""
+
+
+def test_kill_9_of_a_real_writer(tmp_path: Path) -> None:
+    """20 kills at random moments: all whose append returned is there, and at most one more."""
+    chance = random.Random(20)
+    known = 0
+    for _ in range(20):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT
+        ) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(chance.random() * 0.05)
+            writer.send_signal(signal.SIGKILL)
+            told = writer.stdout.read().split(b"\n")[:-1]
+        known = int(told[-1]) if told else known
+        with opened(tmp_path, limits=ONE_SEGMENT) as again:
+            assert known <= again.recovery.last <= known + 1
+            assert 0 == again.recovery.lost
+            known = again.recovery.last
+    assert [record_of(number) for number in range(1, known + 1)] == read_all(tmp_path)
+    assert 20 < known
+
+
+@settings(max_examples=60, stateful_step_count=40, deadline=None)
+class JournalAgainstList(RuleBasedStateMachine):
+    """A journal held against a list of records, whatever happens to its process and disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stack = contextlib.ExitStack()
+        self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        self.disk = Disk()
+        self.made: list[Record] = []
+        self.read: list[Record] = []
+        self.journal = self._open()
+
+    def _open(self) -> Journal:
+        return Journal.open(self.directory, WORKER, SMALL, COMPILED, self.disk.world())
+
+    @rule(count=st.integers(1, 30))
+    def append(self, count: int) -> None:
+        """Appends, until the journal refuses."""
+        for _ in range(count):
+            record = record_of(len(self.made) + 1)
+            try:
+                assert record[0] == self.journal.append(record[1], record[2])
+            except StoreError:
+                return
+            self.made.append(record)
+
+    @rule()
+    def turn(self) -> None:
+        """The thread has its turn."""
+        self.journal.turn()
+
+    @rule(calls=st.integers(1, 4))
+    def fail_a_flush(self, calls: int) -> None:
+        """One of the next flushes fails."""
+        self.disk.fail_syncs = {self.disk.syncs + calls}
+
+    @rule(full=st.booleans())
+    def fill_disk(self, full: bool) -> None:
+        """No segment can be allocated, or again."""
+        self.disk.full = full
+
+    @rule()
+    def kill(self) -> None:
+        """The process dies and starts again on a disk that works."""
+        crash(self.journal)
+        self.disk.full, self.disk.fail_syncs = False, set()
+        self.journal = self._open()
+        assert len(self.made) == self.journal.recovery.last
+
+    @rule()
+    def close(self) -> None:
+        """An orderly end and a new start."""
+        self.disk.full, self.disk.fail_syncs = False, set()
+        self.journal.close()
+        assert self.journal.durable_sequence == len(self.made)
+        self.journal = self._open()
+
+    @precondition(lambda self: self.journal.durable_sequence > len(self.read))
+    @rule()
+    def follow(self) -> None:
+        """A reader that comes back where it was finds the records after it."""
+        self.read += read_all(self.directory, after=len(self.read))
+        assert self.journal.durable_sequence == len(self.read)
+
+    @invariant()
+    def same(self) -> None:
+        """What was read is what was written; what is durable was appended."""
+        assert self.made[: len(self.read)] == self.read
+        assert self.journal.durable_sequence <= len(self.made) == self.journal.last_sequence
+
+    def teardown(self) -> None:
+        """All is readable in the end, from the start."""
+        self.disk.full, self.disk.fail_syncs = False, set()
+        self.journal.close()
+        assert self.made == read_all(self.directory)
+        self._stack.close()
+
+
+TestJournalAgainstList = JournalAgainstList.TestCase
