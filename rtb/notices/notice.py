@@ -1,7 +1,6 @@
 """The words of this package: claims as values, a notice as read, and why one is refused."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple, Protocol
@@ -64,8 +63,7 @@ class Claims(NamedTuple):
         return Claims._make(_CLAIMS.unpack(data))
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """A genuine notice, read.
 
     Units: prices are CPM micros of the bid's currency, NO_PRICE where not said.

@@ -28,9 +28,18 @@ _ROUTES: Final = {
 }
 _PRICE, _CURRENCY, _BID_CURRENCY, _MULTIPLIER = b"p", b"c", b"b", b"m"
 _MIN_TO_WIN, _LOSS, _DISCOUNT, _SHOWN, _TARGET = b"w", b"l", b"d", b"t", b"to"
-# What the exchange fills in. In an audit all of them are the word.
-_FILLED: Final = {_PRICE, _CURRENCY, _MULTIPLIER, _MIN_TO_WIN, _LOSS, _DISCOUNT, _SHOWN}
-_KNOWN: Final = _FILLED | {_BID_CURRENCY, _TARGET}
+_KNOWN: Final = {
+    _PRICE,
+    _CURRENCY,
+    _BID_CURRENCY,
+    _MULTIPLIER,
+    _MIN_TO_WIN,
+    _LOSS,
+    _DISCOUNT,
+    _SHOWN,
+    _TARGET,
+}
+# In an audit of a creative all macros become this word.
 _AUDIT: Final = "AUDIT"
 # States in which money may be owed: an empty price may mean the bid.
 _PAID: Final = (PriceState.OK, PriceState.EMPTY)
@@ -134,7 +143,7 @@ def _fields(query: bytes, count_max: int) -> Fields:
 
 def _money(kind: Kind, claims: Claims, fields: Fields, terms: Terms, now_ms: int) -> Money:
     """State, price and multiplier of a notice; the price is NO_PRICE unless the state is OK."""
-    if any(fields.get(name) == _AUDIT for name in _FILLED):
+    if _AUDIT in fields.values():
         return PriceState.AUDIT, NO_PRICE, MULTIPLIER_ONE
     if not is_priced(kind, terms.settings):
         return PriceState.NONE, NO_PRICE, MULTIPLIER_ONE

@@ -145,8 +145,10 @@ class Signer:
 
 
 def token_of(sheet: bytes, slot: int) -> bytes:
-    """One token of a signed bid."""
+    """One token of a signed bid. Raises: InvariantError when the sheet has no such tag."""
     start = CLAIMS_CHARS + slot * TAG_CHARS
+    if len(sheet) < start + TAG_CHARS:
+        raise InvariantError(f"signed without the tag of slot {slot}")
     return sheet[:CLAIMS_CHARS] + sheet[start : start + TAG_CHARS]
 
 

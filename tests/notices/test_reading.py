@@ -110,14 +110,20 @@ def test_when_it_was_shown(text: str, shown_ms: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("price", "min_to_win"), [("1.00", ".90"), ("", "1.00"), (".91", ".90"), ("", ".91")]
+    ("price", "min_to_win", "micros"),
+    [
+        ("1.00", ".90", 900_000),
+        ("", "1.00", 1_000_000),
+        (".91", ".90", 900_000),
+        ("", ".91", 910_000),
+    ],
 )
-def test_min_to_win(price: str, min_to_win: str) -> None:
+def test_min_to_win(price: str, min_to_win: str, micros: int) -> None:
     """What it took to win is kept, for winners and losers."""
     kind = Kind.WIN if price else Kind.LOSS
     notice = bids.arrived(kind, PRICE=price, MIN_TO_WIN=min_to_win)
 
-    assert int(float(min_to_win) * 1_000_000) == notice.min_to_win_micros
+    assert micros == notice.min_to_win_micros
     assert -1 == bids.arrived(kind, MIN_TO_WIN="").min_to_win_micros
     assert -1 == bids.arrived(kind, MIN_TO_WIN="${AUCTION_MIN_TO_WIN}").min_to_win_micros
 

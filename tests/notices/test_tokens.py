@@ -53,6 +53,15 @@ def test_tokens_are_plain_url_text() -> None:
     )
 
 
+def test_events_must_be_asked_for() -> None:
+    """A sheet without the tags of VAST events has no URL for them, not even a broken one."""
+    sheet = Signer(bids.KEYS).sign(bids.claims().pack())
+
+    assert 107 == len(token_of(sheet, 7))
+    with pytest.raises(InvariantError, match="slot 8"):
+        token_of(sheet, 8)
+
+
 @pytest.mark.parametrize("good", SLOTS)
 def test_one_kind_is_no_other(good: int) -> None:
     """The token of a kind is refused by every other, and said to be another's."""
