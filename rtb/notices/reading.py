@@ -210,7 +210,7 @@ def _loss(fields: Fields) -> int:
 
 
 def _is_promised(target: str, claims: Claims, keyring: Keyring) -> bool:
-    """Whether a click goes to the landing page that was signed."""
-    if not claims.target or _CONTROL.search(target):
+    """Whether a click goes to the landing page that was signed; where none was, none does."""
+    if _CONTROL.search(target):
         return False
     return target_hash(target, claims.key, keyring) == claims.target
