@@ -9,17 +9,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rtb"
 
-PURE = {"base", "openrtb", "profiles"}
+PURE = {"base", "openrtb", "profiles", "ledger"}
 # Package -> packages of ours that it may import. `_ext` modules are twins: see below.
 ALLOWED: dict[str, set[str]] = {
     "base": set(),
     "openrtb": {"base"},
     "profiles": {"base"},
     "notices": {"base"},
+    "ledger": {"base"},
     "exchanges": {"base", "openrtb"},
     "catalogue": {"base", "_ext"},
     "decide": {"base", "catalogue", "profiles", "_ext"},
-    "stores": {"base", "catalogue", "profiles"},
+    "stores": {"base", "catalogue", "profiles", "ledger"},
     "learn": {"base", "catalogue", "decide", "stores"},
     "server": {"base", "openrtb", "exchanges", "notices", "catalogue", "profiles", "decide",
                "stores", "_ext"},
@@ -32,10 +33,10 @@ ALLOWED: dict[str, set[str]] = {
 IMPURE = {
     "asyncio", "time", "random", "secrets", "socket", "logging", "threading", "multiprocessing",
     "subprocess", "os", "mmap", "sqlite3", "urllib.request", "http", "lmdb", "redis", "starlette",
-    "uvicorn",
+    "uvicorn", "sqlalchemy",
 }  # fmt: skip
 PURE_PACKAGES = {
-    "base", "openrtb", "exchanges", "notices", "profiles", "decide", "catalogue",
+    "base", "openrtb", "exchanges", "notices", "profiles", "ledger", "decide", "catalogue",
 }  # fmt: skip
 # Reading settings and catalogues from files is what these modules are for.
 FILE_READERS = {"rtb/exchanges/settings.py", "rtb/catalogue/load.py"}
@@ -125,3 +126,17 @@ def test_compiled_modules_have_stub_and_twin_test() -> None:
     for source in (ROOT / "ext").glob("*.pyx"):
         assert (PACKAGE / "_ext" / f"{source.stem}.pyi").exists(), source.stem
         assert f"_ext.{source.stem}" in tests or f"_ext import {source.stem}" in tests, source.stem
+
+
+def test_no_floats_in_the_ledger() -> None:
+    """Money is integers: no true division, no float literal or name, no rounding in the books."""
+    wrong = []
+    for path in [*(PACKAGE / "ledger").glob("*.py"), *(PACKAGE / "stores").glob("ledger_*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            division = isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Div)
+            literal = isinstance(node, ast.Constant) and isinstance(node.value, float)
+            name = isinstance(node, ast.Name) and node.id in {"float", "round", "Decimal"}
+            if division or literal or name:
+                wrong.append(f"{path.name}:{node.lineno}")
+
+    assert [] == wrong

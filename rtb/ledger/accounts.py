@@ -1,0 +1,259 @@
+"""The accounts: what the books know between two commands.
+
+An account is one line item's money of one day in one flight. Its balances always sum to zero, for
+money as for units:
+
+    OPEN      what was drawn from the budget, negative
+    GRANTED   lent to workers
+    PENDING   bids in flight
+    POSTED    spent
+    EXCESS    what was spent without budget, negative
+    OVER      the same, positive: the only money that no limit bounds
+
+Every amount is written once, in its account. A limit stands at a *scope* (`commands.Scope`), which
+is the sum over its accounts: `drawn = granted + pending + posted`. So the scopes of a line item
+cannot disagree, and `drawn <= limit` is the whole promise.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import lru_cache
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from rtb.ledger.calendar import day_bounds_s, day_of
+from rtb.ledger.commands import Flight, Scope
+
+NO_LIMIT: Final = 1 << 100  # larger than any sum
+NO_FLIGHT: Final = 0
+_TIME_MAX: Final = 1 << 62
+
+
+class Balance(IntEnum):
+    """Index of an account's balances. Numbers are stored."""
+
+    OPEN = 0
+    GRANTED = 1
+    PENDING = 2
+    POSTED = 3
+    EXCESS = 4
+    OVER = 5
+
+
+BALANCES: Final = len(Balance)
+
+
+class Mark(IntEnum):
+    """How a bid was settled. `Settled.seen` says whether its own record had come."""
+
+    POSTED = 1
+    VOIDED = 2
+    EXPIRED = 3
+    LATE = 4
+
+
+class Hold(msgspec.Struct, frozen=True, gc=False):
+    """The money of one bid in flight."""
+
+    account: int
+    nanos: int
+    units: int
+    deadline_s: int
+
+
+class Settled(msgspec.Struct, frozen=True, gc=False):
+    """What became of a bid; `seen`: its lease was charged."""
+
+    mark: Mark
+    nanos: int  # booked
+    seen: bool
+
+
+@dataclass(slots=True)
+class Lease:
+    """What a worker may still take from an account."""
+
+    nanos: int
+    units: int
+    expires_s: int
+
+
+@dataclass(slots=True)
+class Limit:
+    """What may be drawn in a scope; `days` are those that have drawn on it, 0 if it has none."""
+
+    nanos: int = NO_LIMIT
+    units: int = NO_LIMIT
+    days: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Drawn:
+    """What was drawn in a scope, and its limit (shared by all days of a daily scope)."""
+
+    scope: Scope
+    limit: Limit
+    nanos: int = 0
+    units: int = 0
+
+
+@dataclass(slots=True)
+class Account:
+    """Balances of one line item, flight and day."""
+
+    number: int
+    line_item: int
+    flight: int
+    day: int
+    scopes: tuple[Drawn, ...]
+    nanos: list[int] = field(default_factory=lambda: [0] * BALANCES)
+    units: list[int] = field(default_factory=lambda: [0] * BALANCES)
+
+    def room(self) -> tuple[int, int, Scope]:
+        """Money and units that may still be drawn, and the scope that is scarcest.
+
+        Negative where a limit was lowered below what is committed; a scope without units is
+        scarcer than any shortage of money, since nothing can be bought in it.
+        """
+        nanos = units = NO_LIMIT
+        scarce = by_units = Scope.LINE_ITEM
+        for drawn in self.scopes:
+            limit = drawn.limit
+            if limit.nanos - drawn.nanos < nanos:
+                nanos = limit.nanos - drawn.nanos
+                scarce = drawn.scope
+            if limit.units - drawn.units < units:
+                units = limit.units - drawn.units
+                by_units = drawn.scope
+        return nanos, units, by_units if units <= 0 else scarce
+
+
+@dataclass(slots=True)
+class Line:
+    """An enrolled line item; [from_s, until_s) is the time of the account used last."""
+
+    line_item: int
+    campaign: int
+    advertiser: int
+    zone: str
+    currency: int
+    flights: tuple[Flight, ...]
+    name: str
+    numbers: list[int] = field(default_factory=list)
+    from_s: int = field(default=0, compare=False)
+    until_s: int = field(default=0, compare=False)
+    last: Account | None = field(default=None, compare=False)
+
+    def forget_last(self) -> None:
+        """The next look-up goes by the calendar again."""
+        self.from_s = self.until_s = 0
+        self.last = None
+
+
+@dataclass(slots=True)
+class State:
+    """All of the books. Plain values: a test copies and compares them.
+
+    settled: the marks of bids. A store that keeps them elsewhere shows here those of the bids that
+    a batch names.
+    """
+
+    lines: dict[int, Line] = field(default_factory=dict)
+    accounts: dict[int, Account] = field(default_factory=dict)  # by number, from 1
+    numbers: dict[tuple[int, int, int], int] = field(default_factory=dict)
+    limits: dict[tuple[Scope, int], Limit] = field(default_factory=dict)
+    drawn: dict[tuple[Scope, int, int], Drawn] = field(default_factory=dict)
+    leases: dict[tuple[int, int], Lease] = field(default_factory=dict)  # account, worker
+    holds: dict[int, Hold] = field(default_factory=dict)
+    due: dict[int, list[int]] = field(default_factory=dict, compare=False)  # deadline -> bids
+    settled: dict[int, Settled] = field(default_factory=dict)
+    references: set[str] = field(default_factory=set)
+    forgotten_s: int = 0
+
+    def available(self, scope: Scope, key: int, day: int = 0) -> tuple[int, int]:
+        """Money and units that a scope has left, NO_LIMIT and more where it has no limit.
+
+        day: for daily scopes; 0 for the others.
+        """
+        limit = self.limits.get((scope, key)) or Limit()
+        drawn = self.drawn.get((scope, key, day))
+        if drawn is None:
+            return limit.nanos, limit.units
+        return limit.nanos - drawn.nanos, limit.units - drawn.units
+
+    def leases_due(self, now_s: int) -> list[tuple[int, int]]:
+        """(line item, worker) of every lease that has run out: fence, read on, then `Return`."""
+        accounts = self.accounts
+        found = {
+            (accounts[number].line_item, worker)
+            for (number, worker), lease in self.leases.items()
+            if lease.expires_s <= now_s
+        }
+        return sorted(found)
+
+
+@lru_cache(maxsize=600)  # as many as there are zones
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
+
+
+def known_zone(name: str) -> bool:
+    """Whether a name is a time zone's."""
+    try:
+        _zone(name)
+    except (KeyError, ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
+        return False
+    return True
+
+
+def place(line: Line, time_s: int) -> tuple[int, int, int, int]:
+    """Flight and day that hold a moment, and the time [from, until) over which both stay."""
+    zone = _zone(line.zone)
+    day = day_of(time_s, zone)
+    from_s, until_s = day_bounds_s(day, zone)
+    after_s = 0
+    for flight in line.flights:
+        if time_s < flight.start_s:
+            return NO_FLIGHT, day, max(from_s, after_s), min(until_s, flight.start_s)
+        if time_s < flight.end_s:
+            return flight.key, day, max(from_s, flight.start_s), min(until_s, flight.end_s)
+        after_s = flight.end_s
+    return NO_FLIGHT, day, max(from_s, after_s), min(until_s, _TIME_MAX)
+
+
+def open_account(state: State, line: Line, flight: int, day: int) -> Account:
+    """A new account under the next number, joined to its scopes."""
+    account = Account(
+        number=len(state.accounts) + 1,
+        line_item=line.line_item,
+        flight=flight,
+        day=day,
+        scopes=tuple(_drawn(state, *key) for key in scope_keys(line, flight, day)),
+    )
+    state.accounts[account.number] = account
+    state.numbers[account.line_item, flight, day] = account.number
+    line.numbers.append(account.number)
+    return account
+
+
+def scope_keys(line: Line, flight: int, day: int) -> list[tuple[Scope, int, int]]:
+    """The scopes of an account: (scope, key, day), day 0 where a scope has no days."""
+    keys = [
+        (Scope.LINE_ITEM, line.line_item, 0),
+        (Scope.LINE_ITEM_DAY, line.line_item, day),
+        (Scope.CAMPAIGN, line.campaign, 0),
+        (Scope.CAMPAIGN_DAY, line.campaign, day),
+        (Scope.ADVERTISER, line.advertiser, 0),
+    ]
+    return [*keys, (Scope.FLIGHT, flight, 0)] if flight != NO_FLIGHT else keys
+
+
+def _drawn(state: State, scope: Scope, key: int, day: int) -> Drawn:
+    found = state.drawn.get((scope, key, day))
+    if found is None:
+        limit = state.limits.setdefault((scope, key), Limit())
+        limit.days.append(day)
+        found = state.drawn[scope, key, day] = Drawn(scope, limit)
+    return found

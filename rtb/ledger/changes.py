@@ -1,0 +1,143 @@
+"""What a batch of commands did: rows for the books, and which of the state must be kept.
+
+Every movement of money goes through `Changes.move`, which takes from one balance and gives to
+another: double entry cannot be got wrong elsewhere. What concerns one bid's bill, a grant or a
+correction is a row of its own. What happens to every bid (take, void, expire, the rest of a hold)
+is summed into one row for each account, kind and pair of balances in the batch: the sums are the
+same to the nano, and the journals hold the single bids.
+"""
+
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from rtb.ledger.accounts import Account, Balance, Hold, Lease, Line, Mark, Settled, State
+from rtb.ledger.commands import SetLimit
+
+NO_WORKER: Final = -1
+_OPEN: Final = Balance.OPEN
+
+
+class Entry(IntEnum):
+    """What a row is about. Numbers are stored."""
+
+    GRANT = 1
+    RETURN = 2
+    TAKE = 3
+    POST = 4
+    VOID = 5
+    EXPIRE = 6
+    LATE = 7
+    ADJUST = 8
+    REPAY = 9  # money that came back paid for overspend
+
+
+class Row(NamedTuple):
+    """One movement, or the sum of `moves` like ones; 0, NO_WORKER and "" where none is named."""
+
+    time_s: int
+    entry: Entry
+    account: int
+    source: Balance
+    target: Balance
+    nanos: int
+    units: int
+    moves: int
+    bid: int
+    worker: int
+    reference: str
+
+
+class Changes:
+    """The trace of a batch; a store writes it in one transaction."""
+
+    __slots__ = (
+        "accounts", "forgotten", "held", "leases", "limits", "lines", "opened", "references",
+        "released", "rows", "settled", "sums", "time_s",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.sums: dict[tuple[Entry, int, Balance, Balance], list[int]] = {}
+        self.time_s = 0  # of the youngest command
+        self.accounts: set[int] = set()
+        self.opened: list[Account] = []
+        self.leases: dict[tuple[int, int], Lease | None] = {}
+        self.held: dict[int, Hold] = {}
+        self.released: list[int] = []
+        self.settled: dict[int, Settled] = {}
+        self.lines: dict[int, Line] = {}
+        self.limits: list[SetLimit] = []
+        self.references: list[str] = []
+        self.forgotten = False
+
+    def move(
+        self,
+        account: Account,
+        entry: Entry,
+        source: Balance,
+        target: Balance,
+        nanos: int,
+        units: int,
+        bid: int = 0,
+        worker: int = NO_WORKER,
+        reference: str = "",
+    ) -> None:
+        """Moves an amount between two balances of an account; a row of its own if it names
+        a bid, a worker or a reference."""
+        if nanos == 0 and units == 0:
+            return
+        account.nanos[source] -= nanos
+        account.nanos[target] += nanos
+        account.units[source] -= units
+        account.units[target] += units
+        if source is _OPEN:
+            _draw(account, nanos, units)
+        elif target is _OPEN:
+            _draw(account, -nanos, -units)
+        number = account.number
+        self.accounts.add(number)
+        if bid or worker != NO_WORKER or reference:
+            what = (number, source, target, nanos, units, 1, bid, worker, reference)
+            self.rows.append(Row(self.time_s, entry, *what))
+            return
+        key = (entry, number, source, target)
+        found = self.sums.get(key)
+        if found is None:
+            self.sums[key] = [nanos, units, 1]
+        else:
+            found[0] += nanos
+            found[1] += units
+            found[2] += 1
+
+    def hold(self, state: State, bid: int, hold: Hold) -> None:
+        """Keeps the money of a bid in flight."""
+        state.holds[bid] = self.held[bid] = hold
+        due = state.due.get(hold.deadline_s)
+        if due is None:
+            state.due[hold.deadline_s] = [bid]
+        else:
+            due.append(bid)
+
+    def release(self, state: State, bid: int) -> None:
+        """Lets go of a hold; one of this batch was never stored."""
+        del state.holds[bid]
+        if self.held.pop(bid, None) is None:
+            self.released.append(bid)
+
+    def settle(self, state: State, bid: int, mark: Mark, nanos: int, *, seen: bool) -> None:
+        """Remembers what became of a bid."""
+        state.settled[bid] = self.settled[bid] = Settled(mark, nanos, seen)
+
+    def all_rows(self) -> list[Row]:
+        """Rows of their own first, then the sums, in the order in which they began."""
+        sums = [
+            Row(self.time_s, entry, account, source, target, nanos, units, moves, 0, NO_WORKER, "")
+            for (entry, account, source, target), (nanos, units, moves) in self.sums.items()
+        ]
+        return self.rows + sums
+
+
+def _draw(account: Account, nanos: int, units: int) -> None:
+    for drawn in account.scopes:
+        drawn.nanos += nanos
+        drawn.units += units
