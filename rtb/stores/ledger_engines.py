@@ -1,0 +1,210 @@
+"""The two engines of the books: how they are opened, and how each writes many rows fast.
+
+SQLite: the driver repeats one prepared statement. PostgreSQL: one statement with an array a column,
+so that a batch costs one round trip a table and not one a row.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from sqlalchemy import URL, Connection, Engine, Table, Text, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from rtb.base.errors import ConfigError, StoreCorrupt, StoreError
+
+Values = Sequence[int | str | None]
+
+
+class Bulk(Protocol):
+    """What the store asks of an engine; an empty list is no statement."""
+
+    def insert(self, connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+        """Adds rows, values in the order of the table's columns. A key that is there is a fault."""
+
+    def upsert(self, connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+        """Adds rows, or replaces those that have the same primary key."""
+
+    def delete(self, connection: Connection, table: Table, keys: Sequence[Values]) -> None:
+        """Takes rows away by primary key; one that is not there is no fault."""
+
+    def find(
+        self, connection: Connection, table: Table, keys: Iterable[int | str]
+    ) -> list[tuple[int, ...]]:
+        """Rows by a primary key of one column, those that are there, in any order."""
+
+
+def _names(table: Table) -> str:
+    return ", ".join(column.name for column in table.columns)
+
+
+def _keys(table: Table) -> list[str]:
+    return [column.name for column in table.primary_key.columns]
+
+
+def _set(table: Table) -> str:
+    """The part of an upsert that replaces what is no key."""
+    keys = _keys(table)
+    others = [column.name for column in table.columns if column.name not in keys]
+    if not others:
+        return "DO NOTHING"
+    return "DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in others)
+
+
+class SqliteBulk:
+    """`Bulk` by repeated statements."""
+
+    def insert(self, connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+        """See `Bulk`."""
+        self._many(connection, self._insert(table), rows)
+
+    def upsert(self, connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+        """See `Bulk`."""
+        keys = ", ".join(_keys(table))
+        self._many(connection, f"{self._insert(table)} ON CONFLICT ({keys}) {_set(table)}", rows)
+
+    def delete(self, connection: Connection, table: Table, keys: Sequence[Values]) -> None:
+        """See `Bulk`."""
+        where = " AND ".join(f"{name} = ?" for name in _keys(table))
+        self._many(connection, f"DELETE FROM {table.name} WHERE {where}", keys)
+
+    def find(
+        self, connection: Connection, table: Table, keys: Iterable[int | str]
+    ) -> list[tuple[int, ...]]:
+        """See `Bulk`. The keys travel as one JSON array."""
+        found = connection.exec_driver_sql(
+            f"SELECT {_names(table)} FROM {table.name} "
+            f"WHERE {_keys(table)[0]} IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(keys)),),
+        )
+        return [tuple(row) for row in found]
+
+    @staticmethod
+    def _insert(table: Table) -> str:
+        marks = ", ".join("?" * len(table.columns))
+        return f"INSERT INTO {table.name} ({_names(table)}) VALUES ({marks})"
+
+    @staticmethod
+    def _many(connection: Connection, statement: str, rows: Sequence[Values]) -> None:
+        if rows:
+            connection.exec_driver_sql(statement, [tuple(row) for row in rows])
+
+
+class PostgresBulk:
+    """`Bulk` by arrays."""
+
+    def insert(self, connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+        """See `Bulk`."""
+        self._insert(connection, table, rows, "")
+
+    def upsert(self, connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+        """See `Bulk`."""
+        keys = ", ".join(_keys(table))
+        self._insert(connection, table, rows, f" ON CONFLICT ({keys}) {_set(table)}")
+
+    def delete(self, connection: Connection, table: Table, keys: Sequence[Values]) -> None:
+        """See `Bulk`."""
+        if not keys:
+            return
+        names = _keys(table)
+        arrays = ", ".join(f"%s::{_type(table, name)}[]" for name in names)
+        connection.exec_driver_sql(
+            f"DELETE FROM {table.name} WHERE ({', '.join(names)}) "
+            f"IN (SELECT * FROM unnest({arrays}))",
+            tuple(map(_array, zip(*keys, strict=True))),
+        )
+
+    def find(
+        self, connection: Connection, table: Table, keys: Iterable[int | str]
+    ) -> list[tuple[int, ...]]:
+        """See `Bulk`."""
+        name = _keys(table)[0]
+        found = connection.exec_driver_sql(
+            f"SELECT {_names(table)} FROM {table.name} "
+            f"WHERE {name} = ANY(%s::{_type(table, name)}[])",
+            (_array(keys),),
+        )
+        return [tuple(row) for row in found]
+
+    @staticmethod
+    def _insert(connection: Connection, table: Table, rows: Sequence[Values], end: str) -> None:
+        if not rows:
+            return
+        arrays = ", ".join(f"%s::{_type(table, column.name)}[]" for column in table.columns)
+        connection.exec_driver_sql(
+            f"INSERT INTO {table.name} ({_names(table)}) SELECT * FROM unnest({arrays}){end}",
+            tuple(map(_array, zip(*rows, strict=True))),
+        )
+
+
+def _type(table: Table, name: str) -> str:
+    """The type of an array's elements; integers are all sent wide and stored as they fit."""
+    return "text" if isinstance(table.columns[name].type, Text) else "bigint"
+
+
+def _array(values: Iterable[int | str | None]) -> str:
+    """PostgreSQL's text form of an array, which is the fastest to make and to send."""
+    return "{" + ",".join(map(_element, values)) + "}"
+
+
+def _element(value: int | str | None) -> str:
+    if isinstance(value, int):
+        return str(int(value))  # an enum's number, not its name
+    if value is None:
+        return "NULL"
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def bulk_of(engine: Engine) -> Bulk:
+    """How to write to an engine."""
+    return SqliteBulk() if engine.dialect.name == "sqlite" else PostgresBulk()
+
+
+# -- opening ---------------------------------------------------------------------------------------
+
+
+def _checked(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError("expected sqlite:///<path> or postgresql://... - at `ledger`") from error
+    if parsed.drivername == "postgresql":
+        return parsed.set(drivername="postgresql+pg8000")
+    if parsed.drivername not in ("sqlite", "postgresql+pg8000"):
+        raise ConfigError(f"expected SQLite or PostgreSQL, got {parsed.drivername} - at `ledger`")
+    return parsed
+
+
+def engine_of(text: str, lock_wait_ms: int) -> Engine:
+    """The engine of a URL; nothing is connected yet. Raises: ConfigError."""
+    url = _checked(text)
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url)
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: sqlite3.Connection, _: object) -> None:
+            """Every commit is on the disk when it returns; readers do not hold up the writer."""
+            connection.isolation_level = None  # we say BEGIN ourselves
+            connection.execute(f"PRAGMA busy_timeout={lock_wait_ms}")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+
+        event.listen(engine, "begin", _on_sqlite_begin)
+        return engine
+    try:
+        return create_engine(url, pool_pre_ping=True)
+    except (ImportError, NoSuchModuleError) as error:
+        raise ConfigError("PostgreSQL needs `pip install rtb[postgres]` - at `ledger`") from error
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def fault_of(error: DBAPIError, place: str) -> StoreError:
+    """Ours for the engine's: what is not a database, or has lost pages, is no passing trouble."""
+    text = str(error.orig)
+    if "malformed" in text or "not a database" in text or "no such" in text:
+        return StoreCorrupt(f"{text} - at `{place}`")
+    return StoreError(f"{text} - at `{place}`")

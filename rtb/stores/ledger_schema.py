@@ -1,0 +1,109 @@
+"""Tables of the books, the same on SQLite and PostgreSQL.
+
+`rows` and `limits` are the books: they are only ever added to. `balances`, `leases`, `holds` and
+`settled` are what the rows and journals add up to, kept so that a start needs not read them all;
+they change in the same transaction, and an audit compares. `positions` says how far each journal
+was applied, in the same transaction again: that is what makes a record count once.
+
+Keys of 64 bits are stored as signed integers. Limits are decimal text: in currencies of small
+units they pass 64 bits of nanos.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+
+from rtb.ledger.accounts import Balance
+
+SCHEMA_VERSION: Final = 1
+
+METADATA: Final = MetaData()
+# SQLite makes a column its row id only when it is spelled INTEGER; the same 64 bits to it.
+_Key: Final = BigInteger().with_variant(Integer, "sqlite")
+BALANCE_COLUMNS: Final = tuple(
+    f"{balance.name.lower()}_{unit}" for unit in ("nanos", "units") for balance in Balance
+)
+
+
+def _big(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _small(name: str) -> Column[int]:
+    return Column(name, SmallInteger, nullable=False)
+
+
+def _key(name: str) -> Column[int]:
+    return Column(name, _Key, primary_key=True, autoincrement=False)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+# Numbers by name: `version` of the schema, `writer` (who opened last may write), `forgotten_s`.
+META: Final = Table("meta", METADATA, Column("name", Text, primary_key=True), _big("value"))
+LINES: Final = Table(
+    "lines", METADATA,
+    _key("line_item"), _big("campaign"), _big("advertiser"), _text("zone"), _big("currency"),
+    _text("flights"), _text("name"),
+)  # fmt: skip
+LIMITS: Final = Table(
+    "limits", METADATA,
+    _key("sequence"), _big("time_s"), _small("scope"), _big("key"),
+    Column("nanos", Text), Column("units", Text),
+)  # fmt: skip
+ACCOUNTS: Final = Table(
+    "accounts", METADATA, _key("number"), _big("line_item"), _big("flight"), _big("day")
+)
+BALANCES: Final = Table("balances", METADATA, _key("account"), *map(_big, BALANCE_COLUMNS))
+LEASES: Final = Table(
+    "leases", METADATA,
+    _big("account"), _big("worker"), _big("nanos"), _big("units"), _big("expires_s"),
+    PrimaryKeyConstraint("account", "worker"),
+)  # fmt: skip
+HOLDS: Final = Table(
+    "holds",
+    METADATA,
+    _key("bid"),
+    _big("account"),
+    _big("nanos"),
+    _big("units"),
+    _big("deadline_s"),
+)
+SETTLED: Final = Table(
+    "settled", METADATA, _key("bid"), _small("mark"), _big("nanos"), _small("seen")
+)
+REFERENCES: Final = Table("corrections", METADATA, Column("reference", Text, primary_key=True))
+ROWS: Final = Table(
+    "rows", METADATA,
+    _key("sequence"), _big("time_s"), _small("entry"), _big("account"), _small("source"),
+    _small("target"), _big("nanos"), _big("units"), _big("moves"), _big("bid"), _big("worker"),
+    _text("reference"),
+    Index("rows_of_account", "account"),
+    Index("rows_of_bid", "bid", sqlite_where=text("bid != 0"), postgresql_where=text("bid != 0")),
+)  # fmt: skip
+POSITIONS: Final = Table(
+    "positions", METADATA, Column("journal", Text, primary_key=True), _big("position")
+)
+
+
+def signed(key: int) -> int:
+    """A 64-bit key as the signed integer that columns hold."""
+    return key - (key >> 63 << 64)
+
+
+def unsigned(key: int) -> int:
+    """The inverse of `signed`."""
+    return key & 0xFFFF_FFFF_FFFF_FFFF

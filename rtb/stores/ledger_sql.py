@@ -1,0 +1,372 @@
+"""The books on disk: SQLite with `synchronous=FULL`, or PostgreSQL.
+
+One writer holds the state in memory. A batch of commands is applied to it and written, with the
+positions of the journals it came from, in one transaction: after any crash the database holds a
+whole number of batches, and the journals say which commands come next. Whoever calls `load` becomes
+the writer; a former one is refused from then on, so two keepers cannot both spend a budget.
+
+Readers (`rows`, `balances`, `audit`) may be other processes, at any time.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final, NamedTuple, Self
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from rtb.base.errors import InvariantError, StoreCorrupt, StoreError
+from rtb.ledger import audit
+from rtb.ledger.accounts import BALANCES, Balance, Mark, Settled, State
+from rtb.ledger.changes import Changes, Row
+from rtb.ledger.commands import Adjust, Command, Outcome, Post, Scope, Take, Void
+from rtb.ledger.machine import apply
+from rtb.stores import ledger_read as read
+from rtb.stores import ledger_schema as schema
+from rtb.stores.ledger_engines import Bulk, bulk_of, engine_of, fault_of
+from rtb.stores.ledger_schema import signed
+
+# How long a batch waits for a reader or a backup that holds the file, before it is tried again.
+LOCK_WAIT_MS: Final = 2_000
+# Settled bids that one batch forgets at most, so that a long rest does not make one long batch.
+PURGE_ROWS_MAX: Final = 20_000
+_SECOND_SHIFT: Final = 32  # of a bid's id, see base.events
+
+
+class Applied(NamedTuple):
+    """What became of a batch: an outcome a command, and the rows as written."""
+
+    outcomes: list[Outcome]
+    rows: list[Row]
+
+
+class LedgerStore:
+    """The books of one database. Not for two threads at once."""
+
+    def __init__(self, engine: Engine, bulk: Bulk) -> None:
+        self._engine = engine
+        self._bulk = bulk
+        self._state: State | None = None
+        self._positions: dict[str, int] = {}
+        self._sequence = 0
+        self._limits_sequence = 0
+        self._writer = 0
+        self._purging = False
+
+    @classmethod
+    def open(cls, url: str, *, lock_wait_ms: int = LOCK_WAIT_MS) -> Self:
+        """Opens the books at "sqlite:///<path>" or "postgresql://..."; makes them if need be.
+
+        Raises: ConfigError for a URL that names neither; StoreError when it cannot be reached,
+            StoreCorrupt when what is there are no books of this version.
+        """
+        engine = engine_of(url, lock_wait_ms)
+        store = cls(engine, bulk_of(engine))
+        try:
+            store._prepare()
+        except BaseException:
+            engine.dispose()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Ends all connections."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self.close()
+
+    def _prepare(self) -> None:
+        with self._transaction() as connection:
+            schema.METADATA.create_all(connection)
+            found = read.meta(connection)
+            if not found:
+                start = {"version": schema.SCHEMA_VERSION, "writer": 0, "forgotten_s": 0}
+                self._bulk.insert(connection, schema.META, list(start.items()))
+            elif found.get("version") != schema.SCHEMA_VERSION:
+                raise StoreCorrupt(
+                    f"books of version {found.get('version')}, expected {schema.SCHEMA_VERSION}"
+                    f" - at `{self._place}`"
+                )
+
+    @property
+    def _place(self) -> str:
+        return self._engine.url.render_as_string(hide_password=True)
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def load(self) -> tuple[State, dict[str, int]]:
+        """Becomes the writer; returns the state (read it, do not change it) and the positions.
+
+        Raises: StoreError, not transient when this store was the writer and another is now.
+        """
+        with self._transaction() as connection:
+            if self._writer:
+                self._fence(connection)
+            else:
+                self._take_over(connection)
+            self._read(connection)
+        return self.state, dict(self._positions)
+
+    @property
+    def state(self) -> State:
+        """The state after the last batch. Raises: InvariantError where it is not known."""
+        if self._state is None:
+            raise InvariantError("the books were not loaded")
+        return self._state
+
+    def apply(
+        self, commands: Sequence[Command], positions: Mapping[str, int] | None = None
+    ) -> Applied:
+        """Applies a batch, and moves the journals to `positions`, all or nothing.
+
+        After a StoreError nothing of the batch has happened; a transient one may be tried again
+        with the same batch. Only a network that breaks during a commit leaves it open whether it
+        happened: then the second try raises InvariantError, and `load` tells.
+
+        Raises: StoreError; InvariantError for a position that does not advance.
+        """
+        if not self._writer:
+            raise InvariantError("the books were not loaded")
+        positions = positions or {}
+        changes = Changes()
+        with self._transaction() as connection:
+            self._fence(connection)
+            if self._state is None:
+                self._read(connection)
+            self._check(positions)
+            self._stage(connection, commands)
+            state, self._state = self.state, None  # not known until the commit
+            outcomes = [apply(state, command, changes) for command in commands]
+            rows = changes.all_rows()
+            self._write(connection, state, changes, rows, positions)
+        self._positions.update(positions)
+        self._sequence += len(rows)
+        self._limits_sequence += len(changes.limits)
+        state.settled.clear()
+        state.references.clear()
+        self._state = state
+        return Applied(outcomes, rows)
+
+    def _take_over(self, connection: Connection) -> None:
+        meta = schema.META
+        ours = meta.c.name == "writer"
+        connection.execute(meta.update().where(ours).values(value=meta.c.value + 1))
+        self._writer = read.meta(connection)["writer"]
+
+    def _fence(self, connection: Connection) -> None:
+        """Takes the write lock, if we are still the writer."""
+        meta = schema.META
+        ours = (meta.c.name == "writer", meta.c.value == self._writer)
+        found = connection.execute(meta.update().where(*ours).values(value=self._writer))
+        if found.rowcount != 1:
+            raise StoreError(f"another keeper took over - at `{self._place}`", transient=False)
+
+    def _read(self, connection: Connection) -> None:
+        state = read.read_state(connection)
+        state.forgotten_s = read.meta(connection)["forgotten_s"]
+        found = connection.execute(select(schema.POSITIONS))
+        self._positions = {str(journal): int(position) for journal, position in found}
+        self._sequence = read.last(connection, schema.ROWS.c.sequence)
+        self._limits_sequence = read.last(connection, schema.LIMITS.c.sequence)
+        self._purging = True
+        self._state = state
+
+    def _check(self, positions: Mapping[str, int]) -> None:
+        for journal, position in positions.items():
+            if position <= self._positions.get(journal, -1):
+                raise InvariantError(f"position {position} was applied - at journal `{journal}`")
+
+    def _stage(self, connection: Connection, commands: Sequence[Command]) -> None:
+        """Shows the machine the marks of the bids that the batch names; the rest stay on disk."""
+        state = self.state
+        holds = state.holds
+        bids = [
+            command.bid
+            for command in commands
+            if isinstance(command, Take | Post | Void) and command.bid not in holds
+        ]
+        forgotten = state.forgotten_s << _SECOND_SHIFT
+        bids = [bid for bid in bids if forgotten <= bid < 1 << 63]
+        if bids:
+            for bid, mark, nanos, seen in self._bulk.find(connection, schema.SETTLED, bids):
+                state.settled[bid] = Settled(Mark(mark), nanos, bool(seen))
+        references = [command.reference for command in commands if isinstance(command, Adjust)]
+        if references:
+            found = self._bulk.find(connection, schema.REFERENCES, references)
+            state.references.update(str(row[0]) for row in found)
+
+    def _write(
+        self,
+        connection: Connection,
+        state: State,
+        changes: Changes,
+        rows: Sequence[Row],
+        positions: Mapping[str, int],
+    ) -> None:
+        """Everything that a batch changed."""
+        bulk = self._bulk
+        bulk.upsert(
+            connection, schema.LINES, [read.line_row(line) for line in changes.lines.values()]
+        )
+        bulk.insert(
+            connection, schema.LIMITS,
+            [read.limit_row(number, command)
+             for number, command in enumerate(changes.limits, self._limits_sequence + 1)],
+        )  # fmt: skip
+        bulk.insert(connection, schema.ACCOUNTS, [read.account_row(one) for one in changes.opened])
+        bulk.insert(
+            connection, schema.ROWS,
+            [(number, row.time_s, row.entry, row.account, row.source, row.target, row.nanos,
+              row.units, row.moves, row.bid, row.worker, row.reference)
+             for number, row in enumerate(rows, self._sequence + 1)],
+        )  # fmt: skip
+        touched = changes.accounts.union(one.number for one in changes.opened)
+        accounts = [state.accounts[number] for number in sorted(touched)]
+        bulk.upsert(
+            connection, schema.BALANCES, [(one.number, *one.nanos, *one.units) for one in accounts]
+        )
+        self._write_leases(connection, changes)
+        bulk.delete(connection, schema.HOLDS, [(bid,) for bid in changes.released])
+        bulk.insert(
+            connection, schema.HOLDS,
+            [(bid, hold.account, hold.nanos, hold.units, hold.deadline_s)
+             for bid, hold in changes.held.items()],
+        )  # fmt: skip
+        bulk.upsert(
+            connection, schema.SETTLED,
+            [(bid, one.mark, one.nanos, int(one.seen)) for bid, one in changes.settled.items()],
+        )  # fmt: skip
+        bulk.insert(connection, schema.REFERENCES, [(one,) for one in changes.references])
+        bulk.upsert(connection, schema.POSITIONS, list(positions.items()))
+        if changes.forgotten:
+            bulk.upsert(connection, schema.META, [("forgotten_s", state.forgotten_s)])
+            self._purging = True
+        if self._purging:
+            self._purge(connection, state.forgotten_s)
+
+    def _write_leases(self, connection: Connection, changes: Changes) -> None:
+        leases = changes.leases.items()
+        ended = [key for key, lease in leases if lease is None]
+        self._bulk.delete(connection, schema.LEASES, ended)
+        self._bulk.upsert(
+            connection, schema.LEASES,
+            [(*key, lease.nanos, lease.units, lease.expires_s)
+             for key, lease in leases if lease is not None],
+        )  # fmt: skip
+
+    def _purge(self, connection: Connection, before_s: int) -> None:
+        """Lets go of marks that can no longer be asked for, some at a time."""
+        settled = schema.SETTLED
+        below = min(before_s << _SECOND_SHIFT, (1 << 63) - 1)
+        some = select(settled.c.bid).where(settled.c.bid < below).order_by(settled.c.bid)
+        found = connection.execute(
+            settled.delete().where(settled.c.bid.in_(some.limit(PURGE_ROWS_MAX)))
+        )
+        self._purging = found.rowcount >= PURGE_ROWS_MAX
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def rows(
+        self,
+        *,
+        line_item: int | None = None,
+        day: int | None = None,
+        bid: int | None = None,
+        after: int = 0,
+        count: int = 1_000,
+    ) -> list[tuple[int, Row]]:
+        """At most `count` rows with their numbers, oldest first, that come after number `after`.
+
+        Raises: StoreError.
+        """
+        table, accounts = schema.ROWS, schema.ACCOUNTS
+        query = select(table).where(table.c.sequence > after).order_by(table.c.sequence)
+        if bid is not None:
+            query = query.where(table.c.bid == bid, table.c.bid != 0)
+        if line_item is not None or day is not None:
+            chosen = select(accounts.c.number)
+            if line_item is not None:
+                chosen = chosen.where(accounts.c.line_item == signed(line_item))
+            if day is not None:
+                chosen = chosen.where(accounts.c.day == day)
+            query = query.where(table.c.account.in_(chosen))
+        with self._transaction(reading=True) as connection:
+            return [read.row(values) for values in connection.execute(query.limit(count))]
+
+    def balances(self, scope: Scope, key: int, day: int = 0) -> tuple[list[int], list[int]]:
+        """Money and units of a scope by `Balance`, summed over its accounts.
+
+        day: for daily scopes. Raises: StoreError.
+        """
+        accounts, lines, kept = schema.ACCOUNTS, schema.LINES, schema.BALANCES
+        query = (
+            select(kept)
+            .join(accounts, accounts.c.number == kept.c.account)
+            .join(lines, lines.c.line_item == accounts.c.line_item)
+        )
+        column = {
+            Scope.LINE_ITEM: accounts.c.line_item, Scope.LINE_ITEM_DAY: accounts.c.line_item,
+            Scope.FLIGHT: accounts.c.flight, Scope.CAMPAIGN: lines.c.campaign,
+            Scope.CAMPAIGN_DAY: lines.c.campaign, Scope.ADVERTISER: lines.c.advertiser,
+        }[scope]  # fmt: skip
+        query = query.where(column == signed(key))
+        if scope in (Scope.LINE_ITEM_DAY, Scope.CAMPAIGN_DAY):
+            query = query.where(accounts.c.day == day)
+        total = [0] * (2 * BALANCES)
+        with self._transaction(reading=True) as connection:
+            for row in connection.execute(query):
+                total = [sum(pair) for pair in zip(total, row[1:], strict=True)]
+        return total[:BALANCES], total[BALANCES:]
+
+    def booked(self, bids: Iterable[int]) -> dict[int, int]:
+        """Nanos booked for each of these bids by its rows, corrections included; absent: none.
+
+        Raises: StoreError.
+        """
+        table = schema.ROWS
+        found: dict[int, int] = {}
+        wanted = sorted(set(bids))
+        spent = (Balance.POSTED, Balance.OVER)
+        with self._transaction(reading=True) as connection:
+            for start in range(0, len(wanted), 500):  # engines limit the values of a statement
+                chosen = table.c.bid.in_(wanted[start : start + 500])
+                columns = (table.c.bid, table.c.source, table.c.target, table.c.nanos)
+                query = select(*columns).where(chosen, table.c.bid != 0)
+                for bid, source, target, nanos in connection.execute(query):
+                    amount = nanos * ((target in spent) - (source in spent))
+                    found[bid] = found.get(bid, 0) + amount
+        return found
+
+    def audit(self) -> list[audit.Difference]:
+        """Adds up all rows, holds and leases, and compares with the balances; empty: all is well.
+
+        Raises: StoreError.
+        """
+        with self._transaction(reading=True) as connection:
+            rows = read.sums_of_rows(connection)
+            kept = read.kept(connection)
+            holds = read.sums_by_account(connection, schema.HOLDS, Balance.PENDING)
+            leases = read.sums_by_account(connection, schema.LEASES, Balance.GRANTED)
+        return [
+            *audit.compare("rows", rows, kept),
+            *audit.compare("holds", holds, audit.only(kept, Balance.PENDING)),
+            *audit.compare("leases", leases, audit.only(kept, Balance.GRANTED)),
+        ]
+
+    @contextmanager
+    def _transaction(self, *, reading: bool = False) -> Iterator[Connection]:
+        """One transaction, or one consistent look; faults of the engine as ours."""
+        try:
+            with self._engine.connect() as connection:
+                if reading and self._engine.dialect.name == "postgresql":
+                    connection = connection.execution_options(isolation_level="REPEATABLE READ")
+                with connection.begin():
+                    yield connection
+        except IntegrityError as error:
+            raise StoreCorrupt(f"{error.orig} - at `{self._place}`") from error
+        except DBAPIError as error:
+            raise fault_of(error, self._place) from error
