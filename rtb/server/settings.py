@@ -40,6 +40,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     connections_max: Count = 20_000
     drain_timeout_ms: Milliseconds = 5000
     drain_notice_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 200
+    verify_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 10
 
 
 class Bid(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The parent of a node: starts workers, restarts them, and is the door for snapshots and models.
+"""The parent of a node: starts workers, restarts them, and keeps the door for what they serve.
 
 It serves no request and starts no thread, so it may fork at any time. Kernels are compiled and
 cached here once, before the first worker, since processes that fill an empty Numba cache together
@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rtb.base.errors import CatalogueError, RtbError, StoreError
+from rtb.base.errors import RtbError
 from rtb.decide import score
-from rtb.decide.model import MODEL_KIND, Model
 from rtb.server import worker
+from rtb.server.door import Door
 from rtb.server.kernels import Kernels
 from rtb.server.settings import Settings
 from rtb.stores import artifacts
 from rtb.stores.board import Board, Gauge
-from rtb.stores.serving import ServingFile, StatePaths, read_serving, stamp, write_serving
+from rtb.stores.serving import StatePaths, read_serving
 
 log = logging.getLogger("rtb.supervise")
 
@@ -56,67 +56,6 @@ class Child:
     stalled: bool = False
 
 
-class Door:
-    """Verifies what `current` names, and lets it in by writing the generation file."""
-
-    def __init__(self, paths: StatePaths) -> None:
-        self._paths = paths
-        self._seen: tuple[object, object] | None = None
-
-    def look(self) -> bool:
-        """True when a new generation was let in. What is refused is logged once, and left out."""
-        now = (
-            stamp(self._paths.snapshots / artifacts.CURRENT),
-            stamp(self._paths.models / artifacts.CURRENT),
-        )
-        if now == self._seen:
-            return False
-        self._seen = now
-        before = read_serving(self._paths)
-        snapshot = self._snapshot()
-        model = self._model()
-        if snapshot is None:
-            if before is None:
-                return False
-            snapshot = (before.snapshot, before.snapshot_hash)
-        if model is None:
-            model = (before.model, before.model_hash) if before else ("", "")
-        after = ServingFile(
-            generation=before.generation + 1 if before else 1,
-            snapshot=snapshot[0],
-            snapshot_hash=snapshot[1],
-            model=model[0],
-            model_hash=model[1],
-        )
-        if before and (after.snapshot, after.model) == (before.snapshot, before.model):
-            return False
-        write_serving(self._paths, after)
-        log.info("generation %d: %s %s", after.generation, after.snapshot, after.model)
-        return True
-
-    def _snapshot(self) -> tuple[str, str] | None:
-        try:
-            path = artifacts.current(self._paths.snapshots, artifacts.SNAPSHOT)
-            if path is None:
-                return None
-            snapshot = artifacts.open_snapshot(path, verify=True)
-        except (StoreError, CatalogueError) as error:
-            log.error("snapshot refused, the last good one stays: %s", error)
-            return None
-        return str(path.relative_to(self._paths.root)), snapshot.content_hash
-
-    def _model(self) -> tuple[str, str] | None:
-        try:
-            path = artifacts.current(self._paths.models, MODEL_KIND)
-            if path is None:
-                return None
-            model = Model.of(*artifacts.open_artifact(path, MODEL_KIND, verify=True))
-        except (StoreError, CatalogueError) as error:
-            log.error("model refused, the last good one stays: %s", error)
-            return None
-        return str(path.relative_to(self._paths.root)), model.content_hash
-
-
 class Supervisor:
     """Runs the workers of a node until it is told to stop."""
 
@@ -127,7 +66,7 @@ class Supervisor:
         self._configs = configs
         self._paths = paths
         self._kernels = kernels
-        self._door = Door(paths)
+        self._door = Door(paths, config.server.verify_nice)
         self._children = [Child(number) for number in range(config.server.workers)]
         self._stopping = False
 
@@ -157,7 +96,7 @@ class Supervisor:
 
     def _look(self) -> None:
         try:
-            self._door.look()
+            self._door.poll()
         except RtbError as error:
             log.error("%s", error)
 
@@ -243,6 +182,7 @@ class Supervisor:
 
     def _finish(self) -> int:
         """Drains the workers; what does not end in time is killed."""
+        self._door.close()
         server = self._config.server
         self._each(lambda pid: os.kill(pid, signal.SIGTERM))
         limit_s = time.monotonic() + (server.drain_timeout_ms + server.drain_notice_ms) / 1000 + 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from rtb.base.errors import StoreCorrupt
+from rtb.base.errors import StoreCorrupt, StoreError
 
 
 class ServingFile(msgspec.Struct, frozen=True):
@@ -57,11 +57,17 @@ class StatePaths:
 
 
 def write_serving(paths: StatePaths, serving: ServingFile) -> None:
-    """Replaces the generation file, whole."""
-    paths.serving.parent.mkdir(parents=True, exist_ok=True)
+    """Replaces the generation file, whole.
+
+    Raises: StoreError when it cannot be written.
+    """
     fresh = paths.serving.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.encode(serving))
-    fresh.replace(paths.serving)
+    try:
+        paths.serving.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_bytes(msgspec.json.encode(serving))
+        fresh.replace(paths.serving)
+    except OSError as error:
+        raise StoreError(f"{paths.serving}: {error}") from error
 
 
 def read_serving(paths: StatePaths) -> ServingFile | None:
