@@ -4,7 +4,11 @@
  * answered with the same 700 bytes of JSON. No parsing beyond that, no state, no decision: what any
  * bidder costs above this is its own work. `bench/ratio.py` measures both in the same run.
  *
- *   floor PORT        serves 127.0.0.1:PORT until it is killed
+ *   floor PORT [BURN_US]     serves 127.0.0.1:PORT until it is killed
+ *
+ * With BURN_US it computes for so many microseconds of its own CPU time before each answer. That is
+ * the control for latency: a server that does a bidder's work in C and nothing else, so whatever
+ * tail it shows at a given load is the machine's (`bench/latency.py`).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,6 +20,7 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { EVENTS = 256, FDS_MAX = 65536, BUFFER_BYTES = 65536, BODY_BYTES = 700, HEAD_ROOM = 256 };
@@ -29,10 +34,24 @@ struct connection {
 static struct connection connections[FDS_MAX];
 static char answer[HEAD_ROOM + BODY_BYTES];
 static size_t answer_bytes;
+static long burn_ns;
 
 static void fail(const char *what) {
     perror(what);
     exit(1);
+}
+
+static long cpu_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return now.tv_sec * 1000000000L + now.tv_nsec;
+}
+
+/* Stands for the work of one request. */
+static void burn(void) {
+    long until = cpu_ns() + burn_ns;
+    while (cpu_ns() < until)
+        ;
 }
 
 static void make_answer(void) {
@@ -83,6 +102,8 @@ static void serve(int fd) {
     one->bytes[one->count] = 0; /* so that reading a length stops */
     size_t used;
     while ((used = whole_request(one->bytes, one->count)) != 0) {
+        if (burn_ns)
+            burn();
         if (write(fd, answer, answer_bytes) != (ssize_t)answer_bytes) {
             end(fd);
             return;
@@ -121,10 +142,11 @@ static void welcome(int epoll, int listening) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 2 || atoi(argv[1]) <= 0) {
-        fprintf(stderr, "usage: floor PORT\n");
+    if (argc < 2 || argc > 3 || atoi(argv[1]) <= 0) {
+        fprintf(stderr, "usage: floor PORT [BURN_US]\n");
         return 2;
     }
+    burn_ns = argc == 3 ? atol(argv[2]) * 1000 : 0;
     make_answer();
     int listening = listener(atoi(argv[1])), epoll = epoll_create1(0);
     struct epoll_event event = {.events = EPOLLIN, .data.fd = listening}, events[EVENTS];

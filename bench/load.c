@@ -14,6 +14,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -59,6 +60,7 @@ struct tally {
 /* One window of time: a smaller tally. */
 struct window {
     uint32_t sent, bids, nobids, late, unsent;
+    uint32_t stolen_ms; /* time that the host kept our cores from us, all cores together */
     struct histogram latency;
 };
 
@@ -284,6 +286,38 @@ static struct window *window_of(int64_t ns) {
     return &windows[number < windows_count ? number : windows_count - 1];
 }
 
+/* -- stolen time --------------------------------------------------------------------------------*/
+
+/* Milliseconds so far in which a core had work and the host ran somebody else on it; 0 where the
+   kernel does not say. The kernel counts in ticks, so a window may show its steal a little late. */
+static uint64_t stolen_ms(void) {
+    static int fd = -1;
+    char text[512];
+    if (fd < 0 && (fd = open("/proc/stat", O_RDONLY | O_CLOEXEC)) < 0)
+        return 0;
+    ssize_t got = pread(fd, text, sizeof text - 1, 0);
+    unsigned long long ticks = 0;
+    if (got <= 0)
+        return 0;
+    text[got] = 0;
+    if (sscanf(text, "cpu %*u %*u %*u %*u %*u %*u %*u %llu", &ticks) != 1)
+        return 0;
+    return ticks * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
+}
+
+/* Adds what was stolen since the last look to the window that is over. */
+static void watch_steal(int64_t now) {
+    static int64_t next_ns;
+    static uint64_t before_ms;
+    if (now < next_ns)
+        return;
+    uint64_t sum_ms = stolen_ms();
+    if (next_ns)
+        window_of(next_ns - 1)->stolen_ms += (uint32_t)(sum_ms - before_ms);
+    before_ms = sum_ms;
+    next_ns = begin_ns + ((now - begin_ns) / window_ns + 1) * window_ns;
+}
+
 static void send_on(struct connection *one, struct phase *phase, int64_t meant_ns) {
     struct request *request = &requests[next_request];
     next_request = (next_request + 1) % requests_count;
@@ -426,6 +460,7 @@ static void run_open(struct phase *phase) {
             turn(give_up_ns ? due_ns + give_up_ns : now + NS_PER_MS);
             continue;
         }
+        watch_steal(now);
         if (due_ns > starved_ns)
             note(&lag, now - due_ns);
         send_on(one, phase, due_ns);
@@ -438,6 +473,7 @@ static void run_open(struct phase *phase) {
 static void run_closed(struct phase *phase) {
     for (int64_t now = now_ns(); now < phase->end_ns; now = now_ns()) {
         struct connection *one;
+        watch_steal(now);
         while ((one = take_idle()) != NULL)
             send_on(one, phase, now_ns());
         if (opened < connections_first)
@@ -496,6 +532,47 @@ static void print_latency(const char *name, const struct histogram *histogram) {
            quantile_ms(histogram, 0.999), (double)histogram->max_us / 1000.0);
 }
 
+/* A window is calm when nothing was stolen in it, nor shortly before, when a queue may be left of
+   it, nor right after, where the kernel may count it. */
+static int is_calm(size_t number) {
+    size_t first = number < 2 ? 0 : number - 2;
+    for (size_t i = first; i <= number + 1 && i < windows_count; i++)
+        if (windows[i].stolen_ms)
+            return 0;
+    return 1;
+}
+
+static void merge(struct histogram *sum, const struct histogram *part) {
+    for (int i = 0; i < BUCKETS; i++)
+        sum->counts[i] += part->counts[i];
+    sum->total += part->total;
+    sum->sum_us += part->sum_us;
+    if (part->max_us > sum->max_us)
+        sum->max_us = part->max_us;
+}
+
+/* The latencies of a phase's calm windows, and how many of how many those are. */
+static void print_calm(const struct phase *phase) {
+    static struct histogram calm;
+    unsigned all = 0, count = 0;
+    uint64_t stolen = 0;
+    memset(&calm, 0, sizeof calm);
+    for (size_t i = 0; i < windows_count; i++) {
+        int64_t at_ns = begin_ns + (int64_t)i * window_ns;
+        if (at_ns < phase->start_ns || at_ns >= phase->end_ns)
+            continue;
+        all++;
+        stolen += windows[i].stolen_ms;
+        if (!is_calm(i))
+            continue;
+        count++;
+        merge(&calm, &windows[i].latency);
+    }
+    printf(",\"windows\":%u,\"calm_windows\":%u,\"stolen_ms\":%lu,", all, count,
+           (unsigned long)stolen);
+    print_latency("calm_latency_ms", &calm);
+}
+
 static void print_phase(const struct phase *phase) {
     const struct tally *tally = &phase->tally;
     printf("{\"rate\":%.1f,\"seconds\":%.3f,\"sent\":%lu,\"bids\":%lu,\"nobids\":%lu,"
@@ -507,6 +584,7 @@ static void print_phase(const struct phase *phase) {
     print_latency("latency_ms", &tally->latency);
     printf(",");
     print_latency("bid_latency_ms", &tally->bid_latency);
+    print_calm(phase);
     printf("}");
 }
 
@@ -517,9 +595,9 @@ static void print_windows(void) {
         if (one->sent + one->unsent == 0)
             continue;
         printf("%s{\"at_s\":%.3f,\"sent\":%u,\"bids\":%u,\"nobids\":%u,\"late\":%u,\"unsent\":%u,"
-               "\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f}",
+               "\"stolen_ms\":%u,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f}",
                first ? "" : ",", (double)i * (double)window_ns / 1e9, one->sent, one->bids,
-               one->nobids, one->late, one->unsent, quantile_ms(&one->latency, 0.5),
+               one->nobids, one->late, one->unsent, one->stolen_ms, quantile_ms(&one->latency, 0.5),
                quantile_ms(&one->latency, 0.99), quantile_ms(&one->latency, 0.999),
                (double)one->latency.max_us / 1000.0);
         first = 0;

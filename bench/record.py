@@ -142,7 +142,7 @@ def machine() -> Machine:
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return Machine(
         cpu=_cpu_model(),
-        cores=len(os.sched_getaffinity(0)),
+        cores=os.cpu_count() or 1,  # whatever this process was pinned to
         kernel=platform.release(),
         memory_gb=round(pages * size / 2**30, 1),
     )

@@ -93,10 +93,11 @@ def running(
 
 
 @contextlib.contextmanager
-def floor_server(core: int) -> Iterator[tuple[int, int]]:
-    """(pid, port) of the C floor."""
+def floor_server(core: int, burn_us: int = 0) -> Iterator[tuple[int, int]]:
+    """(pid, port) of the C floor; `burn_us`: CPU time that it spends on every request."""
     port = free_port()
-    with running([program("floor"), str(port)], core, BUILD / "floor.log") as pid:
+    arguments = [program("floor"), str(port), str(burn_us)]
+    with running(arguments, core, BUILD / "floor.log") as pid:
         _await_port(port)
         yield pid, port
 
