@@ -58,7 +58,7 @@ def test_a_new_snapshot_is_let_in(paths: StatePaths) -> None:
 
     serving = read_serving(paths)
     assert serving is not None
-    assert (2, path.stem) == (serving.generation, serving.snapshot_hash)
+    assert (2, f"snapshots/{path.name}") == (serving.generation, serving.snapshot)
 
 
 def test_a_bad_snapshot_is_refused(paths: StatePaths, capfd: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +99,7 @@ def test_a_file_that_kills_its_reader_kills_nobody_else(
     assert before is not None
     assert after is not None
     assert (1, 2) == (before.generation, after.generation)
-    assert path.stem == after.snapshot_hash
+    assert f"snapshots/{path.name}" == after.snapshot
 
 
 def test_closing_ends_what_is_being_verified(
