@@ -20,8 +20,10 @@ cdef extern from "crc32c.h" nogil:
 
 cdef extern from *:
     """
+    #include <sys/mman.h>
     #define STORE_WORD(at, word) __atomic_store_n((uint64_t *)(at), (word), __ATOMIC_RELEASE)
     """
+    int madvise(void *at, size_t length, int advice) noexcept nogil
     void STORE_WORD(uint8_t *at, uint64_t word) noexcept nogil
 
 crc32c_init(1)
@@ -29,6 +31,8 @@ crc32c_init(1)
 cdef int64_t FRAMES_AT = _twin.FRAMES_AT
 cdef uint64_t FRAME_MARK = _twin.FRAME_MARK
 cdef int64_t BODY_BYTES_MAX = _twin.BODY_BYTES_MAX
+cdef int64_t PAGE_BYTES = _twin.PAGE_BYTES
+cdef int POPULATE_WRITE = _twin.POPULATE_WRITE
 cdef enum:
     HEAD_BYTES = 16
 
@@ -229,6 +233,17 @@ cdef class Pen:
             self.held, self.fresh = self.fresh, self.held
             self.held_bytes, self.fresh_bytes = self.fresh_bytes, 0
         return self.last, self.rolls, self.first
+
+    def ahead(self):
+        cdef int64_t start = self.at & -PAGE_BYTES
+        cdef int64_t end = self.at + self.held_bytes + PAGE_BYTES & -PAGE_BYTES
+        cdef uint8_t *place = <uint8_t *>self.view.buf + start
+        if not self.has_view:
+            return
+        end = min(end, self.view.len)
+        # The thread that asks is the one that unmaps, so the pages stay while the lock is off.
+        with nogil:
+            madvise(place, <size_t>(end - start), POPULATE_WRITE)
 
     def release(self):
         self.held_bytes = 0

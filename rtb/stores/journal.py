@@ -5,7 +5,8 @@ A worker's journal is a row of segment files named by the first sequence they ho
     <worker>/00000000000000000001.seg   full
     <worker>/00000000000000596524.seg   being written, allocated whole, mapped
     <worker>/spare.seg                  the next one, allocated
-    <worker>/durable                    8 bytes: the last sequence that a power cut cannot take
+    <worker>/again.seg                  what it resumes with after a flush failed
+    <worker>/durable                    the last sequence that a power cut cannot take, identity
 
     segment   header | the same header again at 512 | frames from 1,024 on | zeros
     header    magic, version, worker, created_ms, bytes, salt, CRC-32C
@@ -20,6 +21,7 @@ store: a worker that is killed leaves a whole frame or zeros where its head woul
 `Pen`, `scan` and `find` have compiled twins in `ext/journal.pyx`.
 """
 
+import contextlib
 import mmap
 import struct
 import threading
@@ -41,6 +43,9 @@ FRAME_MARK: Final = 0xB5
 BODY_BYTES_MAX: Final = 65_535
 FRAME_BYTES_MAX: Final = FRAME_HEAD.size + BODY_BYTES_MAX + 1
 KIND_MAX: Final = 255
+
+PAGE_BYTES: Final = mmap.PAGESIZE
+POPULATE_WRITE: Final = 23  # MADV_POPULATE_WRITE, Linux 5.14; Python has no name for it
 
 Segment = bytearray | mmap.mmap
 Record = tuple[int, int, bytes]  # sequence, kind (`rtb.base.events.Kind`), body
@@ -254,6 +259,17 @@ class Pen:
                 self._held, self._fresh = self._fresh, self._held
             return self.last, self._rolls, self._first
 
+    def ahead(self) -> None:
+        """Has pages ready for as much as this commit took, so that `append` waits for none.
+
+        A hint: a system that does not know it lets `append` find its pages one by one.
+        """
+        start = self._at & -PAGE_BYTES
+        end = self._at + len(self._held) + PAGE_BYTES & -PAGE_BYTES
+        if isinstance(self._view.obj, mmap.mmap):
+            with contextlib.suppress(OSError):
+                self._view.obj.madvise(POPULATE_WRITE, start, min(end, len(self._view)) - start)
+
     def release(self) -> None:
         """The commit is through: copies of what was cut are no longer needed."""
         self._held.clear()
@@ -314,6 +330,7 @@ class AnyPen(Protocol):
     def append(self, kind: int, body: bytes) -> int: ...
     def spare(self, segment: Segment, salt: int) -> None: ...
     def cut(self) -> tuple[int, int, int]: ...
+    def ahead(self) -> None: ...
     def release(self) -> None: ...
     def stop(self) -> None: ...
     def begin(self, segment: Segment, salt: int) -> None: ...

@@ -7,6 +7,7 @@ record, and a sequence that it has seen is never given to another record, even a
 import itertools
 import mmap
 import os
+import struct
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -16,8 +17,9 @@ from rtb.stores.journal import FRAMES_AT, READABLE, Kernel, Record
 
 SUFFIX: Final = ".seg"
 SPARE: Final = "spare.seg"
+AGAIN: Final = "again.seg"
 MARK: Final = "durable"
-_MARK_BYTES: Final = 8
+_MARK: Final = struct.Struct("<QQ")
 _NAME_DIGITS: Final = 20
 # One read of the file: a poll that finds a commit's worth, and a reader that has to catch up.
 _POLL_BYTES: Final = 16 << 10
@@ -43,50 +45,66 @@ def segments(folder: Path) -> list[tuple[int, Path]]:
 
 
 class Mark:
-    """The last sequence that a power cut cannot take: one word that all processes see."""
+    """Two words that all processes see: the last sequence that a power cut cannot take, and the
+    journal's identity, given by chance when it was made.
+    """
 
     def __init__(self, path: Path, *, write: bool) -> None:
         with path.open("r+b" if write else "rb") as file:
             access = mmap.ACCESS_WRITE if write else mmap.ACCESS_READ
-            self._mapped = mmap.mmap(file.fileno(), _MARK_BYTES, access=access)
-        self._word = memoryview(self._mapped).cast("Q")
+            self._mapped = mmap.mmap(file.fileno(), _MARK.size, access=access)
+        self._words = memoryview(self._mapped).cast("Q")
 
     @classmethod
-    def create(cls, folder: Path) -> Self:
-        """The mark for its writer; made where there is none."""
+    def create(cls, folder: Path, identity: int) -> Self:
+        """The mark for its writer; made, with this identity, where there is none."""
         path = folder / MARK
         if not path.exists():
             fresh = path.with_suffix(".new")
             with fresh.open("wb") as file:
-                file.write(bytes(_MARK_BYTES))
+                file.write(_MARK.pack(0, identity))
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(path)
         return cls(path, write=True)
 
     @property
+    def identity(self) -> int:
+        return self._words[1]
+
+    @property
     def sequence(self) -> int:
-        return self._word[0]
+        return self._words[0]
 
     @sequence.setter
     def sequence(self, value: int) -> None:
-        self._word[0] = value  # one aligned store: a reader sees the old value or the new
+        self._words[0] = value  # one aligned store: a reader sees the old value or the new
 
     def close(self) -> None:
-        self._word.release()
+        self._words.release()
         self._mapped.close()
 
 
 class Reader:
     """A cursor in one worker's journal. Follows a writer in another process by being polled.
 
-    position: sequence of the last record returned
+    Keep `position` and `identity` together: a journal that was deleted counts from 1 again, and
+    its new records must not pass for old ones.
+
+    position        sequence of the last record returned
+    after_sequence  where to go on; identity: of the journal that this sequence is from, 0 for any
     """
 
     def __init__(
-        self, directory: Path, worker: int, after_sequence: int = 0, kernel: Kernel = READABLE
+        self,
+        directory: Path,
+        worker: int,
+        after_sequence: int = 0,
+        kernel: Kernel = READABLE,
+        identity: int = 0,
     ) -> None:
         self.position = after_sequence
+        self.identity = identity  # 0 until the journal is there
         self._folder = folder_of(directory, worker)
         self._kernel = kernel
         self._mark: Mark | None = None
@@ -94,13 +112,27 @@ class Reader:
         self._salt, self._at, self._expected = 0, FRAMES_AT, 0
 
     def durable_sequence(self) -> int:
-        """How far there is something to read; 0 before the journal exists."""
-        if self._mark is None:
-            try:
-                self._mark = Mark(self._folder / MARK, write=False)
-            except FileNotFoundError:
-                return 0
+        """How far there is something to read; 0 before the journal exists.
+
+        Raises: StoreCorrupt when it is not the journal that was read before.
+        """
+        if self._mark is None and not self._find_mark():
+            return 0
+        assert self._mark is not None
         return self._mark.sequence
+
+    def _find_mark(self) -> bool:
+        try:
+            mark = Mark(self._folder / MARK, write=False)
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError) as error:
+            raise StoreCorrupt(f"{self._folder / MARK}: {error}") from error
+        if self.identity not in (0, mark.identity):
+            mark.close()
+            raise StoreCorrupt(f"{self._folder}: another journal than the one that was read")
+        self._mark, self.identity = mark, mark.identity
+        return True
 
     def read(self, records_max: int) -> list[Record]:
         """The next records, in order, none left out; an empty list when there are none yet.

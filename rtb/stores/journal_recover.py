@@ -13,7 +13,7 @@ from typing import Final
 from rtb.base.errors import StoreCorrupt
 from rtb.stores import journal
 from rtb.stores.journal import FRAMES_AT, Kernel
-from rtb.stores.journal_read import SPARE, Mark, segment_path, segments
+from rtb.stores.journal_read import AGAIN, SPARE, Mark, segment_path, segments
 
 _NONE: Final = 1 << 62  # a sequence above all others
 
@@ -65,6 +65,10 @@ def recover(
         path, end = adopted
         _flush(path, end, sync)
         sync(directory_file)
+    resumed = _adopt_again(folder, end.last, mark, kernel, lambda: sync(directory_file))
+    if resumed is not None:
+        path, end = resumed
+        _flush(path, end, sync)
     return _settle(path, end, mark)
 
 
@@ -100,6 +104,39 @@ def _adopt_spare(folder: Path, last: int, mark: Mark, kernel: Kernel) -> tuple[P
     if end.last == last:
         return None
     return spare.rename(segment_path(folder, last + 1)), end
+
+
+def _adopt_again(
+    folder: Path, last: int, mark: Mark, kernel: Kernel, sync_names: Callable[[], None]
+) -> tuple[Path, _End] | None:
+    """What a failed journal was about to resume with, if it reaches as far as what was given up."""
+    again = folder / AGAIN
+    if not again.exists():
+        return None
+    first = _first_of(again)
+    end = _end_of(again, first, mark, kernel)
+    if end.last < max(first, last):
+        again.unlink()
+        return None
+    forget_after(folder, first)
+    sync_names()
+    path = again.rename(segment_path(folder, first))
+    sync_names()
+    return path, end
+
+
+def _first_of(path: Path) -> int:
+    """The sequence that the first frame claims; 0 when there is none."""
+    head = path.read_bytes()[FRAMES_AT:][: journal.FRAME_HEAD.size]
+    return int(journal.FRAME_HEAD.unpack(head)[1]) if len(head) == journal.FRAME_HEAD.size else 0
+
+
+def forget_after(folder: Path, first_kept: int) -> None:
+    """Removes segments after one that holds all that they hold."""
+    (folder / SPARE).unlink(missing_ok=True)
+    for first, path in segments(folder):
+        if first > first_kept:
+            path.unlink()
 
 
 def _flush(path: Path, end: _End, sync: Callable[[int], None]) -> None:

@@ -116,7 +116,8 @@ def test_header_flips_are_mended_or_found(written: Path) -> None:
 
 def test_an_absurd_mark_is_not_believed(written: Path) -> None:
     """A mark beyond what a segment can hold is damaged itself; the records say where they end."""
-    (folder_of(written, WORKER) / MARK).write_bytes((1 << 40).to_bytes(8, "little"))
+    with (folder_of(written, WORKER) / MARK).open("r+b") as mark:
+        mark.write((1 << 40).to_bytes(8, "little"))
     with opened(written, limits=ONE_SEGMENT) as again:
         assert (RECORDS, 0) == (again.recovery.last, again.recovery.lost)
         fill(again, 1)

@@ -1,6 +1,7 @@
 """The reader: follows a writer of another process, and what may be deleted behind it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from rtb.base.errors import StoreCorrupt
 from rtb.stores.journal import Kernel
-from rtb.stores.journal_read import Reader, first_sequence, folder_of, retire, segments
+from rtb.stores.journal_read import MARK, Reader, first_sequence, folder_of, retire, segments
 from rtb.stores.journal_write import Journal
 from tests.stores.journals import (
     COMPILED,
@@ -59,6 +60,26 @@ def test_before_there_is_a_journal(tmp_path: Path) -> None:
         assert made == reader.read(10)
 
 
+def test_another_journal_in_its_place(tmp_path: Path) -> None:
+    """A journal that was deleted and begun again is told from the one that was read."""
+    with opened(tmp_path) as journal:
+        fill(journal, 5)
+    with Reader(tmp_path, WORKER, kernel=COMPILED) as reader:
+        assert 5 == len(reader.read(10))
+        position, identity = reader.position, reader.identity
+    with Reader(tmp_path, WORKER, position, COMPILED, identity) as reader:
+        assert [] == reader.read(10)
+    shutil.rmtree(tmp_path / str(WORKER))
+    with opened(tmp_path, Disk(salt=77)) as journal:
+        fill(journal, 9)
+    other = Reader(tmp_path, WORKER, position, COMPILED, identity)
+    with pytest.raises(StoreCorrupt, match="another journal"):
+        other.read(10)
+    (folder_of(tmp_path, WORKER) / MARK).write_bytes(b"")
+    with pytest.raises(StoreCorrupt, match="durable"):
+        Reader(tmp_path, WORKER, kernel=COMPILED).read(10)
+
+
 def test_only_durable_records_are_given(tmp_path: Path) -> None:
     """What a power cut could take is not shown: its sequence may yet mean something else."""
     with opened(tmp_path) as journal, Reader(tmp_path, WORKER, kernel=COMPILED) as reader:
@@ -89,7 +110,7 @@ def test_a_segment_replaced_under_its_name(tmp_path: Path) -> None:
 FOLLOWER = """
 import sys
 from pathlib import Path
-from rtb.stores.journal_read import Reader
+from rtb.stores.journal_read import MARK, Reader
 from tests.stores.journals import COMPILED, WORKER, record_of
 
 count = int(sys.argv[2])

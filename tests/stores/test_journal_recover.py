@@ -1,6 +1,7 @@
 """What is left of a journal after its worker was killed, and after damage."""
 
 import contextlib
+import os
 import random
 import signal
 import subprocess
@@ -61,7 +62,7 @@ def test_a_torn_tail_is_cut_and_told(tmp_path: Path) -> None:
     for cut in range(used - 300, used):
         for segment in segments(folder_of(tmp_path, WORKER)):
             segment[1].unlink()
-        mark.write_bytes(bytes(8))
+        mark.write_bytes(bytes(16))
         path.write_bytes(data[:cut].ljust(len(data), b"\0"))
         with opened(tmp_path, limits=ONE_SEGMENT) as again:
             last, cut_bytes = again.recovery.last, again.recovery.cut_bytes
@@ -105,17 +106,26 @@ def test_damage_of_durable_records_is_counted_not_hidden(tmp_path: Path) -> None
         read_all(tmp_path, after=whole)
 
 
-def test_what_a_failed_flush_left_is_written_again(tmp_path: Path) -> None:
-    """A page that counts as clean is made dirty, so that recovery's flush is a real one."""
+def test_what_a_failed_flush_left_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recovery writes what no commit has flushed again: its pages may count as clean."""
     journal = Journal.open(tmp_path, WORKER, SMALL, COMPILED, Disk().world())
-    fill(journal, 4)
-    crash(journal)
+    fill(journal, 2)
+    journal.turn()
     path = last_segment(tmp_path)
-    before = path.stat().st_mtime_ns
+    flushed = used_bytes(path)
+    fill(journal, 3)
+    crash(journal)
+    data, written, pwrite = path.read_bytes(), [], os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda *call: written.append(call[1:]) or pwrite(*call))
     with opened(tmp_path):
         pass
+    again, at = written[0]
 
-    assert before < path.stat().st_mtime_ns
+    assert data[at : at + len(again)] == again
+    assert at <= flushed + 7
+    assert used_bytes(path) <= at + len(again)
 
 
 def test_one_writer(tmp_path: Path) -> None:

@@ -260,6 +260,20 @@ async def test_close_commits_and_answers(tmp_path: Path) -> None:
         journal.append(1, b"")
 
 
+def test_close_after_the_loop(tmp_path: Path) -> None:
+    """A loop that was closed first is no hindrance: all is committed, nobody waits any more."""
+    journal = Journal.open(tmp_path, WORKER, BRISK, COMPILED, Disk().world())
+
+    async def live() -> None:
+        journal.start(asyncio.get_running_loop())
+        journal.when_durable(fill(journal, 3)[-1][0], print)
+
+    asyncio.run(live())
+    journal.close()
+
+    assert 3 == len(read_all(tmp_path))
+
+
 FULL = """
 import os, sys
 from pathlib import Path
