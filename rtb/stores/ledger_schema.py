@@ -72,6 +72,7 @@ LEASES: Final = Table(
     "leases", METADATA,
     _big("account"), _big("worker"), _big("nanos"), _big("units"), _big("expires_s"),
     PrimaryKeyConstraint("account", "worker"),
+    sqlite_with_rowid=False,  # one tree, not two: a lease changes in every batch
 )  # fmt: skip
 HOLDS: Final = Table(
     "holds",
@@ -91,7 +92,6 @@ ROWS: Final = Table(
     _key("sequence"), _big("time_s"), _small("entry"), _big("account"), _small("source"),
     _small("target"), _big("nanos"), _big("units"), _big("moves"), _big("bid"), _big("worker"),
     _text("reference"),
-    Index("rows_of_account", "account"),
     Index("rows_of_bid", "bid", sqlite_where=text("bid != 0"), postgresql_where=text("bid != 0")),
 )  # fmt: skip
 POSITIONS: Final = Table(
