@@ -266,7 +266,7 @@ class Pen:
         """
         start = self._at & -PAGE_BYTES
         end = self._at + len(self._held) + PAGE_BYTES & -PAGE_BYTES
-        if isinstance(self._view.obj, mmap.mmap):
+        if self._has_segment and isinstance(self._view.obj, mmap.mmap):
             with contextlib.suppress(OSError):
                 self._view.obj.madvise(POPULATE_WRITE, start, min(end, len(self._view)) - start)
 

@@ -20,14 +20,20 @@ WORKER = 3
 SMALL = Limits(segment_bytes=8192, backlog_bytes=3000, retry_ms=0)
 
 
+class Killed(BaseException):
+    """The process ends where it stands."""
+
+
 @dataclass
 class Disk:
     """A disk that fails on demand; counts what it is asked.
 
     fail_syncs: numbers of the calls to fail, or None to fail all of them
+    kill_at: number of the call that does not return
     """
 
     fail_syncs: set[int] | None = field(default_factory=set)
+    kill_at: int = 0
     full: bool = False
     syncs: int = 0
     salt: int = 1
@@ -40,6 +46,8 @@ class Disk:
     def _sync(self, file: int) -> None:
         self.syncs += 1
         os.fstat(file)  # a closed file is a bug of ours
+        if self.syncs == self.kill_at:
+            raise Killed
         if self.fail_syncs is None or self.syncs in self.fail_syncs:
             raise OSError(errno.EIO, "injected")
 

@@ -10,14 +10,10 @@ import pytest
 from rtb.stores.journal import PAGE_BYTES, Record
 from rtb.stores.journal_read import MARK, folder_of, segments
 from rtb.stores.journal_write import Journal, Limits, State, World
-from tests.stores.journals import COMPILED, WORKER, Disk, crash, fill, read_all
+from tests.stores.journals import COMPILED, WORKER, Disk, Killed, crash, fill, read_all
 
 # Segments of eight pages, so that a cut can tear them in many ways.
 LIMITS = Limits(segment_bytes=8 * PAGE_BYTES, backlog_bytes=12_000, retry_ms=0)
-
-
-class Killed(BaseException):
-    """The process ends where it stands."""
 
 
 class Platter(Disk):
@@ -28,15 +24,12 @@ class Platter(Disk):
         self.folder, self.chance = folder, chance
         self._flushed: dict[int, bytes] = {}  # by inode
         self._names: dict[str, int] = {}
-        self.kill_at = 0  # number of the flush that does not return
 
     def world(self) -> World:
         """As of a disk, its flushes seen."""
         plain = super().world()
 
         def sync(file: int) -> None:
-            if self.syncs + 1 == self.kill_at:
-                raise Killed
             plain.sync(file)
             self._remember(file)
 

@@ -17,13 +17,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from rtb.base.errors import StoreCorrupt, StoreError
 from rtb.stores.journal import Record
-from rtb.stores.journal_read import MARK, SPARE, folder_of, segments
-from rtb.stores.journal_write import Journal, Limits
+from rtb.stores.journal_read import AGAIN, MARK, SPARE, folder_of, segments
+from rtb.stores.journal_write import Journal, Limits, State
 from tests.stores.journals import (
     COMPILED,
     SMALL,
     WORKER,
     Disk,
+    Killed,
     crash,
     fill,
     last_segment,
@@ -83,6 +84,52 @@ def test_a_kill_right_after_the_roll(tmp_path: Path) -> None:
     crash(journal)
     with opened(tmp_path):
         pass
+
+    assert made == read_all(tmp_path)
+
+
+def _life(directory: Path, disk: Disk) -> list[Record]:
+    """Appends over several segments until the disk's process is killed; returns what it made."""
+    made: list[Record] = []
+    journal = Journal.open(directory, WORKER, SMALL, COMPILED, disk.world())
+    with contextlib.suppress(Killed):
+        for _ in range(14):
+            if journal.state == State.OPEN:
+                made += fill(journal, 10)
+            journal.turn()
+    crash(journal)
+    return made
+
+
+def test_a_kill_at_any_flush_after_one_failed(tmp_path: Path) -> None:
+    """Whichever flush fails, and wherever a kill meets the resuming: all that was made is there."""
+    disk = Disk()
+    _life(tmp_path / "whole", disk)
+    for number in range(4, disk.syncs):
+        for later in range(1, 5):
+            directory = tmp_path / f"{number}-{later}"
+            made = _life(directory, Disk(fail_syncs={number}, kill_at=number + later))
+            with opened(directory) as again:
+                assert len(made) == again.recovery.last
+                made += fill(again, 3)
+            assert made == read_all(directory)
+
+
+def test_a_kill_while_records_are_written_again(tmp_path: Path) -> None:
+    """What resumes but holds only a part does not take the place of what was given up."""
+    disk = Disk()
+    journal = Journal.open(tmp_path, WORKER, SMALL, COMPILED, disk.world())
+    made = fill(journal, 12)
+    disk.fail_syncs, disk.kill_at = {disk.syncs + 1}, disk.syncs + 3
+    journal.turn()
+    with pytest.raises(Killed):
+        journal.turn()
+    crash(journal)
+    again = folder_of(tmp_path, WORKER) / AGAIN
+    data = again.read_bytes()
+    again.write_bytes(data[: used_bytes(again) - 100].ljust(len(data), b"\0"))
+    with opened(tmp_path):
+        assert not again.exists()
 
     assert made == read_all(tmp_path)
 
@@ -148,7 +195,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from tests.stores.journals import COMPILED, WORKER, record_of
-from rtb.stores.journal_write import Journal, Limits
+from rtb.stores.journal_write import Journal, Limits, State
 
 async def main():
     limits = Limits(segment_bytes=1 << 16, backlog_bytes=30_000)
