@@ -23,7 +23,9 @@ README, DOCS = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
 README_FIGURES = (
     ("ratio", "ratio"), ("ratio", "lane_us"), ("decide", "decide_10000_us"), ("decide", "growth"),
     ("kernels", "score_1000_us"), ("latency", "rated"), ("latency", "p50_ms"),
-    ("latency", "p99_ms"), ("latency", "p999_ms"), ("latency", "in_time"), ("latency", "goodput"),
+    ("latency", "p99_ms"), ("latency", "control_p99_ms"), ("latency", "calm_p99_ms"),
+    ("latency", "p999_ms"), ("latency", "control_p999_ms"), ("latency", "calm_p999_ms"),
+    ("latency", "in_time"), ("latency", "goodput"),
     ("latency", "overload_in_time"), ("latency", "recovery_s"), ("latency", "memory_mb"),
     ("latency", "ready_s"),
 )  # fmt: skip
