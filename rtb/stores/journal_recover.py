@@ -16,6 +16,10 @@ from rtb.stores.journal import FRAMES_AT, Kernel
 from rtb.stores.journal_read import AGAIN, SPARE, Mark, segment_path, segments
 
 _NONE: Final = 1 << 62  # a sequence above all others
+# A mark that is further ahead is damaged itself: no segment holds so many records.
+LOST_MAX: Final = 1 << 26
+_PIECE_BYTES: Final = 1 << 20
+assert _PIECE_BYTES > journal.FRAME_BYTES_MAX
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Recovery:
     """How a journal was found.
 
     last       sequence of its newest record; the next one gets the one after
-    cut_bytes  of records that were never whole, now cut off
+    cut_bytes  of records that were never whole, now cut off; those behind a megabyte of zeros,
+               which only a power cut leaves, are cut off but not counted
     lost       records that were durable and are damaged now; readers stop and raise at them
     """
 
@@ -75,8 +80,7 @@ def recover(
 def _settle(path: Path, end: _End, mark: Mark) -> Recovery:
     """Brings mark and file to where the records end."""
     lost = mark.sequence - end.last
-    # A mark that no segment could hold is damaged itself.
-    if 0 < lost <= end.size // journal.frame_bytes(0):
+    if 0 < lost <= LOST_MAX:
         return Recovery(mark.sequence, lost=lost)
     if end.at < end.size:
         os.truncate(path, end.at)
@@ -85,14 +89,25 @@ def _settle(path: Path, end: _End, mark: Mark) -> Recovery:
 
 
 def _end_of(path: Path, first: int, mark: Mark, kernel: Kernel) -> _End:
-    data = path.read_bytes()
+    data, size = _used(path), path.stat().st_size
     try:
         salt = journal.decode_header(data, str(path)).salt
     except StoreCorrupt:
-        return _End(first - 1, len(data), len(data), len(data.strip(b"\0")))
+        return _End(first - 1, size, size, len(data.strip(b"\0")))
     _, start, expected = kernel.scan(data, FRAMES_AT, salt, first, mark.sequence, _NONE, 1)
     _, at, expected = kernel.scan(data, start, salt, expected, _NONE, _NONE, 1)
-    return _End(expected - 1, at, len(data), len(data[at:].rstrip(b"\0")), data[start:at])
+    return _End(expected - 1, at, size, len(data[at:].rstrip(b"\0")), data[start:at])
+
+
+def _used(path: Path) -> bytes:
+    """A segment as far as it is written: no frame is as long as the first stretch of zeros."""
+    pieces = []
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(_PIECE_BYTES):
+            pieces.append(piece)
+            if piece.count(0) == len(piece):
+                break
+    return b"".join(pieces)
 
 
 def _adopt_spare(folder: Path, last: int, mark: Mark, kernel: Kernel) -> tuple[Path, _End] | None:
@@ -127,7 +142,9 @@ def _adopt_again(
 
 def _first_of(path: Path) -> int:
     """The sequence that the first frame claims; 0 when there is none."""
-    head = path.read_bytes()[FRAMES_AT:][: journal.FRAME_HEAD.size]
+    with path.open("rb") as file:
+        file.seek(FRAMES_AT)
+        head = file.read(journal.FRAME_HEAD.size)
     return int(journal.FRAME_HEAD.unpack(head)[1]) if len(head) == journal.FRAME_HEAD.size else 0
 
 

@@ -153,6 +153,19 @@ def test_damage_of_durable_records_is_counted_not_hidden(tmp_path: Path) -> None
         read_all(tmp_path, after=whole)
 
 
+@pytest.mark.parametrize("left", [0, 100, 1024])
+def test_a_last_segment_that_is_gone(tmp_path: Path, left: int) -> None:
+    """Even when nothing is left of it, no sequence that was durable is given again."""
+    with opened(tmp_path) as journal:
+        fill(journal, 12)
+    os.truncate(last_segment(tmp_path), left)
+    with opened(tmp_path) as again:
+        assert (12, 12) == (again.recovery.last, again.recovery.lost)
+        made = fill(again, 2)
+
+    assert made == read_all(tmp_path, after=12)
+
+
 def test_what_a_failed_flush_left_is_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
