@@ -225,6 +225,9 @@ cdef class Pen:
         if self.has_spare:
             raise InvariantError("a second spare segment")
         PyObject_GetBuffer(segment, &self.next_view, PyBUF_WRITABLE)
+        if self.next_view.len < FRAMES_AT + self.backlog_bytes:
+            PyBuffer_Release(&self.next_view)
+            raise InvariantError("a spare segment too small for any record")
         self.next_salt = salt
         self.has_spare = True
 

@@ -250,6 +250,8 @@ class Pen:
         with self._lock:
             if self.has_spare:
                 raise InvariantError("a second spare segment")
+            if len(segment) < FRAMES_AT + self._backlog_bytes:
+                raise InvariantError("a spare segment too small for any record")
             self._next_view, self._next_salt, self.has_spare = memoryview(segment), salt, True
 
     def cut(self) -> tuple[int, int, int]:

@@ -89,7 +89,8 @@ def _act(pen: Any, segments: list[bytearray], step: int, chance: random.Random) 
             kind = chance.choice([0, 1, 11, 255, 256])
             return pen.append(kind, chance.randbytes(chance.randrange(90)))
         if step == 12:
-            segments.append(bytearray(SEGMENT_BYTES))
+            size = chance.choice([SEGMENT_BYTES, SEGMENT_BYTES, FRAMES_AT + BACKLOG_BYTES - 1])
+            segments.append(bytearray(size))
             return pen.spare(segments[-1], len(segments))
         if step == 13:
             return pen.cut()
