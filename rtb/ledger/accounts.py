@@ -28,6 +28,7 @@ from rtb.ledger.commands import Flight, Scope
 
 NO_LIMIT: Final = 1 << 100  # larger than any sum
 NO_FLIGHT: Final = 0
+DAILY: Final = frozenset({Scope.LINE_ITEM_DAY, Scope.CAMPAIGN_DAY})
 _TIME_MAX: Final = 1 << 62
 
 
@@ -171,6 +172,7 @@ class State:
     settled: dict[int, Settled] = field(default_factory=dict)
     references: set[str] = field(default_factory=set)
     forgotten_s: int = 0
+    last_number: int = 0  # of an account
 
     def available(self, scope: Scope, key: int, day: int = 0) -> tuple[int, int]:
         """Money and units that a scope has left, NO_LIMIT and more where it has no limit.
@@ -223,10 +225,12 @@ def place(line: Line, time_s: int) -> tuple[int, int, int, int]:
     return NO_FLIGHT, day, max(from_s, after_s), min(until_s, _TIME_MAX)
 
 
-def open_account(state: State, line: Line, flight: int, day: int) -> Account:
-    """A new account under the next number, joined to its scopes."""
+def open_account(state: State, line: Line, flight: int, day: int, number: int = 0) -> Account:
+    """An account, joined to its scopes; a new one (number 0) takes the next number."""
+    number = number or state.last_number + 1
+    state.last_number = max(state.last_number, number)
     account = Account(
-        number=len(state.accounts) + 1,
+        number=number,
         line_item=line.line_item,
         flight=flight,
         day=day,
@@ -248,6 +252,15 @@ def scope_keys(line: Line, flight: int, day: int) -> list[tuple[Scope, int, int]
         (Scope.ADVERTISER, line.advertiser, 0),
     ]
     return [*keys, (Scope.FLIGHT, flight, 0)] if flight != NO_FLIGHT else keys
+
+
+def carry_forward(state: State, line: Line, flight: int, nanos: int, units: int) -> None:
+    """Counts what accounts that are not loaded have drawn, in the scopes that have no days."""
+    for scope, key, _ in scope_keys(line, flight, 0):
+        if scope not in DAILY:
+            drawn = _drawn(state, scope, key, 0)
+            drawn.nanos += nanos
+            drawn.units += units
 
 
 def _drawn(state: State, scope: Scope, key: int, day: int) -> Drawn:

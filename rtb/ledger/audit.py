@@ -55,21 +55,19 @@ def sums_of(rows: Iterable[Row]) -> Sums:
 
 def compare(what: str, expected: Sums, found: Sums) -> list[Difference]:
     """Where two sums differ, money and units each for itself, in order of account."""
-    differences = []
-    for account, balance in sorted(expected.keys() | found.keys()):
-        pairs = zip(
-            ("nanos", "units"),
-            expected.get((account, balance), (0, 0)),
-            found.get((account, balance), (0, 0)),
-            strict=True,
+    none = (0, 0)
+    keys = sorted(
+        key for key in expected.keys() | found.keys()
+        if expected.get(key, none) != found.get(key, none)
+    )  # fmt: skip
+    return [
+        Difference(what, f"account {key[0]} {key[1].name.lower()} {unit}", one, other)
+        for key in keys
+        for unit, one, other in zip(
+            ("nanos", "units"), expected.get(key, none), found.get(key, none), strict=True
         )
-        place = f"account {account} {balance.name.lower()}"
-        differences += [
-            Difference(what, f"{place} {unit}", one, other)
-            for unit, one, other in pairs
-            if one != other
-        ]
-    return differences
+        if one != other
+    ]
 
 
 def spend_of(

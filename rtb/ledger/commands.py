@@ -223,13 +223,20 @@ class Void(_Command, frozen=True):
 
 
 class Expire(_Command, frozen=True):
-    """Gives back every hold whose deadline is `now_s` or before."""
+    """Gives back every hold whose deadline is `now_s` or before.
+
+    now_s: the moment up to which all journals were read, lest a hold is given back whose bill is
+        written but not read.
+    """
 
     now_s: int
 
 
 class Forget(_Command, frozen=True):
-    """Lets go of settled bids made before `before_s`: a notice for them is TOO_OLD from now on."""
+    """Lets go of settled bids made before `before_s`: a notice for them is TOO_OLD from now on.
+
+    Bids in flight are kept, however old.
+    """
 
     before_s: int
 

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from typing import Final
 
-from sqlalchemy import Column, Connection, Table, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Table, func, not_, or_, select
 
-from rtb.base.errors import StoreCorrupt
 from rtb.ledger import audit
 from rtb.ledger.accounts import (
     BALANCES,
+    DAILY,
     NO_LIMIT,
     Account,
     Balance,
@@ -17,12 +18,16 @@ from rtb.ledger.accounts import (
     Limit,
     Line,
     State,
+    carry_forward,
     open_account,
 )  # fmt: skip
 from rtb.ledger.changes import Entry, Row
 from rtb.ledger.commands import Flight, Scope, SetLimit
 from rtb.stores import ledger_schema as schema
 from rtb.stores.ledger_schema import signed, unsigned
+
+# An account with any of these has money lent out or in flight.
+_MOVING: Final = ("granted_nanos", "granted_units", "pending_nanos", "pending_units")
 
 
 def line_row(line: Line) -> tuple[int | str, ...]:
@@ -68,7 +73,7 @@ def last(connection: Connection, column: Column[int]) -> int:
 
 
 def read_state(connection: Connection) -> State:
-    """The state as the tables have it."""
+    """The state as the tables have it, but for its accounts."""
     state = State()
     for line_item, campaign, advertiser, zone, currency, flights, name in connection.execute(
         select(schema.LINES)
@@ -83,7 +88,6 @@ def read_state(connection: Connection) -> State:
         state.limits[Scope(scope), unsigned(key)] = Limit(
             NO_LIMIT if nanos is None else int(nanos), NO_LIMIT if units is None else int(units)
         )
-    _read_accounts(connection, state)
     for account, worker, nanos, units, expires_s in connection.execute(select(schema.LEASES)):
         state.leases[account, worker] = Lease(nanos, units, expires_s)
     for bid, *values in connection.execute(select(schema.HOLDS)):
@@ -92,20 +96,53 @@ def read_state(connection: Connection) -> State:
     return state
 
 
-def _read_accounts(connection: Connection, state: State) -> None:
+def read_accounts(connection: Connection, state: State, from_day: int) -> set[int]:
+    """Loads the accounts of the days that may still move, whole days, and sums up the others.
+
+    Those are the days from `from_day` on and any that has money lent out or in flight; returns the
+    latter.
+    """
+    accounts, kept = schema.ACCOUNTS, schema.BALANCES
+    joined = accounts.join(kept, kept.c.account == accounts.c.number)
+    moving = or_(*(kept.c[name] != 0 for name in _MOVING))
+    older = select(accounts.c.day).select_from(joined).where(accounts.c.day < from_day, moving)
+    days = {int(day) for day in connection.execute(older.distinct()).scalars()}
+    rest = (accounts.c.day < from_day) & accounts.c.day.not_in(days)
+    query = select(
+        accounts.c.line_item, accounts.c.flight,
+        func.sum(kept.c.open_nanos), func.sum(kept.c.open_units),
+    ).select_from(joined).where(rest)  # fmt: skip
+    grouped = query.group_by(accounts.c.line_item, accounts.c.flight)
+    for line_item, flight, nanos, units in connection.execute(grouped):
+        line = state.lines[unsigned(line_item)]
+        carry_forward(state, line, unsigned(flight), -int(nanos), -int(units))
+    _open(connection, state, not_(rest), lifetime=True)
+    state.last_number = last(connection, accounts.c.number)
+    return days
+
+
+def read_day(connection: Connection, state: State, day: int) -> None:
+    """Loads the accounts of a day that was summed up before."""
+    _open(connection, state, schema.ACCOUNTS.c.day == day, lifetime=False)
+
+
+def _open(
+    connection: Connection, state: State, where: ColumnElement[bool], *, lifetime: bool
+) -> None:
+    """Opens accounts as stored; `lifetime`: scopes without days have not counted them yet."""
     accounts, kept = schema.ACCOUNTS, schema.BALANCES
     query = select(accounts, *list(kept.c)[1:]).join(kept, kept.c.account == accounts.c.number)
     for number, line_item, flight, day, *values in connection.execute(
-        query.order_by(accounts.c.number)
+        query.where(where).order_by(accounts.c.number)
     ):
-        account = open_account(state, state.lines[unsigned(line_item)], unsigned(flight), day)
-        if account.number != number:
-            raise StoreCorrupt(f"account {account.number} is missing")
+        line = state.lines[unsigned(line_item)]
+        account = open_account(state, line, unsigned(flight), day, number)
         account.nanos = values[:BALANCES]
         account.units = values[BALANCES:]
         for drawn in account.scopes:
-            drawn.nanos -= account.nanos[Balance.OPEN]
-            drawn.units -= account.units[Balance.OPEN]
+            if lifetime or drawn.scope in DAILY:
+                drawn.nanos -= account.nanos[Balance.OPEN]
+                drawn.units -= account.units[Balance.OPEN]
 
 
 def sums_of_rows(connection: Connection) -> audit.Sums:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 
@@ -65,8 +66,10 @@ LIMITS: Final = Table(
     Column("nanos", Text), Column("units", Text),
 )  # fmt: skip
 ACCOUNTS: Final = Table(
-    "accounts", METADATA, _key("number"), _big("line_item"), _big("flight"), _big("day")
-)
+    "accounts", METADATA,
+    _key("number"), _big("line_item"), _big("flight"), _big("day"),
+    UniqueConstraint("day", "line_item", "flight"),
+)  # fmt: skip
 BALANCES: Final = Table("balances", METADATA, _key("account"), *map(_big, BALANCE_COLUMNS))
 LEASES: Final = Table(
     "leases", METADATA,

@@ -11,6 +11,7 @@ Readers (`rows`, `balances`, `audit`) may be other processes, at any time.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Self
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -18,14 +19,26 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from rtb.base.errors import InvariantError, StoreCorrupt, StoreError
 from rtb.ledger import audit
 from rtb.ledger.accounts import BALANCES, Balance, Mark, Settled, State
+from rtb.ledger.calendar import day_of
 from rtb.ledger.changes import Changes, Row
-from rtb.ledger.commands import Adjust, Command, Outcome, Post, Scope, Take, Void
+from rtb.ledger.commands import (
+    TIME_MAX_S,
+    Adjust,
+    Command,
+    Grant,
+    Outcome,
+    Post,
+    Scope,
+    Take,
+    Void,
+)
 from rtb.ledger.machine import apply
 from rtb.stores import ledger_read as read
 from rtb.stores import ledger_schema as schema
 from rtb.stores.ledger_engines import Bulk, bulk_of, engine_of, fault_of
 from rtb.stores.ledger_schema import signed
 
+UTC: Final = ZoneInfo("UTC")
 # How long a batch waits for a reader or a backup that holds the file, before it is tried again.
 LOCK_WAIT_MS: Final = 2_000
 # Settled bids that one batch forgets at most, so that a long rest does not make one long batch.
@@ -34,7 +47,10 @@ _SECOND_SHIFT: Final = 32  # of a bid's id, see base.events
 
 
 class Applied(NamedTuple):
-    """What became of a batch: an outcome a command, and the rows as written."""
+    """What became of a batch: an outcome a command, and the rows as written.
+
+    Rows of grants say what a worker may take: raise its part of the board by their nanos.
+    """
 
     outcomes: list[Outcome]
     rows: list[Row]
@@ -52,6 +68,8 @@ class LedgerStore:
         self._limits_sequence = 0
         self._writer = 0
         self._purging = False
+        self._from_day = 0
+        self._days: set[int] = set()  # loaded, before `_from_day`
 
     @classmethod
     def open(cls, url: str, *, lock_wait_ms: int = LOCK_WAIT_MS) -> Self:
@@ -123,6 +141,9 @@ class LedgerStore:
     ) -> Applied:
         """Applies a batch, and moves the journals to `positions`, all or nothing.
 
+        positions: journal -> sequence of the last record that the batch holds or leaves out. A
+            journal that begins anew needs a new name.
+
         After a StoreError nothing of the batch has happened; a transient one may be tried again
         with the same batch. Only a network that breaks during a commit leaves it open whether it
         happened: then the second try raises InvariantError, and `load` tells.
@@ -138,8 +159,8 @@ class LedgerStore:
             if self._state is None:
                 self._read(connection)
             self._check(positions)
-            self._stage(connection, commands)
             state, self._state = self.state, None  # not known until the commit
+            self._stage(connection, state, commands)
             outcomes = [apply(state, command, changes) for command in commands]
             rows = changes.all_rows()
             self._write(connection, state, changes, rows, positions)
@@ -168,6 +189,9 @@ class LedgerStore:
     def _read(self, connection: Connection) -> None:
         state = read.read_state(connection)
         state.forgotten_s = read.meta(connection)["forgotten_s"]
+        # No bid is booked that is older; a local day begins at most a day before UTC's.
+        self._from_day = day_of(state.forgotten_s, UTC) - 1
+        self._days = read.read_accounts(connection, state, self._from_day)
         found = connection.execute(select(schema.POSITIONS))
         self._positions = {str(journal): int(position) for journal, position in found}
         self._sequence = read.last(connection, schema.ROWS.c.sequence)
@@ -180,9 +204,8 @@ class LedgerStore:
             if position <= self._positions.get(journal, -1):
                 raise InvariantError(f"position {position} was applied - at journal `{journal}`")
 
-    def _stage(self, connection: Connection, commands: Sequence[Command]) -> None:
+    def _stage(self, connection: Connection, state: State, commands: Sequence[Command]) -> None:
         """Shows the machine the marks of the bids that the batch names; the rest stay on disk."""
-        state = self.state
         holds = state.holds
         bids = [
             command.bid
@@ -194,10 +217,24 @@ class LedgerStore:
         if bids:
             for bid, mark, nanos, seen in self._bulk.find(connection, schema.SETTLED, bids):
                 state.settled[bid] = Settled(Mark(mark), nanos, bool(seen))
+        self._stage_days(connection, state, commands)
         references = [command.reference for command in commands if isinstance(command, Adjust)]
         if references:
             found = self._bulk.find(connection, schema.REFERENCES, references)
             state.references.update(str(row[0]) for row in found)
+
+    def _stage_days(
+        self, connection: Connection, state: State, commands: Sequence[Command]
+    ) -> None:
+        """Loads the days long past that commands name, whichever zone the batch may set."""
+        for command in commands:
+            if not isinstance(command, Adjust | Grant) or not 0 <= command.at_s < TIME_MAX_S:
+                continue
+            near = day_of(command.at_s, UTC)
+            for day in {near - 1, near, near + 1} - self._days:
+                if day < self._from_day:
+                    read.read_day(connection, state, day)
+                    self._days.add(day)
 
     def _write(
         self,

@@ -42,6 +42,7 @@ from tests.ledger.books import (
     adjust,
     bid,
     enrol,
+    give,
     grant,
     limit,
     post,
@@ -146,6 +147,50 @@ def test_marks_and_references_survive(url: str) -> None:
     with opened(url) as store:
         assert [Outcome.TOO_OLD, Outcome.NOTHING] == store.apply([post(1, 7), Forget(T)]).outcomes
         assert [] == store.audit()
+
+
+def test_days_long_past_are_not_loaded(url: str) -> None:
+    """They are summed up in the limits that have no days, and come back whole for a correction."""
+    daily = limit(Scope.CAMPAIGN_DAY, CAMPAIGN, 60)
+    past = [
+        *START, daily, grant(40, 5), take(1), post(1, 7), give(), grant(9, line_item=HATS),
+        give(line_item=HATS),
+        take(1, line_item=HATS, time_s=LATER), Forget(T + 20 * 86_400),
+    ]  # fmt: skip
+    now = T + 20 * 86_400
+    later = [
+        grant(10, at_s=now), adjust("a", 51), adjust("b", 8), adjust("c", -4), adjust("d", -62),
+        grant(3), post(1, 5, line_item=HATS, time_s=LATER), give(), grant(60, at_s=now),
+    ]  # fmt: skip
+    books = Books(*past)
+    with opened(url) as store:
+        store.apply(past)
+    with opened(url) as store:
+        assert [3] == list(store.state.accounts)
+        for scope, key in (
+            (Scope.LINE_ITEM, SHOES),
+            (Scope.FLIGHT, 77),
+            (Scope.CAMPAIGN, CAMPAIGN),
+        ):
+            assert books.state.available(scope, key) == store.state.available(scope, key)
+        expected = [books(command) for command in later]
+        assert expected == store.apply(later).outcomes
+        assert kept(books.copy().state) == in_order(store.state)
+        assert [] == store.audit()
+    assert Outcome.ADJUSTED_OVER in expected
+    with opened(url) as store:
+        assert books.state.available(Scope.LINE_ITEM, SHOES) == store.state.available(
+            Scope.LINE_ITEM, SHOES
+        )
+
+
+def in_order(state: State) -> State:
+    """A state whose accounts and days were loaded in another order, as if from the first."""
+    for line in state.lines.values():
+        line.numbers.sort()
+    for one in state.limits.values():
+        one.days.sort()
+    return state
 
 
 def test_what_is_shown(url: str) -> None:
