@@ -15,6 +15,7 @@ from rtb.ledger.commands import (
     Expire,
     Flight,
     Forget,
+    Grant,
     Outcome,
     Post,
     Reason,
@@ -354,6 +355,19 @@ def test_what_is_forgotten_is_too_old() -> None:
     ])  # fmt: skip
 
 
+def test_the_watermark_itself_is_remembered() -> None:
+    """What was made at the moment before which all is forgotten is still known."""
+    run([
+        (grant(60), O.GRANTED, {"granted": 60}),
+        (post(1, 4), O.POSTED_UNSEEN, {"granted": 50, "posted": 4}),
+        (Forget(T), O.FORGOTTEN, {"granted": 50, "posted": 4}),
+        (post(1, 4), O.DUPLICATE, {"granted": 50, "posted": 4}),
+        (take(2), O.TAKEN, {"granted": 40, "pending": 10, "posted": 4}),
+        (post(3, 5), O.POSTED_UNSEEN, {"granted": 30, "pending": 10, "posted": 9}),
+        (void(4), O.VOIDED_UNSEEN, {"granted": 30, "pending": 10, "posted": 9}),
+    ])  # fmt: skip
+
+
 def test_every_order_ends_alike() -> None:
     """A bid, its bill, a loss and the bill again: 24 orders, one result, in both modes."""
     strict, expected = {"granted": 40, "posted": 7}, {"granted": 47, "posted": 3, "over": 4}
@@ -373,6 +387,9 @@ def test_leases_that_ran_out() -> None:
     books = Books(enrol(), enrol(HATS), grant(5), grant(5, worker=3, line_item=HATS))
     assert [] == books.state.leases_due(T + 59)
     assert [(HATS, 3), (SHOES, 0)] == books.state.leases_due(T + 60)
+    assert books(Grant(T, HATS, 3, T, 5, 0, T + 90)) is O.GRANTED
+    assert books(Grant(T, HATS, 3, T, 5, 0, T + 30)) is O.GRANTED
+    assert [(SHOES, 0)] == books.state.leases_due(T + 89)
 
 
 def test_a_new_description() -> None:
