@@ -7,7 +7,8 @@ Contents, in the order of the steps:
     Engine.__init__     borrow arrays, expand the "does not care" rows
     decide              one request
       _collect          tokens -> rows of the index and block lists
-      _intersect        AND of rows, block by block
+      _impression       blocks of the index, the most valuable first, until the short list is full
+      _batch            candidates by what they can be worth
       _line_item        expression, flight, deals, seat, person
       _creative         the exchange's blocks, the person's history
       _price            score, value, floor, bid, short lists
@@ -42,12 +43,10 @@ from rtb.base.money import CPM_MICROS_MAX as RULE_CPM_MICROS_MAX
 
 cdef extern from *:
     """
-    #define POPCOUNT(x) __builtin_popcountll(x)
     #define CTZ(x) __builtin_ctzll(x)
     #define PREFETCH(x) __builtin_prefetch(x)
     """
     void PREFETCH(const void *) noexcept nogil
-    int POPCOUNT(uint64_t) noexcept nogil
     int CTZ(uint64_t) noexcept nogil
 
 cdef extern from "bits.h":
@@ -63,16 +62,15 @@ cdef extern from "bits.h":
         const uint64_t *free_summary
         int32_t start
         int32_t count
-        int32_t excludes
-        int32_t lists
 
-    ctypedef struct bits_work:
-        pass
-
-    void bits_intersect(
-        const bits_dim *dims, int dims_count, const bits_row *rows, int rows_count, int blocks,
-        int summary_words, const uint64_t *start, const uint64_t *start_summary, bits_work *work,
-        uint64_t *out, uint64_t *out_summary
+    void bits_alive(
+        const bits_dim *dims, int dims_count, const bits_row *rows, int blocks, int summary_words,
+        const uint64_t *start_summary, uint64_t *out_summary
+    ) noexcept nogil
+    void bits_prefetch(const bits_row *rows, int count, int block) noexcept nogil
+    int bits_block(
+        const bits_dim *dims, int dims_count, const bits_row *rows, const uint64_t *start,
+        int block, uint64_t *out
     ) noexcept nogil
 
 # Numba kernels, called by address (rtb/decide/score.py).
@@ -87,7 +85,10 @@ ctypedef void (*score_t)(
 cdef enum:
     BLOCK = SNAP_BLOCK_WORDS
     HITS_MAX = 2048
-    CANDIDATES_CAP = 4096
+    BLOCK_SIZE = 64 * SNAP_BLOCK_WORDS
+    CURRENCIES_BOUND_CAP = 8
+    BATCH_CAP = 64
+    BLOCKS_AHEAD = 4  # blocks between a prefetch and its use
     LIST_MAX = TOKENS_MAX
     SHORTLIST_CAP = 16
     STAGE_REQUEST = 0
@@ -99,6 +100,8 @@ cdef enum:
 # Constants of the rules live in the readable twin.
 cdef int READY_MAX = rules.READY_MAX
 cdef int ROUNDS_RANKED = rules.ROUNDS_RANKED
+cdef int BATCH_MIN = rules.BATCH_MIN
+cdef int CURRENCIES_BOUND_MAX = rules.CURRENCIES_BOUND_MAX
 cdef int FEATURES_MAX = feature_rules.FEATURES_MAX
 cdef int SHORTLIST_MAX = select_rules.SHORTLIST_MAX
 cdef int POD_SHORTLIST_MAX = select_rules.POD_SHORTLIST_MAX
@@ -129,6 +132,7 @@ for _dim in feature_rules.MODEL_DIMS:
     IS_FEATURE[<int>_dim] = 1
 assert SHORTLIST_MAX <= SHORTLIST_CAP and POD_SHORTLIST_MAX <= SHORTLIST_CAP
 assert FEATURES_MAX <= 256
+assert CURRENCIES_BOUND_MAX <= CURRENCIES_BOUND_CAP and BATCH_MIN <= BATCH_CAP
 
 
 # A value of the request that some line items include or exclude in one dimension.
@@ -289,14 +293,20 @@ cdef class Engine:
     cdef uint64_t *everyone
     cdef uint64_t *base
     cdef uint64_t *base_summary
-    cdef uint64_t *passing
-    cdef uint64_t *passing_summary
+    cdef uint64_t *alive
     cdef Hit hits[HITS_MAX]
     cdef int hits_count
     cdef int first_hit[128]
     cdef bits_dim stage_dims[128]
     cdef bits_row stage_rows[2 * HITS_MAX]
-    cdef bits_work stage_work
+    cdef int stage_dims_count, stage_rows_count
+    # the most that anybody of a block can be worth: block x currency
+    cdef double *block_bounds
+    cdef uint32_t bound_currencies[CURRENCIES_BOUND_CAP]
+    cdef int bound_currencies_count  # -1: too many to tell
+    cdef double bound_ratios[CURRENCIES_BOUND_CAP]
+    cdef Ranked *queue  # blocks to look into
+    cdef int queue_count, looked_at
     # tokens that expressions may ask for, a list a dimension: first_token[dim] -> next_token[...]
     cdef int first_token[64]
     cdef int next_token[TOKENS_MAX]
@@ -311,9 +321,10 @@ cdef class Engine:
     cdef uint64_t wlang[LIST_MAX]
     cdef int wseat_count, bseat_count, bapp_count, wlang_count, acat_present, has_deal_seats
     cdef int bcat_met, badv_met
-    cdef int32_t found[CANDIDATES_CAP]
+    cdef int32_t found[BLOCK_SIZE + BATCH_CAP]
+    cdef int found_count
     cdef Bound *bounds  # a line item
-    cdef Ranked ranked[CANDIDATES_CAP]  # not looked at yet
+    cdef Ranked ranked[BLOCK_SIZE + BATCH_CAP]  # those of a batch, not looked at yet
     cdef int ranked_count
     cdef Ready *ready
     cdef int ready_count
@@ -364,8 +375,9 @@ cdef class Engine:
         free(self.everyone)
         free(self.base)
         free(self.base_summary)
-        free(self.passing)
-        free(self.passing_summary)
+        free(self.alive)
+        free(self.block_bounds)
+        free(self.queue)
         free(self.category_stamp)
         free(self.allowed_stamp)
         free(self.domain_stamp)
@@ -436,9 +448,10 @@ cdef class Engine:
         cdef int i, d, most
         self.everyone = <uint64_t *>_zeros(self.words * 8)
         self.base = <uint64_t *>_zeros(self.words * 8)
-        self.passing = <uint64_t *>_zeros(self.words * 8)
         self.base_summary = <uint64_t *>_zeros(self.summary_words * 8)
-        self.passing_summary = <uint64_t *>_zeros(self.summary_words * 8)
+        self.alive = <uint64_t *>_zeros(self.summary_words * 8)
+        self.block_bounds = <double *>_zeros(self.words // BLOCK * CURRENCIES_BOUND_MAX * 8)
+        self.queue = <Ranked *>_zeros(self.words // BLOCK * sizeof(Ranked))
         for i in range(self.line_items_count):
             self.everyone[i >> 6] |= <uint64_t>1 << (i & 63)
         for d in range(128):
@@ -492,8 +505,9 @@ cdef class Engine:
             self.has_head[number] = 1
 
     cdef void _set_bounds(self) noexcept nogil:
-        cdef int i
+        cdef int i, c
         cdef const LineItem *row
+        cdef double *most
         for i in range(self.line_items_count):
             row = &self.line_items[i]
             self.bounds[i].micros = self._value_micros(
@@ -503,6 +517,25 @@ cdef class Engine:
             )
             self.bounds[i].currency = row.currency
             self.bounds[i].creatives_start = row.creatives_start
+            c = self._bound_currency(row.currency)
+            if c >= 0:
+                most = &self.block_bounds[i // BLOCK_SIZE * CURRENCIES_BOUND_MAX + c]
+                most[0] = max(most[0], self.bounds[i].micros)
+
+    cdef int _bound_currency(self, uint32_t currency) noexcept nogil:
+        """The number of a currency among those of the bounds; -1 when there are too many."""
+        cdef int c, count = self.bound_currencies_count
+        if count < 0:
+            return -1
+        for c in range(count):
+            if self.bound_currencies[c] == currency:
+                return c
+        if count == CURRENCIES_BOUND_MAX:
+            self.bound_currencies_count = -1
+            return -1
+        self.bound_currencies[count] = currency
+        self.bound_currencies_count = count + 1
+        return count
 
     cdef void _expand(self, const Row *row, uint64_t *out) noexcept nogil:
         cdef int i
@@ -681,24 +714,22 @@ cdef class Engine:
             usable += self._usable(&self.facts.imps[i])
         if not usable:
             return NOBID_NO_IMPRESSION
+        for i in range(self.bound_currencies_count):
+            self.bound_ratios[i] = self._ratio(self.bound_currencies[i], self.currency)
         # What the request says is looked up once for several impressions, else with the one.
         shared = usable > 1
         if shared:
-            self._intersect(
-                STAGE_REQUEST, -1, self.everyone, NULL, self.base, self.base_summary
-            )
+            self._stage(STAGE_REQUEST, -1)
+            self._intersect_request()
         for i in range(head.imps_count):
             if not self._usable(&self.facts.imps[i]):
                 continue
-            if shared:
-                self._intersect(
-                    STAGE_IMP, i, self.base, self.base_summary, self.passing, self.passing_summary
-                )
-            else:
-                self._intersect(
-                    STAGE_BOTH, i, self.everyone, NULL, self.passing, self.passing_summary
-                )
-            self._impression(i)
+            self._stage(STAGE_IMP if shared else STAGE_BOTH, i)
+            self._impression(
+                i,
+                self.base if shared else self.everyone,
+                self.base_summary if shared else NULL,
+            )
         return NOBID_BID if self._choose() else NOBID_NO_CANDIDATE
 
     cdef double _rate(self, uint32_t currency) noexcept nogil:
@@ -879,15 +910,9 @@ cdef class Engine:
 
     # -- index ------------------------------------------------------------------------------------
 
-    cdef void _intersect(
-        self, int stage, int imp, const uint64_t *start, const uint64_t *start_summary,
-        uint64_t *out, uint64_t *out_summary
-    ) noexcept nogil:
-        """ANDs the dimensions of the request, of one impression, or of both into `out`.
-
-        `out` is written in surviving blocks only; `out_summary` says which.
-        """
-        cdef int d, hit, at
+    cdef void _stage(self, int stage, int imp) noexcept nogil:
+        """Lists the dimensions of the request, of one impression, or of both, and their rows."""
+        cdef int d, hit
         cdef int dims_count = 0, rows_count = 0
         cdef bits_dim *dim
         for d in range(self.dims_count):
@@ -903,7 +928,6 @@ cdef class Engine:
                     self.row_summaries + self.rows[self.dims[d].free_row].summary
                 )
             dim.start = rows_count
-            dim.excludes = dim.lists = 0
             hit = self.first_hit[d]
             while hit >= 0:
                 if self.hits[hit].owner < 0 or self.hits[hit].owner == imp:
@@ -913,15 +937,33 @@ cdef class Engine:
                     if self.hits[hit].exclude_row >= 0:
                         self._select(rows_count, self.hits[hit].exclude_row, 1)
                         rows_count += 1
-                        dim.excludes += 1
                 hit = self.hits[hit].next
             dim.count = rows_count - dim.start
-            for at in range(dim.start, rows_count):
-                dim.lists += self.stage_rows[at].words == NULL
-        bits_intersect(
-            self.stage_dims, dims_count, self.stage_rows, rows_count, self.words // BLOCK,
-            self.summary_words, start, start_summary, &self.stage_work, out, out_summary,
+        self.stage_dims_count = dims_count
+        self.stage_rows_count = rows_count
+
+    cdef void _intersect_request(self) noexcept nogil:
+        """Who passes the dimensions of the request: `base`, in the blocks of `base_summary`."""
+        cdef int s, block
+        cdef uint64_t blocks
+        bits_alive(
+            self.stage_dims, self.stage_dims_count, self.stage_rows, self.words // BLOCK,
+            self.summary_words, NULL, self.base_summary,
         )
+        for s in range(self.summary_words):
+            blocks = self.base_summary[s]
+            while blocks:
+                bits_prefetch(self.stage_rows, self.stage_rows_count, s * 64 + CTZ(blocks))
+                blocks &= blocks - 1
+            blocks = self.base_summary[s]
+            while blocks:
+                block = s * 64 + CTZ(blocks)
+                blocks &= blocks - 1
+                if not bits_block(
+                    self.stage_dims, self.stage_dims_count, self.stage_rows,
+                    self.everyone + block * BLOCK, block, self.base + block * BLOCK,
+                ):
+                    self.base_summary[s] ^= <uint64_t>1 << (block & 63)
 
     cdef inline void _select(self, int at, int number, int exclude) noexcept nogil:
         cdef const Row *row = &self.rows[number]
@@ -934,14 +976,91 @@ cdef class Engine:
 
     # -- one impression ---------------------------------------------------------------------------
 
-    cdef void _impression(self, int number) noexcept nogil:
-        """Looks at candidates, those first that can be worth the most (twin: `_impression`)."""
+    cdef void _impression(
+        self, int number, const uint64_t *start, const uint64_t *start_summary
+    ) noexcept nogil:
+        """Looks into the blocks, those first that can be worth the most (twin: `_impression`)."""
         cdef const Imp *imp = &self.facts.imps[number]
-        cdef int i, round_, count, step = self._shortlist_max(imp)
+        cdef int i, at
+        cdef uint64_t passing[SNAP_BLOCK_WORDS]
         for i in range(imp.deals_count + 1):
             self.imp_groups[i].count = 0
         self.scored_for = -1
-        self._bound(self._candidates(number))
+        self.looked_at = 0
+        self.found_count = 0
+        self._queue(start_summary)
+        for at in range(self.queue_count):
+            self._bring_forward(at + BLOCKS_AHEAD)
+            if self._is_settled(imp, &self.queue[at]):
+                break
+            i = self.queue[at].line_item
+            if bits_block(
+                self.stage_dims, self.stage_dims_count, self.stage_rows, start + i * BLOCK, i,
+                passing,
+            ):
+                self._find_in(number, i, passing)
+                if self.found_count >= BATCH_MIN:
+                    self._batch(number, imp)
+        self._batch(number, imp)
+        self._close(number, imp)
+
+    cdef void _queue(self, const uint64_t *start_summary) noexcept nogil:
+        """Lists the blocks that may hold somebody, with the most that anybody can be worth."""
+        cdef int s, block, c
+        cdef uint64_t blocks
+        cdef double value
+        cdef const double *bounds
+        bits_alive(
+            self.stage_dims, self.stage_dims_count, self.stage_rows, self.words // BLOCK,
+            self.summary_words, start_summary, self.alive,
+        )
+        self.queue_count = 0
+        for s in range(self.summary_words):
+            blocks = self.alive[s]
+            while blocks:
+                block = s * 64 + CTZ(blocks)
+                blocks &= blocks - 1
+                value = 0.0 if self.bound_currencies_count >= 0 else CPM_LIMIT
+                bounds = &self.block_bounds[block * CURRENCIES_BOUND_MAX]
+                for c in range(self.bound_currencies_count):
+                    if bounds[c] > 0.0:
+                        # Without a rate they are looked at, and told so.
+                        value = max(
+                            value,
+                            bounds[c] * self.bound_ratios[c] if self.bound_ratios[c] else CPM_LIMIT,
+                        )
+                self.queue[self.queue_count].value = value
+                self.queue[self.queue_count].line_item = block
+                self.queue_count += 1
+        for block in range(BLOCKS_AHEAD):
+            self._bring_forward(block)
+
+    cdef void _bring_forward(self, int at) noexcept nogil:
+        """Puts the best of the blocks from `at` on there, and asks for its rows."""
+        cdef int i, best
+        cdef Ranked moved
+        if at >= self.queue_count:
+            return
+        best = at
+        for i in range(at + 1, self.queue_count):
+            if self._ahead(&self.queue[i], &self.queue[best]):
+                best = i
+        moved = self.queue[best]
+        self.queue[best] = self.queue[at]
+        self.queue[at] = moved
+        bits_prefetch(self.stage_rows, self.stage_rows_count, moved.line_item)
+
+    cdef bint _is_settled(self, const Imp *imp, const Ranked *block) noexcept nogil:
+        """Whether nobody of this block, nor of those after it, can reach the short list."""
+        cdef const Group *group = &self.imp_groups[0]
+        if self.terms.exhaustive or imp.deals_count or group.count < self._shortlist_max(imp):
+            return False
+        return rint(block.value) < <double>group.entries[group.count - 1].value
+
+    cdef void _batch(self, int number, const Imp *imp) noexcept nogil:
+        """Looks at the candidates found so far, those first that can be worth the most."""
+        cdef int round_, count, step = self._shortlist_max(imp)
+        self._bound()
         for round_ in range(ROUNDS_RANKED + 1):
             self._drop_hopeless(number, imp)
             if round_ == ROUNDS_RANKED:
@@ -950,7 +1069,7 @@ cdef class Engine:
             if count == 0:
                 break
             self._look_at(number, imp, count)
-        self._close(number, imp)
+        self.found_count = 0
 
     cdef void _look_at(self, int number, const Imp *imp, int count) noexcept nogil:
         """Checks and prices the first `count` of `found`."""
@@ -984,9 +1103,9 @@ cdef class Engine:
             return POD_SHORTLIST_MAX
         return SHORTLIST_MAX
 
-    cdef void _bound(self, int count) noexcept nogil:
+    cdef void _bound(self) noexcept nogil:
         """The most that each candidate can be worth, in the currency of the answer."""
-        cdef int i
+        cdef int i, count = self.found_count
         cdef const Bound *bound
         cdef double ratio
         for i in range(count):
@@ -1059,47 +1178,23 @@ cdef class Engine:
         self.ranked_count = kept
         return count
 
-    cdef int _candidates(self, int number) noexcept nogil:
-        """Lists the survivors; over the limit, a stretch that turns with the request."""
-        cdef int s, block, k, total = 0, limit = self.terms.candidates_max, count = 0, line_item
-        cdef int first, last, position = 0
-        cdef uint64_t blocks, word
-        cdef bint kept
-        if limit > CANDIDATES_CAP:
-            limit = CANDIDATES_CAP
-        for s in range(self.summary_words):
-            blocks = self.passing_summary[s]
-            while blocks:
-                block = s * 64 + CTZ(blocks)
-                blocks &= blocks - 1
-                for k in range(BLOCK):
-                    total += POPCOUNT(self.passing[block * BLOCK + k])
-        self.out.head.eligible_count += total
-        if total == 0:
-            return 0
-        first = <int>(self.facts.head.id_hash % <uint64_t>total)
-        last = first + limit  # kept: first <= position < last, and what wraps round
-        for s in range(self.summary_words):
-            blocks = self.passing_summary[s]
-            while blocks:
-                block = s * 64 + CTZ(blocks)
-                blocks &= blocks - 1
-                for k in range(BLOCK):
-                    word = self.passing[block * BLOCK + k]
-                    while word:
-                        line_item = (block * BLOCK + k) * 64 + CTZ(word)
-                        word &= word - 1
-                        kept = total <= limit or (first <= position < last) or (
-                            position + total < last
-                        )
-                        if kept:
-                            PREFETCH(&self.bounds[line_item])
-                            self.found[count] = line_item
-                            count += 1
-                        else:
-                            self._drop(line_item, -1, number, REJECT_TRUNCATED)
-                        position += 1
-        return count
+    cdef void _find_in(self, int number, int block, const uint64_t *passing) noexcept nogil:
+        """Adds the survivors of a block to `found`; over the impression's limit they are dropped."""
+        cdef int k, line_item
+        cdef uint64_t word
+        for k in range(BLOCK):
+            word = passing[k]
+            while word:
+                line_item = (block * BLOCK + k) * 64 + CTZ(word)
+                word &= word - 1
+                self.out.head.eligible_count += 1
+                if self.looked_at >= self.terms.candidates_max:
+                    self._drop(line_item, -1, number, REJECT_TRUNCATED)
+                    continue
+                PREFETCH(&self.bounds[line_item])
+                self.found[self.found_count] = line_item
+                self.found_count += 1
+                self.looked_at += 1
 
     cdef void _line_item(self, int number, const Imp *imp, int line_item) noexcept nogil:
         cdef const LineItem *row = &self.line_items[line_item]

@@ -36,9 +36,14 @@ from rtb.decide.targeting import Index
 
 # Creatives that one impression may score: bounds the scratch space, never met in practice.
 READY_MAX: Final = 16_384
-# Candidates are looked at in turns, as many as a short list holds and the most valuable first; what
-# still has a chance after so many turns is looked at in one more. Most decisions need two.
+# Blocks are searched until there are so many candidates; then those are looked at.
+BATCH_MIN: Final = 32
+# The candidates of a batch are looked at in turns, as many as a short list holds and the most
+# valuable first; what still has a chance after so many turns is looked at in one more.
 ROUNDS_RANKED: Final = 2
+# Currencies that the bounds of blocks are kept in; a catalogue with more has no such bounds.
+CURRENCIES_BOUND_MAX: Final = 8
+BLOCK_LINE_ITEMS: Final = 64 * snap.BLOCK_WORDS
 OPEN_PLACE: Final = -1  # the open market among the competitions of an impression
 
 
@@ -76,6 +81,8 @@ class Engine:
         self.line_items = [as_values(row) for row in snapshot["line_items"]]
         self.creatives = [as_values(row) for row in snapshot["creatives"]]
         self.bounds = [self._bound_micros(row) for row in self.line_items]
+        self.blocks_count = -(-len(self.line_items) // BLOCK_LINE_ITEMS)
+        self.block_bounds = self._block_bounds()
 
     def decide(
         self,
@@ -99,6 +106,17 @@ class Engine:
         ctr = 1.0 if "ctr" in heads else row.prior_ctr
         cvr = 1.0 if "cvr" in heads else row.prior_cvr
         return price.value_micros(row, ctr, cvr)
+
+    def _block_bounds(self) -> list[dict[int, float]] | None:
+        """The highest bound of each block, by currency; None with too many currencies."""
+        if len({row.currency for row in self.line_items}) > CURRENCIES_BOUND_MAX:
+            return None
+        found: list[dict[int, float]] = [{} for _ in range(self.blocks_count)]
+        for line_item, row in enumerate(self.line_items):
+            most = found[line_item // BLOCK_LINE_ITEMS]
+            if self.bounds[line_item] > most.get(row.currency, 0.0):
+                most[row.currency] = self.bounds[line_item]
+        return found
 
 
 class _Run:
@@ -178,11 +196,79 @@ class _Run:
         passing = targeting.eligible(self.index, self.request_tokens, of_imp)
         if self.trace is not None:
             self._trace(number, of_imp)
-        found = list(targeting.members(passing))
-        self.out["head"]["eligible_count"] += len(found)
-        if len(found) > self.terms.candidates_max:
-            found = self._truncate(number, found)
         groups: dict[int, Group] = {}
+        self.looked_at = 0
+        found: list[int] = []
+        for value, block in self._blocks():
+            if self._is_settled(imp, value, groups):
+                break
+            first = block * BLOCK_LINE_ITEMS
+            here = passing >> first & (1 << BLOCK_LINE_ITEMS) - 1
+            found += self._find(number, [first + member for member in targeting.members(here)])
+            if len(found) >= BATCH_MIN:
+                self._batch(number, imp, of_imp, found, groups)
+                found = []
+        self._batch(number, imp, of_imp, found, groups)
+        offered = range(imp.deals_start, imp.deals_start + imp.deals_count)
+        self.groups += [groups[deal] for deal in (*offered, OPEN_PLACE) if deal in groups]
+
+    def _blocks(self) -> list[tuple[float, int]]:
+        """(the most that anybody in it can be worth in the answer's currency, block), best first.
+
+        The compiled twin leaves out blocks in which the index cannot have left anybody.
+        """
+        bounds = self.engine.block_bounds
+        if bounds is None:
+            return [(CPM_MICROS_MAX, block) for block in range(self.engine.blocks_count)]
+
+        def value(most: dict[int, float]) -> float:
+            ratios = {currency: self.rates.ratio(currency, self.currency) for currency in most}
+            # Without a rate they are looked at, and told so.
+            return max(
+                (
+                    CPM_MICROS_MAX if ratio is None else most[currency] * ratio
+                    for currency, ratio in ratios.items()
+                ),
+                default=0.0,
+            )
+
+        pairs = [(value(most), block) for block, most in enumerate(bounds)]
+        return sorted(pairs, key=lambda pair: (-pair[0], pair[1]))
+
+    def _last_place(self, imp: SimpleNamespace, groups: dict[int, Group]) -> int | None:
+        """The value to beat for a place on the open market; None while there is room."""
+        group = groups.get(OPEN_PLACE)
+        if self.terms.exhaustive or group is None:
+            return None
+        full = len(group.entries) == select.shortlist_max(imp)
+        return group.entries[-1].value_micros if full else None
+
+    def _is_settled(self, imp: SimpleNamespace, value: float, groups: dict[int, Group]) -> bool:
+        """Whether nobody of a block worth `value`, nor of those after it, can get a place.
+
+        Deals have lists of their own, and anybody may be on them.
+        """
+        last = self._last_place(imp, groups)
+        return last is not None and not imp.deals_count and round(value) < last
+
+    def _find(self, number: int, line_items: list[int]) -> list[int]:
+        """Who of a block is looked at: all, up to the impression's limit."""
+        self.out["head"]["eligible_count"] += len(line_items)
+        room = self.terms.candidates_max - self.looked_at
+        for line_item in line_items[room:]:
+            self._drop(line_item, -1, number, Reject.TRUNCATED)
+        self.looked_at += len(line_items[:room])
+        return line_items[:room]
+
+    def _batch(
+        self,
+        number: int,
+        imp: SimpleNamespace,
+        of_imp: targeting.Tokens,
+        found: list[int],
+        groups: dict[int, Group],
+    ) -> None:
+        """Looks at the candidates found so far, those first that can be worth the most."""
         step = select.shortlist_max(imp)
         ranked = [(self._bound(line_item), line_item) for line_item in found]
         for turn in range(ROUNDS_RANKED + 1):
@@ -193,8 +279,6 @@ class _Run:
                 best = ranked
             self._look_at(number, imp, of_imp, [line_item for _, line_item in best], groups)
             ranked = [pair for pair in ranked if pair not in best]
-        offered = range(imp.deals_start, imp.deals_start + imp.deals_count)
-        self.groups += [groups[deal] for deal in (*offered, OPEN_PLACE) if deal in groups]
 
     def _look_at(
         self,
@@ -230,11 +314,9 @@ class _Run:
         Deals have lists of their own; where one may be ours, nothing is known before it is looked
         at.
         """
-        group = groups.get(OPEN_PLACE)
-        full = group is not None and len(group.entries) == select.shortlist_max(imp)
-        if self.terms.exhaustive or group is None or not full:
+        last = self._last_place(imp, groups)
+        if last is None:
             return ranked
-        last = group.entries[-1].value_micros
         left: list[tuple[float, int]] = []
         for value, line_item in ranked:
             on_deals = imp.deals_count and self.engine.line_items[line_item].deals_count
@@ -243,16 +325,6 @@ class _Run:
             else:
                 self._drop(line_item, -1, number, Reject.BELOW_SHORTLIST)
         return left
-
-    def _truncate(self, number: int, found: list[int]) -> list[int]:
-        """Keeps `candidates_max` from a place that turns with the request, in catalogue order."""
-        limit = self.terms.candidates_max
-        start = self.head.id_hash % len(found)
-        kept = {found[(start + step) % len(found)] for step in range(limit)}
-        for line_item in found:
-            if line_item not in kept:
-                self._drop(line_item, -1, number, Reject.TRUNCATED)
-        return [line_item for line_item in found if line_item in kept]
 
     def _trace(self, number: int, of_imp: targeting.Tokens) -> None:
         assert self.trace is not None

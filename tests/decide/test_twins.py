@@ -31,17 +31,22 @@ def _outcome(decision: Decision) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_twins_agree(seed: int) -> None:
+# The last ones have several blocks of 512 line items.
+SIZES = [60] * 22 + [1_300, 1_800]
+
+
+@pytest.mark.parametrize(("seed", "line_items"), list(enumerate(SIZES)))
+def test_twins_agree(seed: int, line_items: int) -> None:
     """Both engines decide the same on random worlds, to the last bid, price and reason."""
-    snapshot = worlds.snapshot(seed, 60)
+    snapshot = worlds.snapshot(seed, line_items)
     slow, fast = Engine(snapshot), FastEngine(snapshot)
     chance = random.Random(seed)
     opportunity, ours, theirs = Opportunity(), Decision(), Decision()
     candidates = 7 if seed % 3 == 0 else 1000
+    requests = 25 if line_items < 100 else 6
     terms = settings.terms_of(EXCHANGE, RATES, ZONES, candidates, 5)
     reasons: set[int] = set()
-    for turn in range(25):
+    for turn in range(requests):
         terms.data["exhaustive"] = turn % 2
         decode(json.dumps(worlds.request(chance)).encode(), EXCHANGE, opportunity)
         person = worlds.profile(chance)
@@ -64,10 +69,10 @@ def test_hopeless_candidates_change_nothing(engine: type[Engine]) -> None:
     chance = random.Random(5)
     opportunity, looked, brief = Opportunity(), Decision(), Decision()
     terms = settings.terms_of(EXCHANGE, RATES, ZONES, 1000, 5)
-    left_out = 0
-    for seed in range(6):
-        core = engine(worlds.snapshot(seed, 120))
-        for _ in range(20):
+    left_out = unseen = 0
+    for seed, line_items, requests in ((0, 120, 40), (1, 120, 40), (2, 1_600, 6)):
+        core = engine(worlds.snapshot(seed, line_items))
+        for _ in range(requests):
             decode(json.dumps(worlds.request(chance)).encode(), EXCHANGE, opportunity)
             arguments = (opportunity, worlds.profile(chance), terms, None, worlds.NOW_MS)
             terms.data["exhaustive"] = 1
@@ -81,7 +86,10 @@ def test_hopeless_candidates_change_nothing(engine: type[Engine]) -> None:
             assert theirs["bids"] == ours["bids"]
             assert not bidding & {(line_item, imp) for line_item, _, imp in hopeless}
             left_out += len(hopeless)
+            unseen += int(looked.data["head"]["eligible_count"][0])
+            unseen -= int(brief.data["head"]["eligible_count"][0])
     assert left_out > 50
+    assert unseen > 0
 
 
 def _bids(decision: Decision) -> np.ndarray:
