@@ -22,7 +22,7 @@ from libc.stdint cimport (
     int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t,
 )
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from records cimport *
 from snapshot cimport *
@@ -89,6 +89,7 @@ cdef enum:
     CURRENCIES_BOUND_CAP = 8
     BATCH_CAP = 64
     BLOCKS_AHEAD = 4  # blocks between a prefetch and its use
+    ORDERS = 4
     LIST_MAX = TOKENS_MAX
     SHORTLIST_CAP = 16
     STAGE_REQUEST = 0
@@ -152,6 +153,12 @@ cdef struct Bound:
 cdef struct Ranked:
     double value
     int32_t line_item
+
+# The blocks from the most valuable on, as the rates of one request put them.
+cdef struct Order:
+    int32_t count  # 0: not made yet
+    double ratios[8]
+    Ranked *blocks
 
 # One creative that may run, and the competitions it may enter.
 cdef struct Ready:
@@ -304,9 +311,10 @@ cdef class Engine:
     cdef double *block_bounds
     cdef uint32_t bound_currencies[CURRENCIES_BOUND_CAP]
     cdef int bound_currencies_count  # -1: too many to tell
-    cdef double bound_ratios[CURRENCIES_BOUND_CAP]
-    cdef Ranked *queue  # blocks to look into
-    cdef int queue_count, looked_at
+    cdef Order orders[ORDERS]  # of the last currencies that were answered in
+    cdef Order *order
+    cdef int next_order
+    cdef int looked_at
     # tokens that expressions may ask for, a list a dimension: first_token[dim] -> next_token[...]
     cdef int first_token[64]
     cdef int next_token[TOKENS_MAX]
@@ -377,7 +385,8 @@ cdef class Engine:
         free(self.base_summary)
         free(self.alive)
         free(self.block_bounds)
-        free(self.queue)
+        for i in range(ORDERS):
+            free(self.orders[i].blocks)
         free(self.category_stamp)
         free(self.allowed_stamp)
         free(self.domain_stamp)
@@ -451,7 +460,8 @@ cdef class Engine:
         self.base_summary = <uint64_t *>_zeros(self.summary_words * 8)
         self.alive = <uint64_t *>_zeros(self.summary_words * 8)
         self.block_bounds = <double *>_zeros(self.words // BLOCK * CURRENCIES_BOUND_MAX * 8)
-        self.queue = <Ranked *>_zeros(self.words // BLOCK * sizeof(Ranked))
+        for i in range(ORDERS):
+            self.orders[i].blocks = <Ranked *>_zeros(self.words // BLOCK * sizeof(Ranked))
         for i in range(self.line_items_count):
             self.everyone[i >> 6] |= <uint64_t>1 << (i & 63)
         for d in range(128):
@@ -714,8 +724,7 @@ cdef class Engine:
             usable += self._usable(&self.facts.imps[i])
         if not usable:
             return NOBID_NO_IMPRESSION
-        for i in range(self.bound_currencies_count):
-            self.bound_ratios[i] = self._ratio(self.bound_currencies[i], self.currency)
+        self._put_in_order()
         # What the request says is looked up once for several impressions, else with the one.
         shared = usable > 1
         if shared:
@@ -981,19 +990,26 @@ cdef class Engine:
     ) noexcept nogil:
         """Looks into the blocks, those first that can be worth the most (twin: `_impression`)."""
         cdef const Imp *imp = &self.facts.imps[number]
-        cdef int i, at
+        cdef int i, at, ahead = 0
         cdef uint64_t passing[SNAP_BLOCK_WORDS]
         for i in range(imp.deals_count + 1):
             self.imp_groups[i].count = 0
         self.scored_for = -1
         self.looked_at = 0
         self.found_count = 0
-        self._queue(start_summary)
-        for at in range(self.queue_count):
-            self._bring_forward(at + BLOCKS_AHEAD)
-            if self._is_settled(imp, &self.queue[at]):
+        bits_alive(
+            self.stage_dims, self.stage_dims_count, self.stage_rows, self.words // BLOCK,
+            self.summary_words, start_summary, self.alive,
+        )
+        for i in range(BLOCKS_AHEAD):
+            ahead = self._fetch_next(ahead)
+        for at in range(self.order.count):
+            i = self.order.blocks[at].line_item
+            if not self._is_alive(i):
+                continue
+            if self._is_settled(imp, &self.order.blocks[at]):
                 break
-            i = self.queue[at].line_item
+            ahead = self._fetch_next(ahead)
             if bits_block(
                 self.stage_dims, self.stage_dims_count, self.stage_rows, start + i * BLOCK, i,
                 passing,
@@ -1004,51 +1020,77 @@ cdef class Engine:
         self._batch(number, imp)
         self._close(number, imp)
 
-    cdef void _queue(self, const uint64_t *start_summary) noexcept nogil:
-        """Lists the blocks that may hold somebody, with the most that anybody can be worth."""
-        cdef int s, block, c
-        cdef uint64_t blocks
-        cdef double value
-        cdef const double *bounds
-        bits_alive(
-            self.stage_dims, self.stage_dims_count, self.stage_rows, self.words // BLOCK,
-            self.summary_words, start_summary, self.alive,
-        )
-        self.queue_count = 0
-        for s in range(self.summary_words):
-            blocks = self.alive[s]
-            while blocks:
-                block = s * 64 + CTZ(blocks)
-                blocks &= blocks - 1
-                value = 0.0 if self.bound_currencies_count >= 0 else CPM_LIMIT
-                bounds = &self.block_bounds[block * CURRENCIES_BOUND_MAX]
-                for c in range(self.bound_currencies_count):
-                    if bounds[c] > 0.0:
-                        # Without a rate they are looked at, and told so.
-                        value = max(
-                            value,
-                            bounds[c] * self.bound_ratios[c] if self.bound_ratios[c] else CPM_LIMIT,
-                        )
-                self.queue[self.queue_count].value = value
-                self.queue[self.queue_count].line_item = block
-                self.queue_count += 1
-        for block in range(BLOCKS_AHEAD):
-            self._bring_forward(block)
+    cdef inline bint _is_alive(self, int block) noexcept nogil:
+        return self.alive[block >> 6] >> (block & 63) & 1
 
-    cdef void _bring_forward(self, int at) noexcept nogil:
-        """Puts the best of the blocks from `at` on there, and asks for its rows."""
-        cdef int i, best
-        cdef Ranked moved
-        if at >= self.queue_count:
-            return
-        best = at
-        for i in range(at + 1, self.queue_count):
-            if self._ahead(&self.queue[i], &self.queue[best]):
-                best = i
-        moved = self.queue[best]
-        self.queue[best] = self.queue[at]
-        self.queue[at] = moved
-        bits_prefetch(self.stage_rows, self.stage_rows_count, moved.line_item)
+    cdef inline int _fetch_next(self, int at) noexcept nogil:
+        """Asks for the rows of the next block that may hold somebody; returns the place after."""
+        cdef int block
+        while at < self.order.count:
+            block = self.order.blocks[at].line_item
+            at += 1
+            if self._is_alive(block):
+                bits_prefetch(self.stage_rows, self.stage_rows_count, block)
+                break
+        return at
+
+    cdef void _put_in_order(self) noexcept nogil:
+        """Finds the order of blocks for this request's rates, or makes it."""
+        cdef int i, c
+        cdef double ratios[CURRENCIES_BOUND_CAP]
+        memset(ratios, 0, sizeof(ratios))
+        for c in range(self.bound_currencies_count):
+            ratios[c] = self._ratio(self.bound_currencies[c], self.currency)
+        for i in range(ORDERS):
+            self.order = &self.orders[i]
+            if self.order.count and memcmp(self.order.ratios, ratios, sizeof(ratios)) == 0:
+                return
+        self.order = &self.orders[self.next_order]
+        self.next_order = (self.next_order + 1) % ORDERS
+        memcpy(self.order.ratios, ratios, sizeof(ratios))
+        self.order.count = self.words // BLOCK
+        for i in range(self.order.count):
+            self.order.blocks[i].value = self._block_value(i, ratios)
+            self.order.blocks[i].line_item = i
+        self._sort(self.order.blocks, self.order.count)
+
+    cdef double _block_value(self, int block, const double *ratios) noexcept nogil:
+        """The most that anybody in a block can be worth, in the currency of the answer."""
+        cdef int c
+        cdef const double *bounds = &self.block_bounds[block * CURRENCIES_BOUND_MAX]
+        cdef double value = 0.0
+        if self.bound_currencies_count < 0:
+            return CPM_LIMIT
+        for c in range(self.bound_currencies_count):
+            if bounds[c] > 0.0:
+                # Without a rate they are looked at, and told so.
+                value = max(value, bounds[c] * ratios[c] if ratios[c] else CPM_LIMIT)
+        return value
+
+    cdef void _sort(self, Ranked *items, int count) noexcept nogil:
+        """Heap sort, the most valuable first."""
+        cdef int i
+        cdef Ranked last
+        for i in range(count // 2 - 1, -1, -1):
+            self._sink(items, i, count)
+        for i in range(count - 1, 0, -1):
+            last = items[i]
+            items[i] = items[0]
+            items[0] = last
+            self._sink(items, 0, i)
+
+    cdef void _sink(self, Ranked *items, int at, int count) noexcept nogil:
+        cdef int child
+        cdef Ranked moved = items[at]
+        while 2 * at + 1 < count:
+            child = 2 * at + 1
+            if child + 1 < count and self._ahead(&items[child], &items[child + 1]):
+                child += 1
+            if not self._ahead(&moved, &items[child]):
+                break
+            items[at] = items[child]
+            at = child
+        items[at] = moved
 
     cdef bint _is_settled(self, const Imp *imp, const Ranked *block) noexcept nogil:
         """Whether nobody of this block, nor of those after it, can reach the short list."""
