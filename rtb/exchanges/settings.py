@@ -50,6 +50,7 @@ class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     block_tokens_max: Positive = 2048
     target_tokens_max: Positive = 2048
     settle_on: Literal["burl", "impression", "nurl"] = "burl"
+    reservation_ttl_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 600
     notice_macros: tuple[NoticeMacro, ...] = ("currency", "multiplier", "min_to_win", "loss")
     price_macro: str = "${AUCTION_PRICE}"
     price_scheme: Literal["clear", "hmac-sha1", "blowfish-ecb"] = "clear"
