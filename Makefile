@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(wildcard ext/*.pyx ext/*.pxd ext/*.h ext/wire/*.pxi) setup.py
+SOURCES := $(wildcard ext/*.pyx ext/*.pxd ext/*.h ext/*/*.pxi) setup.py
 .PHONY: setup build test check bench docs demo clean help
 
 help:

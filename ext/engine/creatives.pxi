@@ -1,0 +1,279 @@
+# The rules of a creative: what the impression takes, the exchange's blocks, what the person bought.
+
+
+cdef int _reject_creative(Engine self, const Creative *ad, const Imp *imp) noexcept nogil:
+    cdef int reason
+    if not imp.media >> ad.media & 1:
+        return REJECT_MEDIA
+    if ad.statuses_count and _contains(
+        self.creative_statuses + ad.statuses_start, ad.statuses_count, self.terms.exchange
+    ):
+        return REJECT_EXCHANGE_STATUS
+    if self.facts.head.dsarequired >= DSA_REQUIRED and not ad.dsa:
+        return REJECT_TRANSPARENCY
+    if imp.flags & IMP_SECURE and not ad.secure:
+        return REJECT_SECURE
+    if ad.media == MEDIA_BANNER:
+        reason = _reject_banner(self, ad, imp)
+    elif ad.media == MEDIA_NATIVE:
+        reason = _reject_native(self, ad, imp)
+    elif ad.media == MEDIA_VIDEO:
+        reason = _reject_av(self, ad, &imp.video)
+    else:
+        reason = _reject_av(self, ad, &imp.audio)
+    if reason:
+        return reason
+    return _reject_blocked(self, ad)
+
+
+cdef bint _format(
+    Engine self, const Creative *ad, const Imp *imp, int32_t *w, int32_t *h
+) noexcept nogil:
+    """The size that a banner would be shown in; False when it fits no format."""
+    cdef const Format *form
+    cdef int i
+    cdef bint responsive = ad.w == 0
+    w[0] = ad.w
+    h[0] = ad.h
+    for i in range(imp.formats_start, imp.formats_start + imp.formats_count):
+        form = &self.facts.formats[i]
+        if form.w > 0:
+            if responsive:
+                w[0] = form.w
+                h[0] = form.h
+                return True
+            if ad.w == form.w and ad.h == form.h:
+                return True
+        elif form.wratio > 0:
+            if responsive:
+                if form.wmin > 0:
+                    w[0] = form.wmin
+                    h[0] = <int32_t>(<int64_t>form.wmin * form.hratio // form.wratio)
+                    return True
+            elif (
+                <int64_t>ad.w * form.hratio == <int64_t>ad.h * form.wratio
+                and ad.w >= form.wmin
+            ):
+                return True
+    return False
+
+
+cdef int _reject_banner(Engine self, const Creative *ad, const Imp *imp) noexcept nogil:
+    cdef int32_t w, h
+    if not _format(self, ad, imp, &w, &h):
+        return REJECT_SIZE
+    if imp.banner_btype >> ad.btype & 1:
+        return REJECT_CREATIVE_TYPE
+    if ad.attr & imp.banner_battr:
+        return REJECT_CREATIVE_ATTRIBUTE
+    if imp.banner_mimes and not ad.mime & imp.banner_mimes:
+        return REJECT_MIME
+    if ad.api & ~imp.banner_api:
+        return REJECT_API
+    if imp.banner_expdir and <uint32_t>ad.expand & ~imp.banner_expdir:
+        return REJECT_EXPANDABLE
+    return REJECT_NONE
+
+
+cdef bint _duration_fits(Engine self, int creative_s, const Av *av) noexcept nogil:
+    cdef int i
+    cdef bint listed = False
+    if av.poddur_s and creative_s > av.poddur_s:
+        return False
+    for i in range(RQDDURS_MAX):
+        if av.rqddurs_s[i]:
+            listed = True
+            if av.rqddurs_s[i] == creative_s:
+                return True
+    if listed:
+        return False
+    return creative_s >= av.minduration_s and (
+        av.maxduration_s == 0 or creative_s <= av.maxduration_s
+    )
+
+
+cdef int _reject_av(Engine self, const Creative *ad, const Av *av) noexcept nogil:
+    if ad.attr & av.battr:
+        return REJECT_CREATIVE_ATTRIBUTE
+    if av.skip == 1 and ad.attr >> 16 & 1:
+        return REJECT_CREATIVE_ATTRIBUTE
+    if av.mimes and not ad.mime & av.mimes:
+        return REJECT_MIME
+    if ad.api & ~av.api:
+        return REJECT_API
+    if av.protocols and not av.protocols >> ad.protocol & 1:
+        return REJECT_PROTOCOL
+    if not _duration_fits(self, ad.dur_s, av):
+        return REJECT_DURATION
+    if ad.bitrate_kbps and (
+        ad.bitrate_kbps < av.minbitrate_kbps
+        or (av.maxbitrate_kbps and ad.bitrate_kbps > av.maxbitrate_kbps)
+    ):
+        return REJECT_BITRATE
+    if av.linearity and ad.linearity and av.linearity != ad.linearity:
+        return REJECT_LINEARITY
+    if av.skip == 0 and ad.skip_s >= 0:
+        return REJECT_SKIP
+    if av.delivery and ad.delivery and not av.delivery & ad.delivery:
+        return REJECT_DELIVERY
+    return REJECT_NONE
+
+
+cdef int _reject_native(Engine self, const Creative *ad, const Imp *imp) noexcept nogil:
+    cdef int i, j
+    cdef bint fits
+    if ad.attr & imp.native_battr:
+        return REJECT_CREATIVE_ATTRIBUTE
+    if ad.api & ~imp.native_api:
+        return REJECT_API
+    for i in range(imp.assets_start, imp.assets_start + imp.assets_count):
+        if not self.facts.assets[i].required:
+            continue
+        fits = False
+        for j in range(ad.assets_start, ad.assets_start + ad.assets_count):
+            if _asset_fits(self, &self.facts.assets[i], &self.ad_assets[j]):
+                fits = True
+                break
+        if not fits:
+            return REJECT_NATIVE_ASSET
+    return REJECT_NONE
+
+
+cdef bint _asset_fits(Engine self, const Asset *asked, const AdAsset *ours) noexcept nogil:
+    cdef int wanted
+    if asked.kind != ours.kind:
+        return False
+    if asked.kind == 1:
+        return asked.len_ == 0 or ours.chars <= asked.len_
+    if asked.kind == 4:
+        return asked.type == ours.type and (asked.len_ == 0 or ours.chars <= asked.len_)
+    if asked.kind == 2:
+        wanted = asked.type if asked.type else 3
+        return (
+            wanted == ours.type
+            and (ours.w >= asked.wmin if asked.wmin else (asked.w == 0 or ours.w == asked.w))
+            and (ours.h >= asked.hmin if asked.hmin else (asked.h == 0 or ours.h == asked.h))
+            and (asked.mimes == 0 or (asked.mimes & ours.mime) != 0)
+        )
+    return (
+        ours.dur_s >= asked.minduration_s
+        and (asked.maxduration_s == 0 or ours.dur_s <= asked.maxduration_s)
+        and (asked.protocols == 0 or (asked.protocols >> ours.protocol & 1) != 0)
+        and (asked.mimes == 0 or (asked.mimes & ours.mime) != 0)
+    )
+
+
+cdef int _reject_blocked(Engine self, const Creative *ad) noexcept nogil:
+    cdef int i
+    cdef bint allowed
+    if self.wlang_count and ad.language and not _contains(
+        self.wlang, self.wlang_count, ad.language
+    ):
+        return REJECT_LANGUAGE
+    # Lists that meet nothing of ours, the usual case, cost no look at the creative's.
+    for i in range(ad.categories_start, ad.categories_start + (
+        ad.categories_count if self.bcat_met else 0
+    )):
+        if self.category_stamp[self.creative_categories[i]] == self.stamp:
+            return REJECT_BLOCKED_CATEGORY
+    if self.acat_present:
+        allowed = False
+        for i in range(ad.categories_start, ad.categories_start + ad.categories_count):
+            if self.allowed_stamp[self.creative_categories[i]] == self.stamp:
+                allowed = True
+                break
+        if not allowed:
+            return REJECT_NOT_ALLOWED_CATEGORY
+    for i in range(ad.domains_start, ad.domains_start + (
+        ad.domains_count if self.badv_met else 0
+    )):
+        if self.domain_stamp[self.creative_domains[i]] == self.stamp:
+            return REJECT_BLOCKED_ADVERTISER
+    if self.bapp_count and ad.bundle and _contains(self.bapp, self.bapp_count, ad.bundle):
+        return REJECT_BLOCKED_APP
+    return REJECT_NONE
+
+
+cdef int _reject_history(Engine self, const LineItem *row, const Creative *ad) noexcept nogil:
+    cdef const Product *product
+    cdef const ProfileEntry *bought
+    cdef int i
+    if ad.product < 0:
+        return REJECT_NONE
+    if not ad.available:
+        return REJECT_OUT_OF_STOCK
+    if self.person.items_count and self._may_have(ad.item):
+        bought = _find(self.person.items, self.person.items_count, ad.item)
+        if bought != NULL and (
+            self.now_ms < (<int64_t>bought.time_s + row.item_window_s) * 1000
+        ):
+            return REJECT_PURCHASED_ITEM
+    if row.category_window_s and self.person.categories_count:
+        product = &self.products[ad.product]
+        for i in range(
+            product.categories_start, product.categories_start + product.categories_count
+        ):
+            if not self._may_have(self.product_categories[i]):
+                continue
+            bought = _find(
+                self.person.categories, self.person.categories_count,
+                self.product_categories[i],
+            )
+            if bought != NULL and (
+                self.now_ms < (<int64_t>bought.time_s + row.category_window_s) * 1000
+            ):
+                return REJECT_PURCHASED_CATEGORY
+    return REJECT_NONE
+
+
+cdef void _open_to(
+    Engine self, const Imp *imp, const LineItem *row, const Seat *seat, const Creative *ad,
+    const int16_t *offered, int offered_count
+) noexcept nogil:
+    """Appends the competitions that this creative may enter: deal numbers, -1 = open market."""
+    cdef int i, reason
+    self.last_deal_reason = REJECT_DEAL_ONLY
+    for i in range(offered_count):
+        reason = _reject_deal(self, offered[i], seat, ad)
+        if reason:
+            self.last_deal_reason = reason
+        else:
+            self.places[self.places_count] = offered[i]
+            self.places_count += 1
+    if row.flags & SNAP_OPEN_MARKET and not imp.flags & IMP_PRIVATE_AUCTION:
+        self.places[self.places_count] = -1
+        self.places_count += 1
+
+
+cdef int _reject_deal(Engine self, int number, const Seat *seat, const Creative *ad) noexcept nogil:
+    cdef const Deal *deal = &self.facts.deals[number]
+    cdef const Token *token
+    cdef int i, j, value
+    cdef bint allowed
+    cdef uint64_t seat_hash
+    if deal.has_wseat:
+        seat_hash = self.terms.seat_dw if seat == NULL else seat.hash_dw
+        allowed = False
+        for i in range(self.facts.head.tokens_count):
+            token = &self.facts.tokens[i]
+            if (
+                token.dim == DIM_DEAL_WSEAT and token.imp == number
+                and token.hash_ == seat_hash
+            ):
+                allowed = True
+                break
+        if not allowed:
+            return REJECT_DEAL_SEAT
+    if deal.has_wadomain:
+        for i in range(self.facts.head.tokens_count):
+            token = &self.facts.tokens[i]
+            if token.dim != DIM_DEAL_WADOMAIN or token.imp != number:
+                continue
+            value = _value(self, token.hash_)
+            if value < 0:
+                continue
+            for j in range(ad.domains_start, ad.domains_start + ad.domains_count):
+                if self.creative_domains[j] == self.values[value].ordinal:
+                    return REJECT_NONE
+        return REJECT_DEAL_ADVERTISER
+    return REJECT_NONE
