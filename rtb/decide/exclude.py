@@ -1,6 +1,6 @@
 """What must not run: the exchange's blocks and the person's history. First rule that drops wins.
 
-Readable twin of the middle of `ext/engine.pyx`. Rules follow `Reject`, in its order.
+Readable twin of `ext/engine/creatives.pxi`. Rules follow `Reject`, in its order.
 """
 
 from collections.abc import Iterable

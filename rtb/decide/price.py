@@ -1,6 +1,6 @@
 """From a goal to a price: value of an impression, the floor that applies, the bid.
 
-Readable twin of the pricing in `ext/engine.pyx`. Values are floats (micros CPM) until the one
+Readable twin of `ext/engine/price.pxi`. Values are floats (micros CPM) until the one
 rounding to integer micros; floors round up, prices half-even, a price under its floor is no bid.
 """
 

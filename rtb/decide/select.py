@@ -1,6 +1,6 @@
 """Which bids go out: rank inside each competition, then choose across the request.
 
-Readable twin of the end of `ext/engine.pyx`. A competition (`group`) is one impression and one
+Readable twin of `ext/engine/choice.pxi`. A competition (`group`) is one impression and one
 deal, or one impression and the open market: deal bids never compete with open ones inside us
 (OpenRTB 2.6 section 7.3). Each keeps a short list, so that the commit step can fall back when a
 budget refuses; `chosen` marks what goes out when none does.

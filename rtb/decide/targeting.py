@@ -1,6 +1,6 @@
 """Which line items fit: the snapshot's index, then the expressions that it cannot hold.
 
-Readable twin of the first half of `ext/engine.pyx`. A set of line items is one Python integer,
+Readable twin of `ext/engine/tokens.pxi`, `index.pxi` and `expressions.pxi`. A set of line items is one Python integer,
 bit i for line item i.
 """
 
