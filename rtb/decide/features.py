@@ -1,6 +1,7 @@
 """What the models see of a request: the hashes of some of its tokens.
 
-Readable twin of the same step in `ext/engine/price.pxi`. The ad side lies in the snapshot (`features`).
+Readable twin of the same step in `ext/engine/price.pxi`. The ad side lies in the snapshot
+(`features`).
 """
 
 from collections.abc import Iterable

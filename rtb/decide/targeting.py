@@ -1,7 +1,7 @@
 """Which line items fit: the snapshot's index, then the expressions that it cannot hold.
 
-Readable twin of `ext/engine/tokens.pxi`, `index.pxi` and `expressions.pxi`. A set of line items is one Python integer,
-bit i for line item i.
+Readable twin of `ext/engine/tokens.pxi`, `index.pxi` and `expressions.pxi`. A set of line items is
+one Python integer, bit i for line item i.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
