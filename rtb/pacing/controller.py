@@ -155,7 +155,8 @@ def _probed(state: State, tuning: Tuning) -> State:
         return _marked(state)
     if window.bids < tuning.probe_bids and window.seconds < tuning.blind_s:
         return state
-    opening_e6 = min(state.opening_e6 * tuning.probe_participation_growth, ONE_E6)
+    widest_e6 = ONE_E6 if state.recent.bids > 0 else tuning.probe_unseen_e6
+    opening_e6 = min(state.opening_e6 * tuning.probe_participation_growth, widest_e6)
     return _marked(replace(state, drive=state.drive * tuning.probe_growth, opening_e6=opening_e6))
 
 

@@ -10,6 +10,8 @@ from typing import Final
 
 # Prices and win rates of the last hour count; longer, and a change of the market is seen late.
 HALF_LIFE_S: Final = 3600
+# So many requests have to be seen until what most of them cost is believed.
+DOUBTED_REQUESTS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,14 @@ class Recent:
         return self.reserved_nanos / self.bids if self.bids > 0 else 0.0
 
     def request_nanos(self) -> float:
-        """What is reserved for an eligible request when nothing is throttled; 0 when unknown."""
-        return self.reserved_nanos / self.open_requests if self.open_requests > 0 else 0.0
+        """What is reserved for an eligible request when nothing is throttled; 0 before any bid.
+
+        Some more requests are assumed, all of them bid on: a few without a bid may be chance.
+        """
+        if self.bids <= 0:
+            return 0.0
+        assumed = self.reserved_nanos / self.bids * DOUBTED_REQUESTS
+        return (self.reserved_nanos + assumed) / (self.open_requests + DOUBTED_REQUESTS)
 
     def spent_share(self, doubt_nanos: float = 0.0) -> float:
         """The share of reserved money that is spent in the end, 0 to 1.

@@ -50,6 +50,8 @@ class Tuning:
     probe_multiplier_e6: int = 100_000
     probe_participation_e6: int = 10_000
     probe_participation_growth: int = 4
+    # Before a first bid was seen the guard knows no cost: then one request in six is the most.
+    probe_unseen_e6: int = 160_000
     probe_growth: float = 1.3
     probe_bids: int = 20
     probe_s: int = 900

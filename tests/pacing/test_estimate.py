@@ -16,7 +16,7 @@ def test_ratios() -> None:
     recent = NOTHING.after(Step(60, 300, 4000, 40, 3, 100), participation_e6=500_000)
 
     assert 100 == recent.win_nanos()
-    assert 80 == recent.request_nanos()
+    assert (4000 + 10 * 100) / (50 + 10) == recent.request_nanos()
     assert 300 / 4000 == recent.spent_share()
     assert 1300 / 5000 == recent.spent_share(doubt_nanos=1000)
     assert 100 / 60 == recent.rate()
