@@ -16,7 +16,8 @@ cdef enum:
     BOARD_FUNNEL_FIRST_REASON = 64
     BOARD_NO_LOOKUP = -1
     BOARD_FUNNEL_BID = 127
-    BOARD_FUNNEL_SAMPLE = 16
+    BOARD_FUNNEL_SAMPLE = 32
+    BOARD_STAGE_SAMPLE = 16
 
 cdef struct Column:
     uint64_t requests[32][6]

@@ -26,7 +26,7 @@ from rtb.exchanges.response import no_bid
 from rtb.exchanges.settings import Exchange
 from rtb.server.kernels import Kernels, decode_reference
 from rtb.server.settings import Bid, terms_of
-from rtb.stores.board import FUNNEL_SAMPLE, NO_LOOKUP, Outcome, Stage
+from rtb.stores.board import FUNNEL_SAMPLE, NO_LOOKUP, STAGE_SAMPLE, Outcome, Stage
 from rtb.stores.profiles import LocalProfiles, Lookup, RemoteProfiles
 
 NS_PER_MS: Final = 1_000_000
@@ -91,6 +91,7 @@ class Endpoint:
         self.name = exchange.name.encode()
         self.terms = Terms()
         self.terms_late = Terms()
+        self.terms_whole = Terms()  # looks at everybody, for the funnel
         self.cap_ns = (exchange.deadline_ms_max - exchange.tmax_margin_ms) * NS_PER_MS
         self.margin_ns = exchange.tmax_margin_ms * NS_PER_MS
         self.default_ns = exchange.tmax_ms_default * NS_PER_MS
@@ -165,6 +166,8 @@ class Bidder:
             exchange = endpoint.exchange
             endpoint.terms = terms_of(exchange, rates, zones, most, generation)
             endpoint.terms_late = terms_of(exchange, rates, zones, min(most, late), generation)
+            endpoint.terms_whole = terms_of(exchange, rates, zones, most, generation)
+            endpoint.terms_whole.data["exhaustive"] = 1
 
     # -- one request ------------------------------------------------------------------------------
 
@@ -196,8 +199,8 @@ class Bidder:
             self._free.append(work)
             return self._malformed(endpoint, error, started_ns)
         glance = _GLANCE.unpack_from(work.facts_bytes)
-        sampled = glance[0] % FUNNEL_SAMPLE == 0
-        if sampled:
+        timed = glance[0] % STAGE_SAMPLE == 1
+        if timed:
             now_ns = self._timed(Stage.DECODE, now_ns)
         deadline_ns = started_ns + endpoint.budget_ns(glance[3])
         left_ns = deadline_ns - now_ns
@@ -216,7 +219,7 @@ class Bidder:
                     )
                 profile = self._find(keys)
                 lookup = LOOKUP_MISS if profile is None else LOOKUP_HIT
-                if sampled:
+                if timed:
                     now_ns = self._timed(Stage.GATHER, now_ns)
         return self._finish(endpoint, work, glance, profile, lookup, started_ns, deadline_ns)
 
@@ -268,21 +271,27 @@ class Bidder:
             return self._finish_nobid(endpoint, work, glance, NoBid.TIMEOUT, started_ns, lookup)
         serving = self.serving
         assert serving is not None
-        terms = endpoint.terms if left_ns >= self._late_ns else endpoint.terms_late
+        sampled = glance[0] % FUNNEL_SAMPLE == 0
+        if left_ns < self._late_ns:
+            terms, sampled = endpoint.terms_late, False
+        else:
+            terms = endpoint.terms_whole if sampled else endpoint.terms
         opportunity, decision = work.opportunity, work.decision
         now_ms = (now_ns + self._wall_offset_ns) // NS_PER_MS
         serving.engine.decide(opportunity, profile, terms, None, now_ms, decision)
-        sampled = glance[0] % FUNNEL_SAMPLE == 0
-        if sampled:
+        timed = glance[0] % STAGE_SAMPLE == 1
+        if timed:
             now_ns = self._timed(Stage.DECIDE, now_ns)
         counted = None if glance[4] & FLAG_TEST else decision
         reason = work.nobid[_NOBID_WORD]
         if reason:
-            return self._finish_nobid(endpoint, work, glance, reason, started_ns, lookup, counted)
+            return self._finish_nobid(
+                endpoint, work, glance, reason, started_ns, lookup, counted, sampled
+            )
         body = self._encode(opportunity, decision, serving.arrays, endpoint.exchange)
         self._free.append(work)
         end_ns = self._monotonic_ns()
-        if sampled:
+        if timed:
             self._timed(Stage.ENCODE, now_ns)
             self.meter.stage(Stage.TOTAL, (end_ns - started_ns) // NS_PER_US)
         outcome = OUTCOME_BID if counted is not None else Outcome.TEST
@@ -308,13 +317,13 @@ class Bidder:
         started_ns: int,
         lookup: int,
         counted: Decision | None = None,
+        sampled: bool = False,
     ) -> Reply:
         self._free.append(work)
         outcome = Outcome.LATE if reason == NoBid.TIMEOUT else Outcome.NOBID
         if glance[4] & FLAG_TEST:
             outcome = Outcome.TEST
         duration_us = (self._monotonic_ns() - started_ns) // NS_PER_US
-        sampled = glance[0] % FUNNEL_SAMPLE == 0
         self._count(
             endpoint.number, outcome, reason, glance[6], duration_us, lookup, counted, sampled
         )

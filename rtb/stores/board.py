@@ -33,8 +33,11 @@ FUNNEL_REASONS: Final = 64
 FUNNEL_FIRST_REASON: Final = 64
 NO_LOOKUP: Final = -1
 FUNNEL_BID: Final = FUNNEL_FIRST_REASON + FUNNEL_REASONS - 1  # counts bids sent
-# One request in so many adds to the funnel: it touches a cache line a candidate.
-FUNNEL_SAMPLE: Final = 16
+# One request in so many adds to the funnel: it touches a cache line a candidate, and looks at all
+# candidates, so that a line item that is always outbid is told, too, what else stands in its way.
+FUNNEL_SAMPLE: Final = 32
+# One request in so many is timed by stage; never one of those above, which take longer.
+STAGE_SAMPLE: Final = 16
 
 
 class Outcome(IntEnum):

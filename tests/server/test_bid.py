@@ -1,0 +1,61 @@
+"""The bid path in one process: what it counts of what the core found."""
+
+import json
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rtb.base.reasons import Reject
+from rtb.exchanges.settings import Exchange
+from rtb.server import kernels, settings
+from rtb.server.bid import Bidder, Reply, Serving
+from rtb.stores.board import FUNNEL_FIRST_REASON, FUNNEL_SAMPLE, Board
+from tests.decide import worlds
+
+PATIENT = settings.Bid(shed_after_ms=10_000)
+EXCHANGE = Exchange(name="generic", path="generic", tmax_ms_default=20_000, deadline_ms_max=10_000)
+HOPELESS = Reject.BELOW_SHORTLIST
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    """A board for one worker."""
+    return Board.create(tmp_path / "board", 1, 512)
+
+
+@pytest.fixture
+def answer(board: Board) -> Callable[[bytes], Reply]:
+    """Answers a body with a catalogue of many line items that are seldom good enough."""
+    compiled = kernels.load()
+    snapshot = worlds.snapshot(3, 400)
+    bidder = Bidder(PATIENT, {"generic": EXCHANGE}, compiled, compiled.meter(board, 0))
+    rates = settings.load_rates(settings.CONFIGS / "rates.toml")
+    bidder.price_by(rates, settings.load_zones(settings.CONFIGS / "zones.toml", worlds.NOW_MS))
+    bidder.serve(Serving(snapshot, compiled.engine(snapshot, None), snapshot.arrays, 1, "", ""))
+    endpoint = bidder.endpoints[b"generic"]
+
+    def reply(body: bytes) -> Reply:
+        now_ns = time.monotonic_ns()
+        found = bidder.answer(endpoint, body, 0, now_ns, now_ns, lambda _: None)
+        assert found is not None
+        return found
+
+    return reply
+
+
+def test_the_funnel_looks_at_all(answer: Callable[[bytes], Reply], board: Board) -> None:
+    """Requests sampled for the funnel look at everybody; the others leave out who cannot win."""
+    chance = random.Random(1)
+    statuses = set()
+    for number in range(20 * FUNNEL_SAMPLE):
+        request = worlds.request(chance) | {"id": f"r{number}"}
+        statuses.add(answer(json.dumps(request).encode())[0])
+
+    assert {200, 204} == statuses
+    assert board.total("rejects")[HOPELESS] > 0
+    assert np.sum(board.funnel[0]) > 0
+    assert 0 == np.sum(board.funnel[0, :, HOPELESS - FUNNEL_FIRST_REASON])
