@@ -1,0 +1,203 @@
+"""How much to lend to whom: what workers spend lately, and what they were refused.
+
+A lease is enough for `lease_ms` of a worker's spending and is renewed when half of it is left, so
+steady spending never waits. A worker that was refused says what it wanted, and gets that; if it
+comes back before the lease is old, twice as much as before. Nobody gets more than a share of what
+is left, so the last of a budget goes out in small pieces, and one impression to one worker.
+
+A lease is not taken from a worker for being slow, but when somebody else wants the money and the
+budget has no more: then those that are older than `lease_ms`, and unused for as long, are closed.
+So a budget of one impression is always with someone, and moves to where the traffic is.
+
+Integers throughout. Arrays are (workers, slots).
+"""
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rtb.stores.board_money import GRANTED_MAX, MoneyBoard
+
+_MICRO: Final = 1_000_000
+Mask = npt.NDArray[np.bool_]
+Words = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Times and shares, each with its reason.
+
+    lease_ms       2,000: of spending; what a killed worker keeps from others until its next start
+    renew_percent  50: a second of spending is left when the next lease is asked for, and a turn of
+                   the keeper takes a tenth of that
+    parts          2: of what is left a lease is at most one in (this x workers)
+    rate_ms        1,000: over which spending is averaged
+    hunger_ms      1,000: a refusal that is older is not waited upon any more
+    silence_ms     1,000: a worker that has not answered for so long may be dead
+    grants_max     2,000: in one batch, so that a thousand hungry line items do not hold up records
+    """
+
+    lease_ms: int = 2_000
+    renew_percent: int = 50
+    parts: int = 2
+    rate_ms: int = 1_000
+    hunger_ms: int = 1_000
+    silence_ms: int = 1_000
+    grants_max: int = 2_000
+
+
+class Need(NamedTuple):
+    """One worker and line item: nanos and units that it has left, spends, wanted, and had last.
+
+    rate: nanos a ms; rate_units: millionths of a unit a ms
+    refused: it could not bid for `wanted` nanos; quick: it used up its last lease early
+    """
+
+    left: int
+    left_units: int
+    rate: int
+    rate_units: int
+    refused: bool
+    wanted: int
+    quick: bool
+    last: int
+    last_units: int
+
+
+class Lent(NamedTuple):
+    """Nanos and units to lend."""
+
+    nanos: int
+    units: int
+
+
+def can_serve(need: Need, room: Lent) -> bool:
+    """Would what is left in the budget make one more impression for this worker?"""
+    wanted = need.wanted if need.refused else 1
+    return need.left + room.nanos >= wanted and need.left_units + room.units >= 1
+
+
+def lend(need: Need, room: Lent, workers: int, limits: Limits) -> Lent | None:
+    """What to lend; None where there is no need, or too little for an impression.
+
+    room: money and units that the budget has left; workers: that may want some of it.
+    """
+    if not can_serve(need, room):
+        return None
+    share = limits.parts * max(workers, 1)
+    least = need.wanted if need.refused else 0
+    again = 2 if need.refused and need.quick else 0
+    nanos = _one(
+        need.left, max(need.rate * limits.lease_ms, again * need.last), least, room.nanos, share
+    )
+    spent_units = need.rate_units * limits.lease_ms // _MICRO
+    units = _one(need.left_units, max(spent_units, again * need.last_units), 1, room.units, share)
+    if nanos <= 0 and units <= 0:
+        return None
+    return Lent(max(nanos, 1), max(units, 0))
+
+
+def _one(left: int, target: int, least: int, room: int, share: int) -> int:
+    """How much to add to what is left: up to the target, at most a share, at least one bid's."""
+    return min(max(min(target - left, room // share), least - left), room)
+
+
+class Demand:
+    """What the board told of each worker and line item, from turn to turn."""
+
+    def __init__(self, board: MoneyBoard, limits: Limits) -> None:
+        self._board = board
+        self._limits = limits
+        shape = board.taken.shape
+        self._taken, self._taken_units = board.taken.copy(), board.taken_units.copy()
+        self._refusals, self._served = board.refusals.copy(), board.refusals.copy()
+        self._rate, self._rate_units = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        self._last, self._last_units = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        self._lent_ms, self._used_ms = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        self._refused_ms = np.zeros(shape, np.int64)
+        self._seen_ms = 0
+
+    def observe(self, now_ms: int) -> None:
+        """Looks at what was taken and refused since the last time."""
+        board, limits = self._board, self._limits
+        elapsed = min(max(now_ms - self._seen_ms, 1), limits.rate_ms)
+        taken, units = board.taken.copy(), board.taken_units.copy()
+        new_units = np.maximum(units - self._taken_units, 0)  # a start counts from 0
+        new = np.maximum(taken - self._taken, 0)
+        self._rate += (new // elapsed - self._rate) * elapsed // limits.rate_ms
+        rate_units = new_units * _MICRO // elapsed
+        self._rate_units += (rate_units - self._rate_units) * elapsed // limits.rate_ms
+        self._rate, self._rate_units = np.maximum(self._rate, 0), np.maximum(self._rate_units, 0)
+        self._used_ms[new_units > 0] = now_ms
+        refusals = board.refusals.copy()
+        self._refused_ms[refusals != self._refusals] = now_ms
+        self._taken, self._taken_units, self._refusals = taken, units, refusals
+        self._seen_ms = now_ms
+
+    def hungry(self, now_ms: int) -> list[tuple[int, int]]:
+        """(worker, slot) of those that were refused, or will soon have spent what they have."""
+        limits = self._limits
+        refused = (self._refusals != self._served) & (now_ms - self._refused_ms <= limits.hunger_ms)
+        ahead = limits.lease_ms * limits.renew_percent // 100
+        left, left_units = self._left()
+        low = (self._rate > 0) & (left < self._rate * ahead)
+        few = (self._rate_units > 0) & (left_units < self._rate_units * ahead // _MICRO)
+        return [(int(w), int(s)) for w, s in np.argwhere(refused | low | few)]
+
+    def need(self, worker: int, slot: int, now_ms: int) -> Need:
+        """What one worker needs for one line item."""
+        at, board = (worker, slot), self._board
+        return Need(
+            int(board.granted[at] - self._taken[at]),
+            int(board.granted_units[at] - self._taken_units[at]),
+            int(self._rate[at]),
+            int(self._rate_units[at]),
+            bool(self._refusals[at] != self._served[at]),
+            int(board.wanted[at]),
+            bool(now_ms - self._lent_ms[at] <= self._limits.lease_ms),
+            int(self._last[at]),
+            int(self._last_units[at]),
+        )
+
+    def lent(self, worker: int, slot: int, lent: Lent, now_ms: int) -> None:
+        """Takes note of a lease; what was refused before has been answered."""
+        at = (worker, slot)
+        self._served[at] = self._refusals[at]
+        self._last[at], self._last_units[at] = lent
+        self._lent_ms[at] = now_ms
+
+    def forget(self, worker: int, slots: Mask) -> None:
+        """After a lease has ended; what was refused meanwhile still waits."""
+        for array in (self._last, self._last_units, self._lent_ms):
+            array[worker, slots] = 0
+
+    def begin(self, worker: int) -> None:
+        """A new process wants nothing yet."""
+        self._served[worker] = self._refusals[worker]
+        self._rate[worker] = self._rate_units[worker] = 0
+
+    def idle(self, slots: list[int], now_ms: int) -> Mask:
+        """Which leases on these slots have something left that nobody used for a lease's time."""
+        found: Mask = np.zeros(self._taken.shape, np.bool_)
+        before = now_ms - self._limits.lease_ms
+        old = (self._lent_ms[:, slots] <= before) & (self._used_ms[:, slots] <= before)
+        left, left_units = self._left()
+        some = (left[:, slots] > 0) | (left_units[:, slots] > 0)
+        found[:, slots] = old & some & (self._board.until_ms[:, slots] > 0)
+        return found
+
+    def left_on(self, slot: int) -> Lent:
+        """What all workers together still have of a line item."""
+        left, left_units = self._left()
+        return Lent(int(left[:, slot].sum()), int(left_units[:, slot].sum()))
+
+    def _left(self) -> tuple[Words, Words]:
+        board = self._board
+        return board.granted - self._taken, board.granted_units - self._taken_units
+
+
+def has_headroom(granted: int, lent: Lent) -> bool:
+    """Cumulative words have an end; a line item that comes near it waits for the next start."""
+    return granted + lent.nanos <= GRANTED_MAX

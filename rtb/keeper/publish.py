@@ -1,0 +1,83 @@
+"""What the keeper writes on the money board, in the order that `rtb.stores.board_money` proves.
+
+Nothing here happens before the books have committed it, but for closing, which only takes away.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from rtb.keeper.leases import Lent, Mask
+from rtb.stores.board_money import MoneyBoard, Overlay
+
+
+def shut(board: MoneyBoard, worker: int, slots: Mask) -> None:
+    """No new bids on these slots once the worker looks again."""
+    board.until_ms[worker, slots] = 0
+
+
+def ask(board: MoneyBoard, worker: int) -> None:
+    """Asks the worker to say how far its journal goes; it answers when it is at rest."""
+    board.keeper["asked"][worker] += 1
+
+
+def answered(board: MoneyBoard, worker: int) -> bool:
+    """Whether the worker has answered all that it was asked; read it before `said`."""
+    return bool(board.worker["answered"][worker] == board.keeper["asked"][worker])
+
+
+def settle(board: MoneyBoard, worker: int, slots: Mask) -> None:
+    """Nothing is lent on these slots; their worker is at rest, dead, or not admitted."""
+    board.until_ms[worker, slots] = 0
+    board.from_ms[worker, slots] = 0
+    board.granted[worker, slots] = board.taken[worker, slots]
+    board.granted_units[worker, slots] = board.taken_units[worker, slots]
+
+
+def admit(board: MoneyBoard, worker: int, incarnation: int) -> None:
+    """Lets a process take what it will be lent."""
+    board.keeper["incarnation"][worker] = incarnation
+
+
+def raise_grant(
+    board: MoneyBoard, worker: int, slot: int, lent: Lent, span_ms: tuple[int, int]
+) -> None:
+    """Lends; the end of the time opens the slot, so it is written last."""
+    board.from_ms[worker, slot] = span_ms[0]
+    board.granted[worker, slot] += lent.nanos
+    board.granted_units[worker, slot] += lent.units
+    board.until_ms[worker, slot] = span_ms[1]
+
+
+def overlay(board: MoneyBoard, slot: int, bits: Overlay, *, on: bool) -> None:
+    """Sets or clears bits of a slot."""
+    before = int(board.overlay[slot])
+    board.overlay[slot] = before | int(bits) if on else before & ~int(bits)
+
+
+class Slots:
+    """Which line item stands where."""
+
+    def __init__(self, board: MoneyBoard) -> None:
+        self._board = board
+        self.slot = {int(key): slot for slot, key in enumerate(board.keys.tolist()) if key}
+        self.key = {slot: key for key, slot in self.slot.items()}
+
+    def assign(self, keys: Iterable[int]) -> int:
+        """Gives line items a free slot; returns how many found none."""
+        new = [key for key in keys if key not in self.slot]
+        free = [int(slot) for slot in np.flatnonzero(self._board.keys == 0)[: len(new)]]
+        for key, slot in zip(new, free, strict=False):
+            self.slot[key], self.key[slot] = slot, key
+            self._board.overlay[slot] = 0
+            self._board.keys[slot] = key
+        if free:
+            self._board.header["generation"] += 1
+        return len(new) - len(free)
+
+    def free(self, slots: Iterable[int]) -> None:
+        """Takes slots back on which nothing is lent to anybody."""
+        for slot in slots:
+            self._board.keys[slot] = 0
+            del self.slot[self.key.pop(slot)]
+        self._board.header["generation"] += 1

@@ -1,0 +1,404 @@
+"""The keeper's turn: read the journals, book what they say, lend what is left, publish.
+
+    read      records of all journals, as many as a batch takes
+    book      one transaction: their commands, returns of ended leases, what is due, new leases,
+              and the positions of the journals
+    publish   the board, only after the transaction
+
+A batch whose commit fails is kept and tried again as it is; until then nothing is read or lent, and
+workers spend what they have. Any other fault ends the process: the next one starts from the books,
+the journals and the board. The clock is an argument: epoch milliseconds.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from rtb.base.errors import StoreError
+from rtb.keeper import publish
+from rtb.keeper.apply import REFUSED, Exchange, booking
+from rtb.keeper.desks import NEVER, Desk, Ended
+from rtb.keeper.leases import Demand, Lent, Limits, Mask, can_serve, has_headroom, lend
+from rtb.keeper.letters import Letter, Letters, Reason
+from rtb.keeper.tail import Tail, Tails, bury
+from rtb.ledger.accounts import NO_FLIGHT, Line, State, place, scope_keys
+from rtb.ledger.changes import Entry, Row
+from rtb.ledger.chart import Chart, changes_to
+from rtb.ledger.commands import AMOUNT_MAX, Command, Enrol, Expire, Forget, Grant, Outcome, Return
+from rtb.stores.board_money import MoneyBoard, Overlay
+from rtb.stores.journal import Kernel
+from rtb.stores.ledger_sql import Applied, LedgerStore
+
+_NODE_SHIFT: Final = 8  # of a lease's worker, see `ledger.commands.worker_of`
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a node sets for its keeper.
+
+    node             number of the node, in every bid's id
+    batch_records    5,000: a quarter of a second at the rate that one core books
+    remember_s       90,000: bills are promised to be booked for a day; an hour for a keeper that
+                     is behind
+    forget_every_s   60: how often older marks are let go of
+    exhausted_ms     500: how often line items without budget are looked at again
+    """
+
+    node: int = 0
+    batch_records: int = 5_000
+    remember_s: int = 90_000
+    forget_every_s: int = 60
+    exhausted_ms: int = 500
+    leases: Limits = field(default_factory=Limits)
+
+
+@dataclass
+class _Work:
+    """A batch and what to publish after it.
+
+    places: journal and sequence, kind and body of the record of each of the first commands
+    """
+
+    commands: list[Command] = field(default_factory=list)
+    places: list[tuple[str, int, int, bytes]] = field(default_factory=list)
+    positions: dict[str, int] = field(default_factory=dict)
+    ended: list[Ended] = field(default_factory=list)
+    returned: list[int] = field(default_factory=list)  # ghosts
+    spans: dict[int, tuple[int, int]] = field(default_factory=dict)  # slot -> [from, until) ms
+
+
+class Keeper:
+    """The one keeper of a node. `step` does a turn."""
+
+    def __init__(
+        self,
+        books: LedgerStore,
+        board: MoneyBoard,
+        journals: Path,
+        letters: Letters,
+        exchanges: Mapping[int, Exchange],
+        kernel: Kernel,
+        settings: Settings = Settings(),
+    ) -> None:
+        self._books, self._board, self._letters = books, board, letters
+        self._exchanges, self._settings, self._limits = exchanges, settings, settings.leases
+        _, positions = books.load()
+        self.tails = Tails(lambda one: Tail(journals, settings.node, one, kernel, positions))
+        self.slots = publish.Slots(board)
+        self._demand = Demand(board, self._limits)
+        self._bury: Callable[[int], bool] = partial(bury, journals, kernel=kernel)
+        self._desks = [
+            Desk(board, self.tails.of(worker), self._bury, self._limits.silence_ms)
+            for worker in range(board.workers_count)
+        ]
+        self._ghosts = self._absent()
+        self._work: _Work | None = None
+        self._close: Mask = np.zeros(board.taken.shape, np.bool_)
+        self._leaving: set[int] = set()
+        self._spans: dict[int, tuple[int, int, int, int]] = {}
+        self._exhausted: dict[int, int] = {}  # slot -> nanos of the least bid that was refused
+        self._expired_s = self._forgot_s = self._exhausted_ms = self._buried_ms = 0
+        self.outcomes: Counter[Outcome] = Counter()
+        self.records = 0
+        self.fault = ""  # of the last commit; "" when it went well
+
+    @property
+    def state(self) -> State:
+        """The books, to look at."""
+        return self._books.state
+
+    def lag_ms(self, now_ms: int) -> int:
+        """How old the oldest record is that has not been read."""
+        return now_ms - self.tails.horizon_ms(now_ms)
+
+    def close(self) -> None:
+        """Lets go of the journals; books and board are the caller's."""
+        self.tails.close()
+
+    # -- what the catalogue says -------------------------------------------------------------------
+
+    def chart(self, chart: Chart, now_ms: int) -> None:
+        """Brings budgets up to date, and gives the line items a place on the board.
+
+        Those that the chart names no longer keep their books; their place is free once nothing is
+        lent on it. Raises: CatalogueError, StoreError (then call it again).
+        """
+        commands = changes_to(chart, self.state, now_ms // 1000)
+        if commands:
+            self._books.apply(commands)
+        changed = {one.line_item for one in commands if isinstance(one, Enrol)}
+        for key in changed & self.slots.slot.keys():  # their lease may be of another time now
+            self._close[:, self.slots.slot[key]] = True
+        self._spans.clear()
+        offered = {item.key for item in chart.line_items}
+        self._leaving = self.slots.slot.keys() - offered
+        self.slots.assign(sorted(offered))
+
+    # -- a turn ------------------------------------------------------------------------------------
+
+    def step(self, now_ms: int) -> int:
+        """One turn; returns how many records it booked.
+
+        Raises: StoreError, InvariantError: what was read and not booked is lost to this keeper;
+            only a new one can go on.
+        """
+        if self._work is None:
+            self._work = self._gather(now_ms)
+        work = self._work
+        applied = Applied([], [])
+        if work.commands or work.positions:
+            try:
+                applied = self._books.apply(work.commands, work.positions)
+            except StoreError as error:
+                if not error.transient:
+                    raise
+                self.fault = str(error)
+                return 0
+        self.fault, self._work = "", None
+        self._after(work, applied, now_ms)
+        self._board.header["beat_ms"] = now_ms
+        return len(work.places)
+
+    def _gather(self, now_ms: int) -> _Work:
+        work = _Work()
+        self._demand.observe(now_ms)
+        self._read(work, now_ms)
+        self._end_leases(work, now_ms)
+        self._clock(work, now_ms)
+        self._lend(work, now_ms)
+        return work
+
+    def _read(self, work: _Work, now_ms: int) -> None:
+        """Commands of records; what cannot be booked goes to the dead letters first."""
+        dead: list[Letter] = []
+        state, exchanges = self.state, self._exchanges
+        for tail, records in self.tails.read(self._settings.batch_records, now_ms):
+            name = tail.name
+            for sequence, kind, body in records:
+                found = booking(kind, body, exchanges, state)
+                if found is None:
+                    continue
+                if isinstance(found, Reason):
+                    dead.append(Letter(name, sequence, kind, found, body))
+                else:
+                    work.commands.append(found)
+                    work.places.append((name, sequence, kind, body))
+            work.positions[name] = tail.position
+            self.records += len(records)
+        self._letters.add(dead)
+
+    def _clock(self, work: _Work, now_ms: int) -> None:
+        """What is due by the time up to which everything was read."""
+        horizon_s = self.tails.horizon_ms(now_ms) // 1000
+        if horizon_s > self._expired_s:
+            self._expired_s = horizon_s
+            if min(self.state.due, default=horizon_s + 1) <= horizon_s:
+                work.commands.append(Expire(horizon_s))
+        if horizon_s >= self._forgot_s + self._settings.forget_every_s:
+            self._forgot_s = horizon_s
+            work.commands.append(Forget(max(horizon_s - self._settings.remember_s, 0)))
+
+    # -- leases that end ---------------------------------------------------------------------------
+
+    def _absent(self) -> set[int]:
+        """Workers with leases in the books that this board never saw: a larger node, or a board
+        that is younger than they are."""
+        node = self._settings.node
+        holders = {worker & 255 for _, worker in self.state.leases if worker >> _NODE_SHIFT == node}
+        found = {one for one in holders if one >= len(self._desks)}
+        for worker in found:
+            self.tails.of(worker)
+        return found
+
+    def _end_leases(self, work: _Work, now_ms: int) -> None:
+        board = self._board
+        over = (board.until_ms > 0) & (board.until_ms <= now_ms)
+        gone = [self.slots.slot[key] for key in self._leaving]
+        over[:, gone] |= board.until_ms[:, gone] > 0
+        for desk in self._desks:
+            waiting = desk.closing
+            ended = desk.turn(over[desk.worker] | self._close[desk.worker], now_ms)
+            if desk.closing is not waiting:
+                self._close[desk.worker] = False
+            if ended is not None:
+                work.ended.append(ended)
+                work.commands += self._returns(ended, now_ms // 1000)
+        self._lay_ghosts(work, now_ms)
+
+    def _returns(self, ended: Ended, now_s: int) -> list[Command]:
+        holder = self._settings.node << _NODE_SHIFT | ended.worker
+        if ended.everything:
+            return [Return(now_s, holder)]
+        keys = [self.slots.key.get(int(slot)) for slot in np.flatnonzero(ended.slots)]
+        return [Return(now_s, holder, key) for key in keys if key is not None]
+
+    def _lay_ghosts(self, work: _Work, now_ms: int) -> None:
+        """Returns what workers hold that are no more."""
+        if not self._ghosts or now_ms - self._buried_ms < self._limits.silence_ms:
+            return
+        self._buried_ms = now_ms
+        for worker in sorted(self._ghosts):
+            tail = self.tails.of(worker)
+            if self._bury(worker) and tail.position >= tail.durable_sequence():
+                holder = self._settings.node << _NODE_SHIFT | worker
+                work.commands.append(Return(now_ms // 1000, holder))
+                work.returned.append(worker)
+
+    # -- leases that begin -------------------------------------------------------------------------
+
+    def _lend(self, work: _Work, now_ms: int) -> None:
+        """Leases for those that want them; without money for one, looks who does not need his."""
+        self._look_again(now_ms)
+        short: list[int] = []
+        grants = 0
+        live = sum(desk.open for desk in self._desks)
+        for worker, slot in self._demand.hungry(now_ms):
+            desk = self._desks[worker]
+            key = self.slots.key.get(slot)
+            if key is None or key in self._leaving or not desk.open:
+                continue
+            if self._close[worker, slot] or (desk.closing is not None and desk.closing[slot]):
+                continue
+            grant = self._grant(worker, slot, key, live, now_ms)
+            if isinstance(grant, Grant):
+                work.commands.append(grant)
+                work.spans[slot] = self._span(slot, self.state.lines[key], now_ms)[:2]
+                grants += 1
+            elif grant is Outcome.EXHAUSTED_LINE_ITEM:
+                short.append(slot)
+            if grants >= self._limits.grants_max:
+                break
+        self._reclaim(short, work, now_ms)
+
+    def _grant(self, worker: int, slot: int, key: int, live: int, now_ms: int) -> Grant | Outcome:
+        """The lease of one worker and line item, or why there is none."""
+        line = self.state.lines[key]
+        need = self._demand.need(worker, slot, now_ms)
+        room = self._room(slot, line, now_ms)
+        if room is None:
+            return Outcome.NOTHING
+        if not can_serve(need, room):
+            if need.refused:
+                self._exhausted[slot] = min(self._exhausted.get(slot, need.wanted), need.wanted)
+            return Outcome.EXHAUSTED_LINE_ITEM
+        lent = lend(need, room, live, self._limits)
+        if lent is None or not has_headroom(int(self._board.granted[worker, slot]), lent):
+            return Outcome.NOTHING
+        now_s = now_ms // 1000
+        expires_s = (now_ms + self._limits.lease_ms) // 1000 + 1
+        holder = self._settings.node << _NODE_SHIFT | worker
+        return Grant(now_s, key, holder, now_s, min(lent.nanos, AMOUNT_MAX),
+                     min(lent.units, AMOUNT_MAX), expires_s)  # fmt: skip
+
+    def _span(self, slot: int, line: Line, now_ms: int) -> tuple[int, int, int, int]:
+        """[from, until) in ms of the account that now's money is of, its flight and day."""
+        found = self._spans.get(slot)
+        if found is None or not found[0] <= now_ms < found[1]:
+            flight, day, from_s, until_s = place(line, now_ms // 1000)
+            until_ms = min(until_s * 1000, _FAR_MS)
+            found = self._spans[slot] = (from_s * 1000, until_ms, flight, day)
+        return found
+
+    def _room(self, slot: int, line: Line, now_ms: int) -> Lent | None:
+        """What the budget of this day and flight has left; None outside of all flights."""
+        _, _, flight, day = self._span(slot, line, now_ms)
+        if line.flights and flight == NO_FLIGHT:
+            return None
+        state = self.state
+        number = state.numbers.get((line.line_item, flight, day))
+        if number is not None:
+            nanos, units, _ = state.accounts[number].room()
+            return Lent(nanos, units)
+        rooms = [state.available(*key) for key in scope_keys(line, flight, day)]
+        return Lent(min(nanos for nanos, _ in rooms), min(units for _, units in rooms))
+
+    def _reclaim(self, short: list[int], work: _Work, now_ms: int) -> None:
+        """Closes idle leases of the advertisers whose line items found no money."""
+        if not short:
+            return
+        lines = self.state.lines
+        owners = {lines[self.slots.key[slot]].advertiser for slot in short}
+        near = [slot for slot, key in self.slots.key.items() if lines[key].advertiser in owners]
+        idle = self._demand.idle(near, now_ms)
+        idle[:, list(work.spans)] = False  # just lent on
+        self._close |= idle
+        for slot in set(short) - set(np.flatnonzero(idle.any(axis=0)).tolist()):
+            self._mark(slot, now_ms)
+
+    def _mark(self, slot: int, now_ms: int) -> None:
+        """Says whether a line item can pay for the least bid that was refused."""
+        line = self.state.lines[self.slots.key[slot]]
+        room, left = self._room(slot, line, now_ms), self._demand.left_on(slot)
+        if room is None or slot not in self._exhausted:
+            return
+        out = room.nanos + left.nanos < self._exhausted[slot] or room.units + left.units < 1
+        publish.overlay(self._board, slot, Overlay.EXHAUSTED, on=out)
+        if not out:
+            del self._exhausted[slot]
+
+    def _look_again(self, now_ms: int) -> None:
+        """Money may have come back, or a day begun."""
+        if now_ms - self._exhausted_ms < self._settings.exhausted_ms:
+            return
+        self._exhausted_ms = now_ms
+        for slot in list(self._exhausted):
+            if slot in self.slots.key:
+                self._mark(slot, now_ms)
+            else:
+                del self._exhausted[slot]
+
+    # -- after the commit --------------------------------------------------------------------------
+
+    def _after(self, work: _Work, applied: Applied, now_ms: int) -> None:
+        """Publishes: ended leases first, then new ones, then places that are free."""
+        self.outcomes.update(applied.outcomes)
+        self._refused(work, applied)
+        for ended in work.ended:
+            self._desks[ended.worker].settled(ended)
+            self._demand.forget(ended.worker, ended.slots)
+            if ended.admit != NEVER:
+                self._demand.begin(ended.worker)
+        for row in applied.rows:
+            if row.entry == Entry.GRANT:
+                self._publish_grant(work, row, now_ms)
+        self._ghosts.difference_update(work.returned)
+        self._free_slots()
+
+    def _publish_grant(self, work: _Work, row: Row, now_ms: int) -> None:
+        slot = self.slots.slot[self.state.accounts[row.account].line_item]
+        lent, worker = Lent(row.nanos, row.units), row.worker & 255
+        publish.raise_grant(self._board, worker, slot, lent, work.spans[slot])
+        self._demand.lent(worker, slot, lent, now_ms)
+
+    def _refused(self, work: _Work, applied: Applied) -> None:
+        """What only the books could refuse: a kill just here leaves it to the journal alone."""
+        letters = [
+            Letter(*place[:3], REFUSED[outcome], place[3])
+            for place, outcome in zip(work.places, applied.outcomes, strict=False)
+            if outcome in REFUSED
+        ]
+        self._letters.add(letters)
+
+    def _free_slots(self) -> None:
+        """Frees the places of line items that left, once no worker can have any of them."""
+        board = self._board
+        free = []
+        for key in self._leaving:
+            slot = self.slots.slot[key]
+            unlent = (board.granted[:, slot] == board.taken[:, slot]) & (
+                board.granted_units[:, slot] == board.taken_units[:, slot]
+            )
+            closing = any(one.closing is not None and one.closing[slot] for one in self._desks)
+            if unlent.all() and not board.until_ms[:, slot].any() and not closing:
+                free.append(slot)
+        if free:
+            self._leaving -= {self.slots.key[slot] for slot in free}
+            self.slots.free(free)
+
+
+_FAR_MS: Final = 1 << 62  # fits the board

@@ -1,0 +1,165 @@
+"""Reading all workers' journals in turn, and finding out that a worker is dead.
+
+A tail that meets damage stops where it is and says so; the others go on. Nothing is lent to its
+worker from then on, and nothing expires, for the bills that stand behind the damage are not known.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from rtb.base.errors import StoreError
+from rtb.keeper.apply import time_ms
+from rtb.stores.journal import Kernel, Record
+from rtb.stores.journal_read import MARK, Mark, Reader, folder_of
+from rtb.stores.journal_recover import recover
+
+
+class Tail:
+    """One worker's journal, read on from where the books are.
+
+    name        of the journal in the books; "" until there is one
+    fault       why it cannot be read; "" when it can
+    horizon_ms  all that was durable before this moment has been read
+    """
+
+    def __init__(
+        self, directory: Path, node: int, worker: int, kernel: Kernel, positions: Mapping[str, int]
+    ) -> None:
+        self.worker = worker
+        self.name = ""
+        self.fault = ""
+        self.horizon_ms = 0
+        self._directory, self._node, self._kernel = directory, node, kernel
+        self._positions = positions
+        self._reader = Reader(directory, worker, kernel=kernel)
+
+    @property
+    def position(self) -> int:
+        """Sequence of the last record that was read."""
+        return self._reader.position
+
+    def durable_sequence(self) -> int:
+        """How far it could be read by now."""
+        return self._reader.durable_sequence() if self._found() else 0
+
+    def read(self, records_max: int, now_ms: int) -> list[Record]:
+        """The next records; none where there are none, or where it cannot be read."""
+        try:
+            if not self._found():
+                self.horizon_ms = now_ms
+                return []
+            durable = self._reader.durable_sequence()
+            records = self._reader.read(records_max)
+        except StoreError as error:
+            self.fault = str(error)
+            return []
+        self.fault = ""
+        if self.position >= durable:
+            self.horizon_ms = now_ms
+        elif records:
+            _, kind, body = records[-1]
+            self.horizon_ms = time_ms(kind, body) or self.horizon_ms
+        return records
+
+    def _found(self) -> bool:
+        """Names the journal by its identity: one that was deleted begins anew in the books too."""
+        if not self.name and self._reader.durable_sequence() >= 0 and self._reader.identity:
+            identity = self._reader.identity
+            self.name = f"{self._node}/{self.worker}/{identity:016x}"
+            after = self._positions.get(self.name, 0)
+            self._reader.close()
+            self._reader = Reader(self._directory, self.worker, after, self._kernel, identity)
+        return bool(self.name)
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        self._reader.close()
+
+
+class Read(NamedTuple):
+    """Records of one journal."""
+
+    tail: Tail
+    records: list[Record]
+
+
+class Tails:
+    """The journals of all workers of a node."""
+
+    def __init__(self, make: Callable[[int], Tail]) -> None:
+        self._make = make
+        self._tails: dict[int, Tail] = {}
+        self._next = 0
+
+    def of(self, worker: int) -> Tail:
+        """A worker's tail."""
+        found = self._tails.get(worker)
+        if found is None:
+            found = self._tails[worker] = self._make(worker)
+        return found
+
+    def read(self, records_max: int, now_ms: int) -> list[Read]:
+        """At most so many records in all: each journal its share, whoever is first gets the rest.
+
+        The first is another one each time, so a busy worker cannot keep the others waiting.
+        """
+        tails = list(self._tails.values())
+        self._next += 1
+        found = []
+        for number in range(len(tails)):
+            tail = tails[(self._next + number) % len(tails)]
+            share = max(records_max // (len(tails) - number), 1)
+            records = tail.read(share, now_ms)
+            records_max -= len(records)
+            if records:
+                found.append(Read(tail, records))
+        return found
+
+    def horizon_ms(self, now_ms: int) -> int:
+        """The moment up to which all journals were read."""
+        return min([now_ms, *(tail.horizon_ms for tail in self._tails.values())])
+
+    def faults(self) -> dict[int, str]:
+        """What cannot be read, by worker."""
+        return {worker: tail.fault for worker, tail in self._tails.items() if tail.fault}
+
+    def close(self) -> None:
+        """Lets go of all files."""
+        for tail in self._tails.values():
+            tail.close()
+
+
+def bury(
+    directory: Path, worker: int, kernel: Kernel, sync: Callable[[int], None] = os.fdatasync
+) -> bool:
+    """Does what the next start of a dead worker would do to its journal; False while it lives.
+
+    A worker holds its journal's lock as long as it can append: who gets the lock knows that it is
+    dead. Recovery makes durable all that it appended, so that it can be read to the end.
+
+    Raises: StoreError when the disk fails.
+    """
+    folder = folder_of(directory, worker)
+    mark_path = folder.joinpath(MARK)
+    try:
+        file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True  # it never had a journal
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if mark_path.exists():
+            mark = Mark(mark_path, write=True)
+            try:
+                recover(folder, mark, kernel, sync, file)
+            finally:
+                mark.close()
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise StoreError(f"{folder}: {error}") from error
+    finally:
+        os.close(file)
+    return True
