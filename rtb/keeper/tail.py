@@ -102,7 +102,7 @@ class Tails:
         return found
 
     def read(self, records_max: int, now_ms: int) -> list[Read]:
-        """At most so many records in all: each journal its share, whoever is first gets the rest.
+        """At most so many records in all: each journal its share, and what those before it left.
 
         The first is another one each time, so a busy worker cannot keep the others waiting.
         """

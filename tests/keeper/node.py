@@ -7,6 +7,7 @@ journal is left unclosed and unlocked. Journals are committed by hand, one `turn
 import fcntl
 import os
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,13 +19,13 @@ from rtb.keeper.letters import Letters
 from rtb.keeper.run import Keeper, Settings
 from rtb.ledger.accounts import Balance
 from rtb.ledger.chart import Advertiser, Campaign, Chart, FlightBudget, LineItem
-from rtb.ledger.commands import Scope
+from rtb.ledger.commands import Outcome, Scope
 from rtb.stores.board_money import NO_SLOT, MoneyBoard, Purse
 from rtb.stores.journal_write import Journal
 from rtb.stores.journal_write import Limits as Sizes
 from rtb.stores.ledger_sql import LedgerStore
 from tests.keeper.records import EXCHANGES, bid_body, claims, notice_body
-from tests.stores.journals import COMPILED, Disk
+from tests.stores.journals import COMPILED, Disk, Killed
 
 T = 1_790_000_000  # 14:13:20 UTC
 USD = 0x555344
@@ -98,8 +99,11 @@ class Node:
     lease_ms: int = 2_000
     now_ms: int = T * 1000
     die_in_bid: float = 0.0
+    keeper_dies: float = 0.0
+    keepers: int = 0  # that were started
     sent: list[Bid] = field(default_factory=list)
     counted: dict[tuple[int, int], int] = field(default_factory=dict)
+    outcomes: Counter[Outcome] = field(default_factory=Counter)  # of keepers that are no more
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -113,6 +117,7 @@ class Node:
 
     def start_keeper(self) -> None:
         """A new keeper process; the last one, if any, simply is no more."""
+        self.keepers += 1
         self.books = LedgerStore.open(self.books_url)
         settings = Settings(leases=Leases(lease_ms=self.lease_ms))
         self.keeper = Keeper(
@@ -124,6 +129,7 @@ class Node:
 
     def kill_keeper(self) -> None:
         """Lets go of its files as the system would."""
+        self.outcomes.update(self.keeper.outcomes)
         self.keeper.close()
         self.books.close()
 
@@ -160,7 +166,12 @@ class Node:
             if worker is not None:
                 worker.purse.rest()
         self.commit()
-        return self.keeper.step(self.now_ms)
+        try:
+            return self.keeper.step(self.now_ms)
+        except Killed:
+            self.kill_keeper()
+            self.start_keeper()
+            return 0
 
     def turns(self, count: int, ms: int = 50) -> None:
         """Several."""

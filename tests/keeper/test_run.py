@@ -9,6 +9,7 @@ import pytest
 
 from rtb.base.errors import StoreError
 from rtb.base.events import Kind
+from rtb.keeper import publish
 from rtb.keeper.letters import Reason, read
 from rtb.ledger.accounts import Balance
 from rtb.ledger.calendar import day_bounds_s, day_of
@@ -17,6 +18,7 @@ from rtb.stores.board_money import NO_SLOT, MoneyBoard, Overlay
 from tests.keeper.market import Market
 from tests.keeper.node import UNLIMITED, Node, T, Worker, line
 from tests.keeper.records import bid_body, claims, notice_body
+from tests.stores.journals import Killed
 
 SHOES, HATS = 7, (1 << 64) - 8
 
@@ -264,11 +266,32 @@ def test_a_hundred_kills_in_the_midst_of_a_lease(tmp_path: Path) -> None:
     node.close()
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_random_kills(tmp_path: Path, seed: int) -> None:
-    """Workers die between any two words and keepers between any two turns: all bills are booked
-    once, nothing is overspent, and the money is delivered all the same."""
-    node = Node(tmp_path, seed=seed, die_in_bid=0.01)
+def _deadly(monkeypatch: pytest.MonkeyPatch, node: Node) -> None:
+    """The keeper dies before or after each of its words on the board, now and then."""
+
+    def wrap(name: str) -> None:
+        write = getattr(publish, name)
+
+        def wrapped(*words: Any) -> None:
+            fate = node.chance.random()
+            if fate < node.keeper_dies:
+                raise Killed
+            write(*words)
+            if fate > 1 - node.keeper_dies:
+                raise Killed
+
+        monkeypatch.setattr(publish, name, wrapped)
+
+    for name in ("shut", "ask", "settle", "admit", "raise_grant"):
+        wrap(name)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_kills(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers die between any two words and so do keepers: all bills are booked once, nothing is
+    overspent or bid without a lease, and the money is delivered all the same."""
+    node = Node(tmp_path, seed=seed, die_in_bid=0.01, keeper_dies=0.03)
+    _deadly(monkeypatch, node)
     budget = 150_000
     node.offer(line(SHOES, budget), line(HATS, 60_000))
     node.start_all()
@@ -289,7 +312,7 @@ def test_random_kills(tmp_path: Path, seed: int) -> None:
     for number, one in enumerate(node.workers):
         if one is None:
             node.start(number)
-    node.die_in_bid = 0
+    node.die_in_bid = node.keeper_dies = 0
     for _ in range(3):  # what expires is spent once more
         market.play(50)
         market.finish()
@@ -297,6 +320,9 @@ def test_random_kills(tmp_path: Path, seed: int) -> None:
     _books_hold(node, market)
     assert budget * 99 <= node.balance(Balance.POSTED, SHOES) * 100
     node.close()
+    assert node.keepers > 10
+    assert node.outcomes[Outcome.TAKEN] > 100
+    assert 0 == node.outcomes[Outcome.TAKEN_UNGRANTED] + node.outcomes[Outcome.TAKEN_SHORT]
 
 
 def test_a_worker_that_does_not_answer_keeps_its_lease(node: Node) -> None:

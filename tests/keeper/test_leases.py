@@ -1,0 +1,77 @@
+"""How much is lent: pure arithmetic over what was spent and what is left."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtb.keeper.leases import Lent, Limits, Need, can_serve, has_headroom, lend
+from rtb.stores.board_money import GRANTED_MAX
+
+LIMITS = Limits()
+RICH = Lent(1 << 60, 1 << 40)
+IDLE = Need(0, 0, 0, 0, refused=False, wanted=0, quick=False, last=0, last_units=0)
+FIRST = IDLE._replace(refused=True, wanted=1_000)
+AMOUNTS = st.integers(0, 1 << 50)
+SMALL = st.integers(0, 1 << 20)
+
+
+def test_the_first_lease_is_one_impression() -> None:
+    """Nothing is known yet but what was wanted."""
+    assert Lent(1_000, 1) == lend(FIRST, RICH, 2, LIMITS)
+
+
+def test_who_comes_back_soon_gets_twice_as_much() -> None:
+    """Until the rate says what he needs; a slow one gets the same again."""
+    again = FIRST._replace(last=4_000, last_units=4)
+
+    assert Lent(8_000, 8) == lend(again._replace(quick=True), RICH, 2, LIMITS)
+    assert Lent(1_000, 1) == lend(again, RICH, 2, LIMITS)
+
+
+def test_a_steady_spender_has_a_lease_of_its_rate() -> None:
+    """2 s of 20 nanos and a hundredth of a unit a ms, less what is left."""
+    steady = IDLE._replace(rate=20, rate_units=10_000, left=10_000, left_units=5)
+
+    assert Lent(30_000, 15) == lend(steady, RICH, 2, LIMITS)
+
+
+def test_nobody_gets_more_than_a_share() -> None:
+    """Of two workers, a fourth of what is left."""
+    steady = IDLE._replace(rate=1_000, rate_units=1_000_000)
+
+    assert Lent(25_000, 250) == lend(steady, Lent(100_000, 1_000), 2, LIMITS)
+
+
+def test_the_last_impression_goes_to_one() -> None:
+    """A share that pays for nothing is no lease; what one has left counts."""
+    assert Lent(1_000, 1) == lend(FIRST, Lent(1_000, 1), 16, LIMITS)
+    assert lend(FIRST, Lent(999, 1), 1, LIMITS) is None
+    assert lend(FIRST, Lent(1_000, 0), 1, LIMITS) is None
+    assert Lent(400, 1) == lend(FIRST._replace(left=600), Lent(500, 5), 16, LIMITS)
+
+
+def test_a_line_item_waits_before_its_words_run_over() -> None:
+    """Cumulative grants have an end."""
+    assert has_headroom(5, Lent(7, 1))
+    assert not has_headroom(GRANTED_MAX - 5, Lent(7, 1))
+
+
+@given(AMOUNTS, SMALL, SMALL, SMALL, st.booleans(), SMALL, st.booleans(), AMOUNTS, SMALL,
+       AMOUNTS, SMALL, st.integers(1, 64))  # fmt: skip
+def test_a_lease_is_useful_and_within_the_budget(
+    left: int, left_units: int, rate: int, rate_units: int, refused: bool, wanted: int,
+    quick: bool, last: int, last_units: int, room: int, room_units: int, workers: int,
+) -> None:  # fmt: skip
+    """Whoever is refused can bid after it; nobody gets what is not there, but one nano to carry
+    units; and what can be served is served."""
+    need = Need(left, left_units, rate, rate_units, refused, wanted, quick, last, last_units)
+    found = lend(need, Lent(room, room_units), workers, LIMITS)
+
+    if found is None:
+        enough = left >= (wanted if refused else 0) and left_units >= 1
+        assert enough or not can_serve(need, Lent(room, room_units))
+        return
+    assert 0 < found.nanos <= max(room, 1)
+    assert 0 <= found.units <= room_units
+    assert left_units + found.units >= 1
+    if refused:
+        assert left + found.nanos >= wanted

@@ -1,0 +1,96 @@
+"""Reading several journals in turn, and telling the dead from the silent."""
+
+import os
+from pathlib import Path
+
+from rtb.base.events import Kind
+from rtb.keeper.tail import Tail, Tails, bury
+from rtb.stores.journal_write import Journal
+from tests.keeper.node import SIZES
+from tests.keeper.records import bid_body, claims
+from tests.stores.journals import COMPILED, Disk
+
+BODY = bid_body(claims(9 << 32, 7), 5, 4_000)
+
+
+def _journal(folder: Path, worker: int, records: int = 0) -> Journal:
+    made = Journal.open(folder, worker, SIZES, COMPILED, Disk(salt=worker + 5).world())
+    for _ in range(records):
+        made.append(Kind.BID, BODY)
+    made.turn()
+    return made
+
+
+def _tails(folder: Path, positions: dict[str, int], *workers: int) -> Tails:
+    tails = Tails(lambda worker: Tail(folder, 0, worker, COMPILED, positions))
+    for worker in workers:
+        tails.of(worker)
+    return tails
+
+
+def test_a_busy_journal_keeps_no_other_waiting(tmp_path: Path) -> None:
+    """Each gets its share of a batch; what one leaves, those after it may have."""
+    journals = [_journal(tmp_path, 0, 50), _journal(tmp_path, 1, 3)]
+    tails = _tails(tmp_path, {}, 0, 1)
+    counts: dict[int, list[int]] = {0: [], 1: []}
+    for _ in range(4):
+        found = {tail.worker: len(records) for tail, records in tails.read(20, 9_000)}
+        for worker, seen in counts.items():
+            seen.append(found.get(worker, 0))
+
+    assert [3, 0, 0, 0] == counts[1]
+    assert 50 == sum(counts[0])
+    assert max(counts[0]) <= 20
+    tails.close()
+    for journal in journals:
+        journal.close()
+
+
+def test_the_horizon_is_that_of_the_laggard(tmp_path: Path) -> None:
+    """A journal that is read to its end is read up to now; else to its last record's time."""
+    journal = _journal(tmp_path, 0, 10)
+    tails = _tails(tmp_path, {}, 0, 1)
+    assert 0 == tails.horizon_ms(9_000)
+    tails.read(5, 9_000)
+    assert 4_000 == tails.horizon_ms(9_000)
+    tails.read(100, 9_500)
+    assert 9_500 == tails.horizon_ms(9_500)
+    tails.close()
+    journal.close()
+
+
+def test_a_tail_goes_on_where_the_books_are(tmp_path: Path) -> None:
+    """By the journal's identity: one that was made anew is read from its start."""
+    journal = _journal(tmp_path, 0, 10)
+    first = _tails(tmp_path, {}, 0)
+    first.read(7, 1)
+    name = first.of(0).name
+    second = _tails(tmp_path, {name: 7}, 0)
+    third = _tails(tmp_path, {"0/0/00000000deadbeef": 7}, 0)
+
+    assert [8, 9, 10] == [one[0] for one in second.read(100, 1)[0].records]
+    assert 10 == len(third.read(100, 1)[0].records)
+    for tails in (first, second, third):
+        tails.close()
+    journal.close()
+
+
+def test_only_the_dead_are_buried(tmp_path: Path) -> None:
+    """Who holds the lock lives; without it, all that was appended becomes readable."""
+    journal = _journal(tmp_path, 0, 2)
+    assert not bury(tmp_path, 0, COMPILED)
+    journal.append(Kind.BID, BODY)  # no commit follows
+    tail = _tails(tmp_path, {}, 0).of(0)
+    assert 2 == tail.durable_sequence()
+    journal._lock_file = _unlocked(journal._lock_file)
+
+    assert bury(tmp_path, 0, COMPILED)
+    assert 3 == tail.durable_sequence()
+    assert bury(tmp_path, 77, COMPILED)
+    tail.close()
+
+
+def _unlocked(file: int) -> int:
+    """What the system does for a process that was killed."""
+    os.close(file)
+    return -1
