@@ -30,7 +30,7 @@ from rtb.keeper.letters import Reason
 from rtb.ledger.accounts import State
 from rtb.ledger.commands import AMOUNT_MAX, BID_MAX, Outcome, Post, Take, Void
 from rtb.notices.notice import Settings
-from rtb.notices.settle import Settlement, settle
+from rtb.notices.settle import Settlement, settle, settles
 
 _CLAIMS: Final = "<BBBBIQQQQQQqQ"
 _BID: Final = struct.Struct(_CLAIMS + "qqHHI")
@@ -126,6 +126,8 @@ def _notice(kind: Kind, body: bytes, exchanges: Mapping[int, Exchange], state: S
     settings = exchanges.get(exchange)
     if settings is None:
         return Reason.UNKNOWN_EXCHANGE
+    if kind != Kind.LOSS and not settles(kind, settings):
+        return None  # most of all notices
     settled = settle(kind, flags, PriceState(price_state), price_micros, bid_micros, settings)
     if settled.settlement == Settlement.NOTHING:
         return None

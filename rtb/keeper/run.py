@@ -45,14 +45,14 @@ class Settings:
     batch_records    5,000: a quarter of a second at the rate that one core books
     remember_s       90,000: bills are promised to be booked for a day; an hour for a keeper that
                      is behind
-    forget_every_s   60: how often older marks are let go of
+    forget_every_s   1: how often older marks are let go of; seldom makes long batches
     exhausted_ms     500: how often line items without budget are looked at again
     """
 
     node: int = 0
     batch_records: int = 5_000
     remember_s: int = 90_000
-    forget_every_s: int = 60
+    forget_every_s: int = 1
     exhausted_ms: int = 500
     leases: Limits = field(default_factory=Limits)
 
@@ -199,7 +199,7 @@ class Keeper:
             self._expired_s = horizon_s
             if min(self.state.due, default=horizon_s + 1) <= horizon_s:
                 work.commands.append(Expire(horizon_s))
-        if horizon_s >= self._forgot_s + self._settings.forget_every_s:
+        elif horizon_s >= self._forgot_s + self._settings.forget_every_s:  # in another turn
             self._forgot_s = horizon_s
             work.commands.append(Forget(max(horizon_s - self._settings.remember_s, 0)))
 
