@@ -1,7 +1,7 @@
 """`rtb import`: reads a catalogue, says what is wrong with it, and publishes it to the workers.
 
 Exit codes: 0 applied, or a dry run without errors; 1 errors, nothing applied; 2 wrong usage;
-3 applied in part; 4 the state directory could not be written.
+3 applied in part; 4 the state directory could not be read or written.
 """
 
 import time
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from rtb.base.errors import CatalogueError, StoreError
 from rtb.catalogue.check import sound_part
-from rtb.catalogue.compile import compile_snapshot
+from rtb.catalogue.compile import compile_snapshot, left_out
 from rtb.catalogue.load import Problem, load
 from rtb.catalogue.model import KINDS, Catalogue
 from rtb.stores import artifacts
@@ -39,19 +39,21 @@ class Report(msgspec.Struct):
 
 
 def command(
-    directory: Annotated[
-        Path, typer.Argument(help="Directory of the catalogue.", exists=True, file_okay=False)
-    ],
+    directory: Annotated[Path, typer.Argument(help="Directory of the catalogue.")],
     data: Annotated[Path, typer.Option("--data", help="State directory to publish into.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check only; write nothing.")] = False,
     partial: Annotated[
         bool,
         typer.Option("--partial", help="Leave out what has errors, and what hangs on it."),
     ] = False,
+    allow_empty: Annotated[
+        bool,
+        typer.Option("--allow-empty", help="Publish even if no line item is left to serve."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check a catalogue and publish it: applies nothing when anything is wrong."""
-    report = run(directory, data, dry_run=dry_run, partial=partial)
+    report = run(directory, data, dry_run=dry_run, partial=partial, allow_empty=allow_empty)
     if as_json:
         typer.echo(msgspec.json.encode(report))
     else:
@@ -59,9 +61,16 @@ def command(
     raise typer.Exit(report.exit_code)
 
 
-def run(directory: Path, data: Path, *, dry_run: bool = False, partial: bool = False) -> Report:
-    """The import itself. Raises: OSError when `directory` cannot be listed."""
-    catalogue, problems = load(directory)
+def run(
+    directory: Path,
+    data: Path,
+    *,
+    dry_run: bool = False,
+    partial: bool = False,
+    allow_empty: bool = False,
+) -> Report:
+    """The import itself; a directory that cannot be listed is one of its problems."""
+    catalogue, problems = _load(directory)
     report = Report(dry_run=dry_run, problems=problems)
     if any(problem.severity == "error" for problem in problems):
         report.exit_code = IN_PART if partial else REFUSED
@@ -70,9 +79,52 @@ def run(directory: Path, data: Path, *, dry_run: bool = False, partial: bool = F
             catalogue = sound_part(catalogue)
             report.left_out = _missing(whole, catalogue)
     report.counts = {kind: len(catalogue.table(kind)) for kind in KINDS}
-    if report.exit_code != REFUSED and not dry_run:
-        _publish(report, catalogue, directory, data)
+    now_ms = time.time_ns() // 1_000_000
+    if report.exit_code != REFUSED:
+        _refuse_emptiness(report, catalogue, data, now_ms, allow_empty)
+    if report.exit_code in (APPLIED, IN_PART) and not dry_run:
+        _publish(report, catalogue, directory, data, now_ms)
     return report
+
+
+def _load(directory: Path) -> tuple[Catalogue, list[Problem]]:
+    try:
+        return load(directory)
+    except OSError as error:
+        return Catalogue(), [Problem("", 0, "", f"{directory}: {error.strerror}")]
+
+
+def _refuse_emptiness(
+    report: Report, catalogue: Catalogue, data: Path, now_ms: int, allow_empty: bool
+) -> None:
+    """Keeps a mistyped path, or flights that ran out, from taking a bidder off the air."""
+    if not any(report.counts.values()):
+        # No option allows this: to end all bidding on purpose, pause the line items.
+        _fail(report, REFUSED, "no object of a catalogue is found here: is the path right?")
+        return
+    if any(not left_out(catalogue, each, now_ms) for each in catalogue.line_items.values()):
+        return
+    try:
+        serving = _line_items_served(data)
+    except StoreError as error:
+        _fail(report, NO_STORE, str(error))
+        return
+    what = "no line item is left to serve: all are paused, over, or missing"
+    if not serving or allow_empty:
+        report.problems.append(Problem("", 0, "", what, "warning"))
+    else:
+        _fail(report, REFUSED, f"{what}; {serving} are served now (--allow-empty to end them)")
+
+
+def _fail(report: Report, exit_code: int, message: str) -> None:
+    report.problems.append(Problem("", 0, "", message))
+    report.exit_code = exit_code
+
+
+def _line_items_served(data: Path) -> int:
+    """Line items of the snapshot that is published now. Raises: StoreError."""
+    path = artifacts.current(data / SNAPSHOTS, artifacts.SNAPSHOT)
+    return 0 if path is None else len(artifacts.open_snapshot(path)["line_items"])
 
 
 def _missing(whole: Catalogue, part: Catalogue) -> list[str]:
@@ -85,18 +137,17 @@ def _missing(whole: Catalogue, part: Catalogue) -> list[str]:
     ]
 
 
-def _publish(report: Report, catalogue: Catalogue, directory: Path, data: Path) -> None:
+def _publish(
+    report: Report, catalogue: Catalogue, directory: Path, data: Path, now_ms: int
+) -> None:
     try:
-        now_ms = time.time_ns() // 1_000_000
         arrays, meta = compile_snapshot(catalogue, now_ms, source=directory.name)
         report.snapshot = str(artifacts.write_snapshot(data / SNAPSHOTS, arrays, meta))
         report.applied = True
     except CatalogueError as error:
-        report.problems.append(Problem("", 0, "", str(error)))
-        report.exit_code = REFUSED
+        _fail(report, REFUSED, str(error))
     except StoreError as error:
-        report.problems.append(Problem("", 0, "", str(error)))
-        report.exit_code = NO_STORE
+        _fail(report, NO_STORE, str(error))
 
 
 def show(report: Report, console: Console) -> None:

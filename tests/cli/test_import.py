@@ -88,6 +88,62 @@ def test_importing_again_changes_nothing(directory: Path, tmp_path: Path) -> Non
     assert first.snapshot == run(directory, tmp_path / "state").snapshot
 
 
+PAUSED = GOOD | {"line_items": [GOOD["line_items"][0] | {"status": "paused"}]}
+
+
+def test_empty_directory_takes_nothing_off_the_air(directory: Path, tmp_path: Path) -> None:
+    """A path that is wrong is an error, whatever is published, and no option allows it."""
+    run(directory, tmp_path / "state")
+    (tmp_path / "empty").mkdir()
+    for wrong in (tmp_path / "empty", tmp_path / "none", directory / "good.json"):
+        for options in ({}, {"allow_empty": True}, {"partial": True, "allow_empty": True}):
+            report = run(wrong, tmp_path / "state", **options)
+            assert (False, REFUSED) == (report.applied, report.exit_code)
+            assert "error" in [problem.severity for problem in report.problems]
+    assert ["li"] == served(tmp_path / "state")
+
+
+def test_last_line_item_ends_only_on_demand(directory: Path, tmp_path: Path) -> None:
+    """A catalogue that serves nothing replaces one that does only if that is said."""
+    run(directory, tmp_path / "state")
+    (directory / "good.json").write_text(json.dumps(PAUSED))
+    for options in ({}, {"dry_run": True}):
+        report = run(directory, tmp_path / "state", **options)
+        assert (False, REFUSED) == (report.applied, report.exit_code)
+        assert "--allow-empty" in report.problems[-1].message
+    assert ["li"] == served(tmp_path / "state")
+
+    report = run(directory, tmp_path / "state", allow_empty=True)
+    assert (True, APPLIED) == (report.applied, report.exit_code)
+    assert [] == served(tmp_path / "state")
+
+
+def test_partial_import_of_nothing_sound_is_refused(directory: Path, tmp_path: Path) -> None:
+    """When errors take every line item along, the last good snapshot stays."""
+    run(directory, tmp_path / "state")
+    (directory / "good.json").write_text(json.dumps(GOOD | BAD))
+    report = run(directory, tmp_path / "state", partial=True)
+    assert (False, REFUSED) == (report.applied, report.exit_code)
+    assert ["li"] == served(tmp_path / "state")
+
+
+def test_first_import_may_serve_nothing(directory: Path, tmp_path: Path) -> None:
+    """Where nothing is published nothing is lost: a warning is enough."""
+    (directory / "good.json").write_text(json.dumps(PAUSED))
+    report = run(directory, tmp_path / "state")
+    assert (True, APPLIED) == (report.applied, report.exit_code)
+    assert ["warning"] == [problem.severity for problem in report.problems]
+
+
+def test_unreadable_pointer_is_told(directory: Path, tmp_path: Path) -> None:
+    """Whether something is served cannot be known: nothing is replaced by nothing."""
+    run(directory, tmp_path / "state")
+    (tmp_path / "state" / "snapshots" / "current").write_text("../elsewhere")
+    (directory / "good.json").write_text(json.dumps(PAUSED))
+    report = run(directory, tmp_path / "state")
+    assert (False, NO_STORE) == (report.applied, report.exit_code)
+
+
 @pytest.fixture(name="app")
 def app_fixture() -> typer.Typer:
     app = typer.Typer()
@@ -111,3 +167,11 @@ def test_command_prints_for_people(app: typer.Typer, directory: Path, tmp_path: 
     assert result.exit_code == REFUSED
     assert "[red]" in result.stdout
     assert "1 errors, 0 warnings" in result.stdout
+
+
+def test_command_refuses_a_path_that_is_none(app: typer.Typer, tmp_path: Path) -> None:
+    """The exit code of errors, and the path in the report."""
+    result = CliRunner().invoke(app, [str(tmp_path / "x"), "--data", str(tmp_path / "s"), "--json"])
+    assert REFUSED == result.exit_code
+    assert "No such file or directory" in json.loads(result.stdout)["problems"][0]["message"]
+    assert not (tmp_path / "s").exists()
