@@ -48,6 +48,7 @@ def command(
     settings.load_exchanges(configs / chosen.files.exchanges)
     settings.load_rates(configs / chosen.files.rates)
     settings.load_zones(configs / chosen.files.zones, 0)
+    settings.check_profiles(chosen.profiles.source)
     supervisor = Supervisor(chosen, configs, StatePaths(data.resolve()), kernels.load())
     raise typer.Exit(supervisor.run())
 

@@ -137,6 +137,8 @@ class Application:
                 Route("/metrics", self.metrics),
             ]
         )
+        # A POST that is sent elsewhere is not sent again by everybody: a wrong path is a 404.
+        self.asgi.router.redirect_slashes = False
 
     async def bid(self, request: Request) -> Response:
         """One bid request, sent in any way that HTTP knows."""

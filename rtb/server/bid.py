@@ -282,11 +282,10 @@ class Bidder:
         timed = glance[0] % STAGE_SAMPLE == 1
         if timed:
             now_ns = self._timed(Stage.DECIDE, now_ns)
-        counted = None if glance[4] & FLAG_TEST else decision
         reason = work.nobid[_NOBID_WORD]
         if reason:
             return self._finish_nobid(
-                endpoint, work, glance, reason, started_ns, lookup, counted, sampled
+                endpoint, work, glance, reason, started_ns, lookup, decision, sampled
             )
         body = self._encode(opportunity, decision, serving.arrays, endpoint.exchange)
         self._free.append(work)
@@ -294,15 +293,16 @@ class Bidder:
         if timed:
             self._timed(Stage.ENCODE, now_ns)
             self.meter.stage(Stage.TOTAL, (end_ns - started_ns) // NS_PER_US)
-        outcome = OUTCOME_BID if counted is not None else Outcome.TEST
-        nobid = 0
-        if end_ns > deadline_ns:
-            outcome, nobid = Outcome.LATE, NoBid.TIMEOUT
-        self._count(
-            endpoint.number, outcome, nobid, glance[6], (end_ns - started_ns) // NS_PER_US,
-            lookup, counted, sampled,
-        )  # fmt: skip
-        if nobid:
+        late = end_ns > deadline_ns
+        if glance[4] & FLAG_TEST:
+            self._count_test(endpoint, started_ns)
+        else:
+            outcome, nobid = (Outcome.LATE, NoBid.TIMEOUT) if late else (OUTCOME_BID, 0)
+            self._count(
+                endpoint.number, outcome, nobid, glance[6], (end_ns - started_ns) // NS_PER_US,
+                lookup, decision, sampled,
+            )  # fmt: skip
+        if late:
             return no_bid(_request_id(work, glance), NoBid.TIMEOUT, endpoint.exchange)
         return 200, body
 
@@ -320,16 +320,22 @@ class Bidder:
         sampled: bool = False,
     ) -> Reply:
         self._free.append(work)
-        outcome = Outcome.LATE if reason == NoBid.TIMEOUT else Outcome.NOBID
         if glance[4] & FLAG_TEST:
-            outcome = Outcome.TEST
-        duration_us = (self._monotonic_ns() - started_ns) // NS_PER_US
-        self._count(
-            endpoint.number, outcome, reason, glance[6], duration_us, lookup, counted, sampled
-        )
+            self._count_test(endpoint, started_ns)
+        else:
+            outcome = Outcome.LATE if reason == NoBid.TIMEOUT else Outcome.NOBID
+            duration_us = (self._monotonic_ns() - started_ns) // NS_PER_US
+            self._count(
+                endpoint.number, outcome, reason, glance[6], duration_us, lookup, counted, sampled
+            )
         if endpoint.exchange.no_bid == "204":
             return NO_CONTENT
         return no_bid(_request_id(work, glance), NoBid(reason), endpoint.exchange)
+
+    def _count_test(self, endpoint: Endpoint, started_ns: int) -> None:
+        """A request with test=1 is one more test, and nothing else."""
+        duration_us = (self._monotonic_ns() - started_ns) // NS_PER_US
+        self._count(endpoint.number, Outcome.TEST, 0, 0, duration_us)
 
     def _unread(self, endpoint: Endpoint, reason: NoBid, started_ns: int) -> Reply:
         """No bid before the body was looked at: without its id there is nothing to say but 204."""

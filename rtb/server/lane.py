@@ -10,6 +10,7 @@ connections, idle time (`Sweeper`), and it tells a request's age apart from the 
 """
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -36,6 +37,11 @@ HEAD_BAD: Final = (
 )
 NO_CONTENT: Final = b"HTTP/1.1 204 No Content\r\nx-openrtb-version: 2.6\r\n\r\n"
 HEAD_END: Final = b"\r\n\r\n"
+# While a worker drains, every answer is the last one of its connection, and says so.
+LAST: Final = b"\r\nconnection: close"
+# We upgrade to nothing, so a wish to upgrade is ignored (RFC 9110 section 7.8); the parser would
+# take what follows the head for another protocol.
+UPGRADE: Final = re.compile(rb"\r\nupgrade(?=:)", re.IGNORECASE)
 TOO_LARGE_HEAD: Final = b"\r\n".join(
     (
         b"HTTP/1.1 431 Request Header Fields Too Large",
@@ -180,11 +186,21 @@ class LaneProtocol(HttpToolsProtocol):
 
     def _send(self, reply: Reply) -> None:
         status, body = reply
-        if status == 204:
+        if self.shared.bidder.draining:
+            self._send_last(status, body)
+        elif status == 204:
             self.transport.write(NO_CONTENT)
         else:
             head = HEAD_OK if status == 200 else HEAD_BAD
             self.transport.write(b"%b%d%b%b" % (head, len(body), HEAD_END, body))
+
+    def _send_last(self, status: int, body: bytes) -> None:
+        if status == 204:
+            self.transport.write(NO_CONTENT[: -len(HEAD_END)] + LAST + HEAD_END)
+        else:
+            head = HEAD_OK if status == 200 else HEAD_BAD
+            self.transport.write(b"%b%d%b%b%b" % (head, len(body), LAST, HEAD_END, body))
+        self.transport.close()
 
     def _later(self, reply: Reply) -> None:
         """The answer of a request that waited for its profile."""
@@ -192,8 +208,7 @@ class LaneProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._send(reply)
-        if self.shared.bidder.draining:
-            self.transport.close()
+        if self.transport.is_closing():
             return
         backlog, self.backlog = self.backlog, b""
         if backlog:
@@ -224,6 +239,8 @@ class LaneProtocol(HttpToolsProtocol):
             if self.head_bytes > self.shared.settings.head_bytes_max and not self._head_ends(data):
                 self._refuse_head()
                 return
+            head, end, body = data.partition(HEAD_END)
+            data = UPGRADE.sub(rb"\r\nx-upgrade", head) + end + body
         super().data_received(data)
 
     def _head_ends(self, data: bytes) -> bool:
@@ -257,6 +274,8 @@ class LaneProtocol(HttpToolsProtocol):
         self.scope["rtb.arrived_ns"] = self.arrived_ns  # type: ignore[typeddict-unknown-key]
         self.shared.bidder.meter.http(Http.ROUTE)
         super().on_headers_complete()
+        if self.shared.bidder.draining and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         if self.cycle is not None:

@@ -153,6 +153,12 @@ def load_zones(path: Path, now_ms: int) -> np.ndarray:
     return np.array(sorted(rows), ZONE)
 
 
+def check_profiles(source: str) -> None:
+    """Raises: ConfigError for a profile source that no store can be opened by."""
+    if source != "lmdb" and not source.startswith(("redis://", "rediss://", "unix://")):
+        raise ConfigError(f"neither lmdb nor a redis URL: {source!r} - at `$.profiles.source`")
+
+
 def terms_of(
     exchange: Exchange,
     rates: np.ndarray,

@@ -20,6 +20,7 @@ from typing import Final
 from rtb.base.errors import RtbError
 from rtb.decide import score
 from rtb.server import worker
+from rtb.server.claim import claim_address, claim_state
 from rtb.server.door import Door
 from rtb.server.kernels import Kernels
 from rtb.server.settings import Settings
@@ -40,6 +41,9 @@ BACKOFF_S_MAX: Final = 5.0
 FUNNEL_ROOM: Final = 2
 FUNNEL_LINE_ITEMS_MIN: Final = 16_384
 FUNNEL_LINE_ITEMS_MAX: Final = 131_072
+
+# Workers of a supervisor that was killed listen until their notice is over (`drain_notice_ms`).
+CLAIM_S: Final = 2.0
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -69,13 +73,21 @@ class Supervisor:
         self._door = Door(paths, config.server.verify_nice)
         self._children = [Child(number) for number in range(config.server.workers)]
         self._stopping = False
+        self._lock = -1
 
     def run(self) -> int:
-        """Serves until SIGTERM or SIGINT; returns the exit code."""
+        """Serves until SIGTERM or SIGINT; returns the exit code.
+
+        Raises: ConfigError when the state directory or the address is not to be had.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        self._lock = claim_state(self._paths, CLAIM_S)
+        claim_address(self._config.server, CLAIM_S)
         score.warm()
         self._door.look()
+        if read_serving(self._paths) is None:
+            log.warning("%s: no snapshot yet: run `rtb import` or `rtb seed`", self._paths.root)
         self._board = Board.create(
             self._paths.board, len(self._children), self._funnel_line_items()
         )
@@ -127,6 +139,7 @@ class Supervisor:
         """The forked child: never returns."""
         code = 1
         try:
+            os.close(self._lock)  # the node's, and it ends with the supervisor
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -136,6 +136,7 @@ class Worker:
         follower = asyncio.create_task(self._follow())
         self.meter.gauge(Gauge.PID, os.getpid())
         self.meter.gauge(Gauge.STARTED_MS, time.time_ns() // NS_PER_MS)
+        self._gauges()
         door.open()
         try:
             # uvicorn's public `serve` would take the signals, which belong to `_drain`.
@@ -190,8 +191,7 @@ class Worker:
                 ProfileStore.open(self.paths.profiles, readonly=False).close()
             self._store = ProfileStore.open(self.paths.profiles, readonly=True)
             return
-        if not source.startswith(("redis://", "rediss://", "unix://")):
-            raise ConfigError(f"profiles.source: neither lmdb nor a redis URL: {source!r}")
+        settings.check_profiles(source)
         self._redis = RedisProfiles(source, budget_ms=self.config.profiles.budget_ms)
         await self._redis.start()
 

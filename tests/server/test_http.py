@@ -249,3 +249,16 @@ def test_concurrent_clients_get_their_own_answers(node: Node) -> None:
         thread.join()
 
     assert [] == wrong
+
+
+@pytest.mark.parametrize("header", [b"Upgrade: h2c", b"upgrade: websocket", b"UPGRADE:h2c"])
+def test_a_wish_to_upgrade_is_ignored(node: Node, header: bytes) -> None:
+    """We speak HTTP/1.1 only: the request is answered as if it had not asked for another."""
+    asked = plain(BODY).replace(b"host: x", b"host: x\r\nconnection: Upgrade\r\n" + header)
+
+    assert split_answer(node.raw(plain(BODY))) == split_answer(node.raw(asked))
+
+
+def test_a_path_with_a_slash_too_many(node: Node) -> None:
+    """No redirect: senders of bid requests do not follow them."""
+    assert 404 == node.post(BODY, "/openrtb2/generic/bid/")[0]

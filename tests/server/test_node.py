@@ -264,3 +264,80 @@ def _asked(node: Node, body: bytes, result: str) -> bool:
     assert 200 == node.post(body)[0]
     time.sleep(0.05)
     return node.metric(name) > before
+
+
+def test_a_second_node_does_not_take_over(start_node: StartNode, tmp_path: Path) -> None:
+    """A state directory and an address have one node; the second says so in a line, and ends."""
+    first = start_node()
+    same_state = start_node(data=first.data, line_items=0, wait=False)
+    same_port = start_node("--port", str(first.port), data=tmp_path, wait=False)
+
+    assert 1 == same_state.process.wait(20)
+    assert 1 == same_port.process.wait(20)
+    assert "another `rtb serve` runs there" in same_state.log.read_text().splitlines()[-1]
+    assert "Address already in use" in same_port.log.read_text().splitlines()[-1]
+    assert 200 == first.get("/readyz")[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--host", "300.1.1.1"), "cannot listen on 300.1.1.1"),
+        (("--profiles", "foo://x"), "neither lmdb nor a redis URL"),
+    ],
+)
+def test_impossible_settings_end_in_a_line(
+    start_node: StartNode, arguments: tuple[str, ...], words: str
+) -> None:
+    """What can never work is told once, before there are workers."""
+    node = start_node(*arguments, wait=False)
+
+    assert 1 == node.process.wait(20)
+    assert words in node.log.read_text().splitlines()[-1]
+
+
+def test_busy_connections_lose_nothing_in_a_drain(start_node: StartNode) -> None:
+    """Clients that keep asking on one connection are told that an answer is the last."""
+    node = start_node()
+    lost: list[int] = []
+
+    def keep_asking(number: int) -> None:
+        with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
+            while True:
+                connection.sendall(plain(BODY))
+                answer = read_answer(connection)
+                if not answer:
+                    lost.append(number)
+                if not answer or b"connection: close" in answer.lower():
+                    return
+                time.sleep(0.01)
+
+    clients = [threading.Thread(target=keep_asking, args=(number,)) for number in range(8)]
+    for client in clients:
+        client.start()
+    time.sleep(0.3)
+    code = node.stop()
+    for client in clients:
+        client.join(10)
+
+    assert 0 == code
+    assert [] == lost
+
+
+def test_test_requests_never_count(start_node: StartNode) -> None:
+    """test=1 is one more test in the counters, whatever became of it."""
+    node = start_node()
+    before = _counters(node)
+    for extra in ({}, {"cur": ["XXX"]}, {"imp": [{"id": "1", "banner": {"w": "300"}}]}):
+        node.post(json.dumps({**json.loads(BODY), **extra, "test": 1}).encode())
+    changed = {name for name, value in _counters(node).items() if value != before.get(name)}
+
+    assert {'rtb_requests_total{exchange="generic",outcome="test"}'} == {
+        name for name in changed if name.endswith('}') and "_total" in name
+        and not name.startswith(("rtb_http", "rtb_stage", "rtb_process"))
+    }  # fmt: skip
+
+
+def _counters(node: Node) -> dict[str, str]:
+    rows = [row for row in node.get("/metrics")[1].decode().splitlines() if row[:1] != "#"]
+    return {row.rpartition(" ")[0]: row.rpartition(" ")[2] for row in rows}
