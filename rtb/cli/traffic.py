@@ -13,13 +13,14 @@ import typer
 
 from rtb.base.errors import ConfigError
 from rtb.sim.clicks import log_lines
-from rtb.sim.seed import people_count
+from rtb.sim.seed import people_count, read_stamp
 from rtb.sim.traffic import Traffic
 
 
 def command(
     data: Annotated[
-        Path | None, typer.Option("--data", help="Seeded directory whose people come by.")
+        Path | None,
+        typer.Option("--data", help="Seeded directory: as many people as it has come by."),
     ] = None,
     count: Annotated[int, typer.Option(min=0, help="Requests to write.")] = 1000,
     seed: Annotated[int, typer.Option(help="Same seed, same requests.")] = 1,
@@ -34,15 +35,21 @@ def command(
     ] = 0,
 ) -> None:
     """Write realistic OpenRTB 2.6 bid requests, one a line."""
+    # Before the file is opened: a refusal must not empty it.
+    lines = _lines(data, count, seed, log)
     with _open(out) as file:
-        if log:
-            if data is None:
-                raise typer.BadParameter("--log needs the --data of a seeded directory")
-            lines = log_lines(data, log, seed)
-        else:
-            lines = Traffic(seed, people_count(data)).bodies(count)
         for line in lines:
             file.write(line + b"\n")
+
+
+def _lines(data: Path | None, count: int, seed: int, log: int) -> Iterator[bytes]:
+    if data is not None and read_stamp(data) is None:
+        raise ConfigError(f"{data}: not a seeded directory: run `rtb seed`")
+    if not log:
+        return Traffic(seed, people_count(data)).bodies(count)
+    if data is None:
+        raise typer.BadParameter("--log needs the --data of a seeded directory")
+    return log_lines(data, log, seed)
 
 
 @contextmanager

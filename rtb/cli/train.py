@@ -68,6 +68,8 @@ def command(
     refusal = ""
     try:
         settings.check()
+        for each in log:
+            _must_exist(each)
         fitted = fit(read_logs(log, _names(request_columns), _names(ad_columns)), settings)
         try:
             if dry_run:
@@ -77,7 +79,7 @@ def command(
         except (CatalogueError, StoreError) as error:
             refusal = str(error)
     except (InputError, ConfigError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"rtb: {error}", err=True)
         raise typer.Exit(2) from error
     if as_json:
         typer.echo(json.dumps(summary(fitted, path, refusal)))
@@ -85,6 +87,12 @@ def command(
         _print(fitted, path, refusal)
     if refusal:
         raise typer.Exit(1)
+
+
+def _must_exist(path: Path) -> None:
+    """Told apart from a file of another format, whose name is judged first."""
+    if not path.exists():
+        raise InputError("no such file", str(path))
 
 
 def _names(text: str) -> list[str]:

@@ -99,6 +99,13 @@ def seed(data: Path, parameters: Parameters, *, force: bool = False) -> tuple[St
     same = known is not None and known.parameters == parameters and _is_whole(StatePaths(data))
     if known is not None and same and not force:
         return known, False
+    try:
+        return _seed(data, parameters), True
+    except OSError as error:
+        raise StoreError(f"{data}: cannot seed: {error}") from error
+
+
+def _seed(data: Path, parameters: Parameters) -> Stamp:
     started = time.monotonic()
     (data / STAMP).unlink(missing_ok=True)
     now_s = parameters.now_s or int(time.time())
@@ -117,7 +124,7 @@ def seed(data: Path, parameters: Parameters, *, force: bool = False) -> tuple[St
         seconds=round(time.monotonic() - started, 2),
     )
     (data / STAMP).write_bytes(msgspec.json.format(msgspec.json.encode(stamp)) + b"\n")
-    return stamp, True
+    return stamp
 
 
 def _is_whole(paths: StatePaths) -> bool:
