@@ -129,15 +129,23 @@ class Keeper:
         lent on it. Raises: CatalogueError, StoreError (then call it again).
         """
         commands = changes_to(chart, self.state, now_ms // 1000)
-        if commands:
-            self._books.apply(commands)
+        outcomes = self._books.apply(commands).outcomes if commands else []
         changed = {one.line_item for one in commands if isinstance(one, Enrol)}
         for key in changed & self.slots.slot.keys():  # their lease may be of another time now
             self._close[:, self.slots.slot[key]] = True
         self._spans.clear()
+        if Outcome.LIMIT_BELOW in outcomes:
+            self._close_overdrawn(now_ms)
         offered = {item.key for item in chart.line_items}
         self._leaving = self.slots.slot.keys() - offered
         self.slots.assign(sorted(offered))
+
+    def _close_overdrawn(self, now_ms: int) -> None:
+        """A budget was set below what is committed: what is lent on it comes back first."""
+        for key, slot in self.slots.slot.items():
+            room = self._room(slot, self.state.lines[key], now_ms)
+            if room is not None and min(room) < 0:
+                self._close[:, slot] = self._board.until_ms[:, slot] > 0
 
     # -- a turn ------------------------------------------------------------------------------------
 

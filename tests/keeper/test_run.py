@@ -470,3 +470,20 @@ def test_a_new_flight_end_ends_the_lease(node: Node) -> None:
     _bids(node, 1)
     node.turns(2)
     assert (T + 1) * 1000 == node.board.until_ms[0, node.keeper.slots.slot[SHOES]]
+
+
+def test_a_budget_that_is_lowered_calls_its_leases_back(node: Node) -> None:
+    """Within a turn or two nobody spends what there is no more; the others go on."""
+    node.offer(line(SHOES, 1_000_000), line(HATS, UNLIMITED))
+    node.start_all()
+    for _ in range(10):
+        _bids(node, 9)
+        _bids(node, 9, 0, HATS)
+        node.turn()
+    assert node.lent(SHOES) > 0
+    node.offer(line(SHOES, 0), line(HATS, UNLIMITED))
+    node.turns(2)
+
+    assert (0, 0) == (node.lent(SHOES), node.balance(Balance.GRANTED, SHOES))
+    assert 0 == _bids(node, 1)
+    assert 1 == _bids(node, 1, 0, HATS)
