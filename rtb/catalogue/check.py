@@ -6,8 +6,9 @@ values: references that lead nowhere, money below nothing, flights that end befo
 sizes that no screen has, URLs that a browser should not open.
 """
 
+import contextlib
 import re
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -39,11 +40,13 @@ from rtb.catalogue.model import (
     window_s,
 )
 from rtb.catalogue.targeting import (
+    ALIASES,
     audiences,
     category_text,
     faults,
     host_text,
     language_text,
+    token_text,
 )
 
 Severity = Literal["error", "warning"]
@@ -88,19 +91,31 @@ _Remark = tuple[str, str] | tuple[str, str, Severity]  # field, message, severit
 _Remarks = Iterator[_Remark]
 
 
-def check(catalogue: Catalogue) -> Iterator[Finding]:
+# Targeting key -> its values that requests are known to have, in lower case. The lists are those of
+# the wire, which this package does not know: who calls brings them.
+Known = Mapping[str, Set[str]]
+NOTHING_KNOWN: Final[Known] = {}
+
+
+def check(catalogue: Catalogue, known: Known = NOTHING_KNOWN) -> Iterator[Finding]:
     """Every rule on every object, in the order of `KINDS`."""
     for kind in KINDS:
         for entity in catalogue.table(kind).values():
-            yield from check_entity(kind, entity, catalogue)
+            yield from check_entity(kind, entity, catalogue, known)
 
 
-def check_entity(kind: str, entity: Entity, catalogue: Catalogue) -> Iterator[Finding]:
+def check_entity(
+    kind: str, entity: Entity, catalogue: Catalogue, known: Known = NOTHING_KNOWN
+) -> Iterator[Finding]:
     """Every rule on one object, which need not be in the catalogue itself."""
     key = key_of(entity)
     # Text that cannot be encoded would stop every other rule.
-    for remark in list(_texts(entity)) or _RULES[kind](entity, catalogue):
+    remarks = list(_texts(entity)) or _RULES[kind](entity, catalogue)
+    for remark in (*_id(entity), *remarks):
         yield Finding(kind, key, *remark)
+    if known and isinstance(entity, LineItem):
+        for remark in _unheard(entity.targeting, known):
+            yield Finding(kind, key, *remark)
 
 
 def sound_part(catalogue: Catalogue) -> Catalogue:
@@ -138,11 +153,14 @@ def _without(catalogue: Catalogue, bad: Set[tuple[str, str]]) -> Catalogue:
 # -- texts, numbers, times ------------------------------------------------------------------------
 
 
-def _texts(entity: Entity) -> _Remarks:
-    """Ids that can be ids, and no control characters anywhere."""
+def _id(entity: Entity) -> _Remarks:
     if not entity.id or len(entity.id) > ID_CHARS_MAX or entity.id != entity.id.strip():
         yield "id", f"expected 1 to {ID_CHARS_MAX} characters without spaces around them"
-    elif any(char < " " for char in entity.id):
+
+
+def _texts(entity: Entity) -> _Remarks:
+    """No control characters anywhere; in an id no tab and no line break either."""
+    if any(char in "\t\n\r" for char in entity.id):
         yield "id", "control character"
     try:
         if not _CONTROL.search(msgspec.json.encode(entity)):
@@ -377,11 +395,41 @@ def _line_item_deals(line_item: LineItem, catalogue: Catalogue) -> _Remarks:
 def _targeting(line_item: LineItem, catalogue: Catalogue) -> _Remarks:
     found = list(faults(line_item.targeting))
     yield from ((fault.path, fault.reason) for fault in found)
-    if found:
-        return
-    for path, segment in audiences(line_item.targeting):
-        if segment not in catalogue.segments:
-            yield path, f"unknown segment {segment!r}"
+    wrong = tuple(fault.path for fault in found)
+    # A tree deeper than the stack has been told as a fault.
+    with contextlib.suppress(RecursionError):
+        for path, segment in audiences(line_item.targeting):
+            if segment not in catalogue.segments and not path.startswith(wrong):
+                yield path, f"unknown segment {segment!r}"
+
+
+def _unheard(tree: object, known: Known) -> _Remarks:
+    """Values that may be written, but that perhaps no request ever has."""
+    for path, key, value in _values(tree):
+        if key not in known:
+            continue
+        with contextlib.suppress(ValueError):  # told by the rules
+            if token_text(key, value)[1] not in known[key]:
+                yield path, f"unknown {key} {value!r}: perhaps no request ever says it", "warning"
+
+
+def _values(tree: object) -> Iterator[tuple[str, str, str]]:
+    """(path, key, value) of every text that a tree compares with, readable or not."""
+    waiting: list[tuple[str, object]] = [("targeting", tree)]
+    while waiting:
+        path, node = waiting.pop()
+        if not isinstance(node, dict):
+            continue
+        for word, body in reversed(node.items()):
+            if word == "not":
+                waiting.append((f"{path}.not", body))
+            elif word in {"all", "any"} and isinstance(body, list | tuple):
+                waiting += [(f"{path}.{word}[{n}]", body[n]) for n in reversed(range(len(body)))]
+        values = node["in"] if "in" in node else [node.get("is")]
+        for index, value in enumerate(values if isinstance(values, list | tuple) else ()):
+            if isinstance(value, str):
+                key = str(node.get("key"))
+                yield f"{path}.in[{index}]", ALIASES.get(key, key), value
 
 
 # -- creatives ------------------------------------------------------------------------------------
@@ -394,12 +442,14 @@ def _creative(creative: Creative, catalogue: Catalogue) -> _Remarks:
     elif not creative.domains and not advertiser.domains:
         yield "domains", "neither the creative nor its advertiser has any; exchanges require one"
     product = _product_of(creative, catalogue)
-    if creative.product is not None and product is None:
+    # Of an advertiser that is unknown no product can be known: said once is enough.
+    unknowable = creative.product is not None and advertiser is None
+    if creative.product is not None and product is None and not unknowable:
         yield "product", f"unknown product {creative.product!r} of {creative.advertiser!r}"
     wrong = [*_TYPES[creative.type](creative), *_sizes(creative), *_lists(creative)]
     wrong += _urls(creative)
     yield from wrong
-    if not any(len(remark) == 2 for remark in wrong):
+    if not unknowable and not any(len(remark) == 2 for remark in wrong):
         yield from _rendering(creative, product)
 
 

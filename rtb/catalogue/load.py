@@ -9,20 +9,21 @@ Nothing here raises for what a file says: a bad row becomes a `Problem` and read
 are hostile until read: sizes, columns and rows are bounded, and feeds are read as a stream.
 """
 
-import contextlib
 import csv
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from types import NoneType, UnionType
+from typing import Any, BinaryIO, Final, Protocol, get_args, get_origin
 
 import msgspec
 
-from rtb.catalogue.check import Severity, check, check_entity
-from rtb.catalogue.model import KINDS, Catalogue, Entity, Product, key_of
+from rtb.catalogue.check import NOTHING_KNOWN, Finding, Known, Severity, check, check_entity
+from rtb.catalogue.model import KINDS, Catalogue, Creative, Entity, Product, key_of
 
 # A TOML or JSON file is held in memory; bigger catalogues are JSON lines and feeds.
 FILE_BYTES_MAX: Final = 64 << 20
@@ -34,6 +35,12 @@ FEED_ROWS_MAX: Final = 5_000_000
 PROBLEMS_PER_FILE_MAX: Final = 10_000
 
 UNKNOWN: Final = "unknown field"
+# What stands for a required field that cannot be read, while the rest of its object is checked.
+STAND_INS: Final[Mapping[str, object]] = {
+    "id": "?", "advertiser": "?", "campaign": "?", "exchange": "?", "creatives": (),
+    "goal": {"type": "cpm", "amount": "1"},
+}  # fmt: skip
+CREATIVE_TYPES: Final[tuple[str, ...]] = get_args(Creative.__annotations__["type"])
 
 # Columns of the feed format that say nothing about how to advertise.
 FEED_IGNORED: Final = frozenset({
@@ -64,6 +71,31 @@ class _Rows(Protocol):
     def __iter__(self) -> Iterator[list[str]]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """An object that is refused, but may have more to say than why.
+
+    `guesses` are what it may have meant, by what stands in for its `wrong` fields.
+    """
+
+    kind: str
+    guesses: tuple[Entity, ...]
+    wrong: frozenset[str]
+    file: str
+    row: int
+
+    def findings(self, catalogue: Catalogue, known: Known) -> list[Finding]:
+        """What is wrong with the rest of it, whatever the wrong fields were meant to say."""
+        first, *others = [
+            list(check_entity(self.kind, each, catalogue, known)) for each in self.guesses
+        ]
+        return [
+            finding
+            for finding in first
+            if _root(finding.field) not in self.wrong and all(finding in each for each in others)
+        ]
+
+
 @dataclass(slots=True)
 class _Reading:
     """What was read so far."""
@@ -71,8 +103,9 @@ class _Reading:
     catalogue: Catalogue = field(default_factory=Catalogue)
     problems: list[Problem] = field(default_factory=list)
     places: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
-    # Objects that are refused for unknown fields, but may have more to say: file, row.
-    refused: list[tuple[str, Entity, str, int]] = field(default_factory=list)
+    # Where the ids of refused objects stand.
+    claims: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
+    refused: list[_Refused] = field(default_factory=list)
     in_file: int = 0
 
     def problem(
@@ -85,18 +118,31 @@ class _Reading:
             self.problems.append(Problem(file, row, "", "too many problems: the rest is not shown"))
 
     def add(self, kind: str, entity: Entity, file: str, row: int) -> None:
+        self.claim(kind, entity, file, row)
         if self.catalogue.add(entity):
             self.places[kind, key_of(entity)] = file, row
-            return
-        first, first_row = self.places[kind, key_of(entity)]
-        self.problem(file, row, "id", f"{entity.id!r} is taken: {first} row {first_row}")
+        else:
+            self.refuse(_Refused(kind, (entity,), frozenset(), file, row))
+
+    def claim(self, kind: str, entity: Entity, file: str, row: int) -> None:
+        """An id may be there once, be its object refused or not."""
+        key = kind, key_of(entity)
+        first = self.places.get(key) or self.claims.get(key)
+        if first is not None:
+            self.problem(file, row, "id", f"{entity.id!r} is taken: {first[0]} row {first[1]}")
+
+    def refuse(self, refused: _Refused) -> None:
+        # What would not be shown need not be kept.
+        if self.in_file < PROBLEMS_PER_FILE_MAX:
+            self.refused.append(refused)
 
 
-def load(directory: Path) -> tuple[Catalogue, list[Problem]]:
+def load(directory: Path, known: Known = NOTHING_KNOWN) -> tuple[Catalogue, list[Problem]]:
     """All objects that could be read, and all problems: unreadable rows, and broken rules.
 
-    With any problem of severity "error" the catalogue must not be compiled as it is; see
-    `check.sound_part`. Raises: nothing for what files say; OSError when the directory is none.
+    `known` has the values of targeting that are warned of if they are not in it. With any problem
+    of severity "error" the catalogue must not be compiled as it is; see `check.sound_part`.
+    Raises: nothing for what files say; OSError when the directory is none.
     """
     reading = _Reading()
     files = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
@@ -105,12 +151,12 @@ def load(directory: Path) -> tuple[Catalogue, list[Problem]]:
         reading.in_file = 0
         _read_file(reading, path)
     reading.in_file = 0
-    for finding in check(reading.catalogue):
+    for finding in check(reading.catalogue, known):
         file, row = reading.places[finding.kind, finding.key]
         reading.problem(file, row, finding.field, finding.message, finding.severity)
-    for kind, entity, file, row in reading.refused:
-        for finding in check_entity(kind, entity, reading.catalogue):
-            reading.problem(file, row, finding.field, finding.message, finding.severity)
+    for each in reading.refused:
+        for finding in each.findings(reading.catalogue, known):
+            reading.problem(each.file, each.row, finding.field, finding.message, finding.severity)
     return reading.catalogue, reading.problems
 
 
@@ -217,39 +263,98 @@ def _read_line_again(reading: _Reading, kind: str, line: bytes, file: str, row: 
 
 def _read_object(reading: _Reading, kind: str, value: object, file: str, row: int) -> None:
     """One object of a table; if it is wrong, each of its fields tells its own fault."""
-    entity = KINDS[kind]
     if not isinstance(value, dict):
         reading.problem(file, row, "", f"expected an object, got `{type(value).__name__}`")
         return
     try:
-        reading.add(kind, msgspec.convert(value, entity), file, row)
+        entity = msgspec.convert(value, KINDS[kind])
     except (msgspec.ValidationError, RecursionError) as error:
-        faults = list(_faults(entity, value)) or [("", str(error))]
-        for name, message in faults:
+        faults = list(islice(_faults(KINDS[kind], value), PROBLEMS_PER_FILE_MAX))
+        for name, message in faults or [("", str(error))]:
             reading.problem(file, row, name, message)
-        # The rest of it is checked as if those fields were not there, so that one look tells all.
-        wrong = {re.split(r"[.\[]", name)[0] for name, _ in faults}
-        rest = {name: each for name, each in value.items() if name not in wrong}
-        with contextlib.suppress(msgspec.ValidationError):
-            reading.refused.append((kind, msgspec.convert(rest, entity), file, row))
+        _look_again(reading, kind, value, frozenset(_root(name) for name, _ in faults), file, row)
+    else:
+        reading.add(kind, entity, file, row)
 
 
-def _faults(entity: type[Entity], value: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """(field, message) of everything that keeps a mapping from being an object."""
-    fields = {each.name: each for each in msgspec.structs.fields(entity)}
+def _root(name: str) -> str:
+    """The field of an object that a path leads into."""
+    return re.split(r"[.\[]", name, maxsplit=1)[0]
+
+
+def _look_again(
+    reading: _Reading,
+    kind: str,
+    value: Mapping[str, object],
+    wrong: frozenset[str],
+    file: str,
+    row: int,
+) -> None:
+    """Keeps a wrong object without its wrong fields for the rules: one look then tells all."""
+    fields = {each.name: each.required for each in msgspec.structs.fields(KINDS[kind])}
+    rest = {name: each for name, each in value.items() if name in fields and name not in wrong}
+    needed = [name for name in wrong if fields.get(name)]
+    rest |= {name: STAND_INS[name] for name in needed if name in STAND_INS}
+    choices = CREATIVE_TYPES if kind == "creatives" and "type" in needed else ("",)
+    try:
+        guesses = tuple(
+            msgspec.convert(rest | ({"type": each} if each else {}), KINDS[kind])
+            for each in choices
+        )
+    except (msgspec.ValidationError, RecursionError):
+        return
+    entity = guesses[0]
+    if wrong.isdisjoint({"id", "advertiser"} if kind == "products" else {"id"}):
+        reading.claim(kind, entity, file, row)
+        reading.claims.setdefault((kind, key_of(entity)), (file, row))
+    reading.refuse(_Refused(kind, guesses, wrong, file, row))
+
+
+def _faults(kind: Any, value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """(field, message) of everything that keeps a value from being of a type."""
+    found = False
+    for fault in _inner_faults(_present(kind), value, path):
+        found = True
+        yield fault
+    if found:
+        return
+    try:
+        msgspec.convert(value, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        message, _, place = str(error).partition(" - at `$")
+        yield (path + place.rstrip("`")).removeprefix("."), message
+
+
+def _present(kind: Any) -> Any:
+    """The type of a field that may be left out, when it is not."""
+    others = [each for each in get_args(kind) if each is not NoneType]
+    return others[0] if isinstance(kind, UnionType) and len(others) == 1 else kind
+
+
+def _inner_faults(kind: Any, value: object, path: str) -> Iterator[tuple[str, str]]:
+    if get_origin(kind) is tuple and isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _faults(get_args(kind)[0], each, f"{path}[{index}]")
+    elif get_origin(kind) is dict and isinstance(value, dict):
+        for name, each in value.items():
+            yield from _faults(get_args(kind)[1], each, f"{path}.{name}")
+    elif isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, dict):
+        yield from _field_faults(kind, value, path)
+
+
+def _field_faults(
+    kind: type[msgspec.Struct], value: Mapping[str, object], path: str
+) -> Iterator[tuple[str, str]]:
+    fields = {each.name: each for each in msgspec.structs.fields(kind)}
+    start = f"{path}." if path else ""
     for name in value:
         if name not in fields:
-            yield name, UNKNOWN
+            yield start + name, UNKNOWN
     for name, each in fields.items():
-        if name not in value:
-            if each.required:
-                yield name, "missing"
-            continue
-        try:
-            msgspec.convert(value[name], each.type)
-        except (msgspec.ValidationError, RecursionError) as error:
-            message, _, place = str(error).partition(" - at `$")
-            yield name + place.rstrip("`"), message
+        if name in value:
+            yield from _faults(each.type, value[name], start + name)
+        elif each.required:
+            yield start + name, "missing"
 
 
 # -- feeds ----------------------------------------------------------------------------------------

@@ -20,10 +20,17 @@ from rtb.catalogue.check import sound_part
 from rtb.catalogue.compile import compile_snapshot, left_out
 from rtb.catalogue.load import Problem, load
 from rtb.catalogue.model import KINDS, Catalogue
+from rtb.openrtb.agents import OS_AGENTS, OS_NAMES
+from rtb.openrtb.countries import ALPHA3
 from rtb.stores import artifacts
 
 APPLIED, REFUSED, IN_PART, NO_STORE = 0, 1, 3, 4
 SNAPSHOTS = "snapshots"
+# Values of targeting that the decoder makes of requests; others are warned of.
+KNOWN = {
+    "country": frozenset(country.lower() for country in ALPHA3.values()),
+    "os": frozenset(name for _, name, *_ in (*OS_NAMES, *OS_AGENTS)),
+}
 
 
 class Report(msgspec.Struct):
@@ -89,7 +96,7 @@ def run(
 
 def _load(directory: Path) -> tuple[Catalogue, list[Problem]]:
     try:
-        return load(directory)
+        return load(directory, KNOWN)
     except OSError as error:
         return Catalogue(), [Problem("", 0, "", f"{directory}: {error.strerror}")]
 

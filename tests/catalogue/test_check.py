@@ -300,3 +300,11 @@ def test_line_item_that_loses_its_deals_does_not_go_to_the_open_market() -> None
         "li", "c", Goal("cpm", amount="2"), ("image",), deals=("gone",)
     )
     assert "li" not in sound_part(catalogue).line_items
+
+
+def test_id_with_spaces_hides_nothing() -> None:
+    """An odd id is one finding, beside those of the other rules."""
+    catalogue = sound()
+    catalogue.add(Campaign(" c", advertiser="nobody"))
+    found = [(each.key, each.field) for each in check(catalogue)]
+    assert [(" c", "id"), (" c", "advertiser")] == found

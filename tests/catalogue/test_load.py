@@ -240,3 +240,102 @@ def test_every_fault_of_a_targeting_tree_is_told(tmp_path: Path) -> None:
 
     assert {"separation", "targeting.all[0].in[0]"} <= places
     assert 4 <= len({place for place in places if place.startswith(("targeting", "separation"))})
+
+
+def line_item(**fields: object) -> dict[str, object]:
+    good = {"id": "l", "campaign": "c", "goal": {"type": "cpm", "amount": "1"}, "creatives": ["x"]}
+    return good | fields
+
+
+def places_of(directory: Path, **tables: object) -> list[tuple[int, str]]:
+    """(row, field) of all errors in a file of tables, beside an advertiser and a campaign."""
+    tables = {
+        "advertisers": [{"id": "a", "domains": ["a.example"]}],
+        "campaigns": [{"id": "c", "advertiser": "a"}],
+    } | tables
+    write(directory, {"all.json": json.dumps(tables)})
+    return sorted((p.row, p.field) for p in load(directory)[1] if p.severity == "error")
+
+
+def test_wrong_field_that_is_needed_hides_nothing(tmp_path: Path) -> None:
+    """Rules on the rest are applied although the object cannot be made."""
+    wrong = line_item(bogus=1, goal={"type": "cpx"}, campaign="nobody", max_cpm="-1")
+    expected = ["bogus", "campaign", "creatives[0]", "goal.type", "max_cpm"]
+    assert [(1, name) for name in expected] == places_of(tmp_path, line_items=[wrong])
+
+
+def test_every_fault_inside_a_field_is_told(tmp_path: Path) -> None:
+    """Objects in objects and lists tell all their faults, each at its place."""
+    wrong = line_item(
+        creatives=[7, "x", 8],
+        goal={"type": "cpx", "amount": 0.45, "colour": 1},
+        frequency_caps=[{"count": "x"}, {"count": 1, "window": "1d", "level": "town"}],
+    )
+    expected = [
+        "creatives[0]", "creatives[2]", "frequency_caps[0].count", "frequency_caps[0].window",
+        "frequency_caps[1].level", "goal.amount", "goal.colour", "goal.type",
+    ]  # fmt: skip
+    assert [(1, name) for name in expected] == places_of(tmp_path, line_items=[wrong])
+
+
+def test_double_id_hides_nothing_and_is_not_hidden(tmp_path: Path) -> None:
+    """An id is taken by whoever came first, refused or not, and its object tells the rest."""
+    float_amount = line_item(goal={"type": "cpm", "amount": 0.45})
+    broken = line_item(campaign="nobody")
+    found = places_of(tmp_path, line_items=[line_item(), float_amount, broken])
+    assert [(1, "creatives[0]"), (2, "creatives[0]"), (2, "goal.amount"), (2, "id")] == found[:4]
+    assert [(3, "campaign"), (3, "creatives[0]"), (3, "id")] == found[4:]
+
+    found = places_of(tmp_path, line_items=[float_amount, line_item()])
+    assert [(2, "creatives[0]"), (2, "id")] == found[2:]
+
+
+def test_creative_without_type_tells_what_any_type_would(tmp_path: Path) -> None:
+    """What only some types need is not asked of a creative whose type cannot be read."""
+    creative = {
+        "id": "x", "advertiser": "nobody", "type": "gif", "product": "p", "language": "english?",
+        "html": "{product.title}",
+    }  # fmt: skip
+    expected = [(1, "advertiser"), (1, "language"), (1, "type")]
+    assert expected == places_of(tmp_path, creatives=[creative])
+
+
+def test_missing_owner_of_a_product_hides_nothing(tmp_path: Path) -> None:
+    """Products of nobody are not taken for one another."""
+    product = {"id": "p", "price": "45$", "availability": "perhaps"}
+    found = places_of(tmp_path, products=[product, product])
+    expected = ["advertiser", "availability", "price", "title"]
+    assert [(row, name) for row in (1, 2) for name in expected] == found
+
+
+def test_unheard_of_values_are_warned_of(tmp_path: Path) -> None:
+    """Where the values of a key are known, others are told: with file, row and field."""
+    tree = {"all": [
+        {"key": "country", "in": ["DEU", "ZZZ"]},
+        {"not": {"any": [{"key": "os", "is": "nonsense"}, {"key": "os", "is": "iPhone OS"}]}},
+        {"key": "keyword", "in": ["anything"]},
+    ]}  # fmt: skip
+    write(tmp_path, {"all.json": json.dumps({"line_items": [line_item(targeting=tree)]})})
+    known = {"country": frozenset({"deu"}), "os": frozenset({"ios"})}
+    warnings = [p for p in load(tmp_path, known)[1] if p.severity == "warning"]
+    expected = [
+        ("all.json", 1, "targeting.all[0].in[1]"),
+        ("all.json", 1, "targeting.all[1].not.any[0].in[0]"),
+    ]
+    assert expected == [(each.file, each.row, each.field) for each in warnings]
+
+
+def test_unknown_segment_beside_a_wrong_leaf(tmp_path: Path) -> None:
+    """A leaf that cannot be read does not hide a segment that is not there."""
+    tree = {"all": [{"key": "country", "in": ["X"]}, {"key": "audience", "in": ["nobody"]}]}
+    found = places_of(tmp_path, line_items=[line_item(targeting=tree)])
+    assert {(1, "targeting.all[0].in[0]"), (1, "targeting.all[1].in[0]")} <= set(found)
+
+
+def test_deep_tree_is_a_fault_and_no_crash(tmp_path: Path) -> None:
+    """A tree deeper than anybody writes comes back as a problem."""
+    tree = '{"not":' * 400 + '{"key":"os","is":"ios"}' + "}" * 400
+    item = json.dumps(line_item(targeting=0)).replace('"targeting": 0', f'"targeting": {tree}')
+    write(tmp_path, {"line_items.jsonl": item})
+    problems = load(tmp_path, {"os": frozenset()})[1]
+    assert any(each.field.startswith("targeting") for each in problems)

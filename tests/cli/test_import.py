@@ -175,3 +175,17 @@ def test_command_refuses_a_path_that_is_none(app: typer.Typer, tmp_path: Path) -
     assert REFUSED == result.exit_code
     assert "No such file or directory" in json.loads(result.stdout)["problems"][0]["message"]
     assert not (tmp_path / "s").exists()
+
+
+def test_values_that_no_request_has_are_warned_of(directory: Path, tmp_path: Path) -> None:
+    """Countries and systems are checked against the lists of the decoder."""
+    tree = {"all": [
+        {"key": "country", "in": ["DEU", "xkx", "ZZZ"]},
+        {"key": "os", "in": ["iPadOS", "Windows", "tvos", "nonsense"]},
+    ]}  # fmt: skip
+    line_items = [GOOD["line_items"][0] | {"targeting": tree}]
+    (directory / "good.json").write_text(json.dumps(GOOD | {"line_items": line_items}))
+    report = run(directory, tmp_path / "state")
+    assert (True, APPLIED) == (report.applied, report.exit_code)
+    expected = [("warning", "targeting.all[0].in[2]"), ("warning", "targeting.all[1].in[3]")]
+    assert expected == [(problem.severity, problem.field) for problem in report.problems]
