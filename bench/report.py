@@ -29,7 +29,7 @@ README_FIGURES = (
     ("latency", "overload_in_time"), ("latency", "recovery_s"), ("latency", "memory_mb"),
     ("latency", "ready_s"),
 )  # fmt: skip
-ORDER = ("ratio", "stages", "decide", "latency", "kernels")
+ORDER = ("ratio", "stages", "decide", "latency", "kernels", "journal", "ledger", "keeper")
 
 # Above this share of the machine, what else ran is part of the result.
 OTHERS_TOLD = 0.05

@@ -1,6 +1,6 @@
 """Runs all benchmarks and shows every figure beside its target: `make bench`.
 
-    python bench/run.py            about five minutes, into bench/results; the README follows
+    python bench/run.py            about ten minutes, into bench/results; the README follows
     python bench/run.py --quick    under a minute, into build/bench/results; nothing is published
     python bench/run.py decide     only some of them
 
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.record import QUICK_RESULTS, RESULTS, ROOT, line, load
 
 # The calm ones first: what heats the machine comes last.
-BENCHMARKS = ("kernels", "decide", "stages", "ratio", "latency")
+BENCHMARKS = ("kernels", "decide", "stages", "journal", "ledger", "keeper", "ratio", "latency")
 QUICK = ("kernels", "decide", "ratio", "latency")
 
 
