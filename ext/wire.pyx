@@ -35,6 +35,7 @@ from rtb.base.records import MIME_UNKNOWN_BIT as RULE_MIME_UNKNOWN_BIT
 from rtb.base.records import MIMES, Dim
 from rtb.exchanges import contexts as context_rules
 from rtb.exchanges import impressions as imp_rules
+from rtb.exchanges import privacy as privacy_rules
 from rtb.openrtb import agents as agent_rules
 from rtb.openrtb import hosts as host_rules
 from rtb.openrtb import lists
@@ -210,7 +211,8 @@ cdef enum:
     D_GEO = 15
     D_SUA = 16
     D_EXT = 17
-    D_COUNT = 18
+    D_ATTS = 18
+    D_COUNT = 19
     G_COUNTRY = 1
     G_REGION = 2
     G_CITY = 3
@@ -230,7 +232,8 @@ cdef enum:
     E_MCCMNC = 1  # device.ext
     E_DOOH = 2
     E_IMPMULTIPLY = 3  # device.ext.dooh
-    E_COUNT = 4
+    E_ATTS = 4
+    E_COUNT = 5
     U_ID = 1
     U_BUYERUID = 2
     U_KEYWORDS = 3
@@ -250,7 +253,8 @@ cdef enum:
     X_DATA = 8
     X_EIDS = 9
     X_DSAREQUIRED = 10  # regs.ext.dsa
-    X_COUNT = 11
+    X_GPP_SID = 11
+    X_COUNT = 12
     I_ID = 1
     I_BIDFLOOR = 2
     I_BIDFLOORCUR = 3
@@ -425,6 +429,7 @@ cdef struct Wire:
     int32_t taxonomies[3]  # guesses for root, channel, content
     uint64_t brands  # marks that sua.browsers hit
     uint32_t without_qty  # impressions
+    bint escaped_ids  # of impressions
     Py_ssize_t arena_used
     Val root[R_COUNT]
     Val device[D_COUNT]

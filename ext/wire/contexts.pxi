@@ -717,7 +717,62 @@ cdef inline void _signal(Wire *wire, Val *val, int flag, bint old) noexcept nogi
             wire.privacy |= flag
 
 
+cdef bint _names_section(Wire *wire, Val *val) noexcept nogil:
+    """gpp_sid: whether any section stands there, or something that cannot be read."""
+    cdef const uint8_t *p = val.p
+    cdef bint found = False
+    cdef Val item
+    if val.kind != LIST:
+        wire.quirks |= QUIRK_SCALAR_AS_LIST
+        return _integer(wire, val, 1) > 0
+    p = _space(p + 1)
+    while p[0] != c']':
+        item.kind = NOTHING
+        p = _space(_value(wire, p, &item))
+        if item.kind != NOTHING and _integer(wire, &item, 1) > 0:
+            found = True
+        if p[0] == c',':
+            p = _space(p + 1)
+    return found
+
+
+cdef void _sections(Wire *wire, Val *val, bint old) noexcept nogil:
+    """One home of gpp_sid."""
+    if val.kind == NOTHING:
+        return
+    if old:
+        wire.quirks |= QUIRK_OLD_HOME
+    if _names_section(wire, val):
+        wire.privacy |= PRIVACY_GPP
+
+
+cdef void _tracking_status(Wire *wire, Val *val) noexcept nogil:
+    """One home of atts: neither "not asked" nor "authorised" is a no."""
+    cdef int32_t status
+    if val.kind == NOTHING:
+        return
+    status = _integer(wire, val, ATTS_RESTRICTED)
+    if status != ATTS_NOT_ASKED and status != ATTS_AUTHORISED:
+        wire.privacy |= PRIVACY_LMT
+
+
+cdef inline void _home(Wire *wire, Val *val, int flag) noexcept nogil:
+    """An object that is a home of signals: as anything else it may mean one."""
+    if val.kind != NOTHING and val.kind != OBJECT:
+        wire.privacy |= flag
+
+
 cdef void _privacy(Wire *wire) noexcept nogil:
+    _home(wire, &wire.root[R_REGS], PRIVACY_GDPR)
+    _home(wire, &wire.regs[X_EXT], PRIVACY_GDPR)
+    _home(wire, &wire.root[R_USER], PRIVACY_GDPR)
+    _home(wire, &wire.user[U_EXT], PRIVACY_GDPR)
+    _home(wire, &wire.root[R_DEVICE], PRIVACY_LMT)
+    _home(wire, &wire.device[D_EXT], PRIVACY_LMT)
+    _tracking_status(wire, &wire.device[D_ATTS])
+    _tracking_status(wire, &wire.device_ext[E_ATTS])
+    _sections(wire, &wire.regs[X_GPP_SID], False)
+    _sections(wire, &wire.regs_ext[X_GPP_SID], True)
     _signal(wire, &wire.regs[X_GDPR], PRIVACY_GDPR, False)
     _signal(wire, &wire.regs_ext[X_GDPR], PRIVACY_GDPR, True)
     _signal(wire, &wire.user_ext[X_GDPR], PRIVACY_GDPR, True)

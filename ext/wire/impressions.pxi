@@ -19,9 +19,9 @@ cdef const uint8_t *_format(Wire *wire, const uint8_t *p, Imp *row, bint *flex) 
     if p == NULL or wire.facts.head.formats_count >= FORMATS_MAX:
         return NULL
     size = &wire.facts.formats[wire.facts.head.formats_count]
-    size.w = _size(wire, &slots[F_W])
-    size.h = _size(wire, &slots[F_H])
-    size.wmin = _size(wire, &slots[F_WMIN])
+    size.w = _side(wire, &slots[F_W])
+    size.h = _side(wire, &slots[F_H])
+    size.wmin = _side(wire, &slots[F_WMIN])
     size.wratio = _size(wire, &slots[F_WRATIO])
     size.hratio = _size(wire, &slots[F_HRATIO])
     if not (size.w and size.h):
@@ -38,8 +38,8 @@ cdef const uint8_t *_format(Wire *wire, const uint8_t *p, Imp *row, bint *flex) 
 
 cdef void _own_size(Wire *wire, Imp *row, Val *slots) noexcept nogil:
     """banner.w and banner.h, unless a format is the same."""
-    cdef int32_t w = _size(wire, &slots[F_W])
-    cdef int32_t h = _size(wire, &slots[F_H])
+    cdef int32_t w = _side(wire, &slots[F_W])
+    cdef int32_t h = _side(wire, &slots[F_H])
     cdef Format *size
     cdef int i
     if not (w or h):
@@ -232,8 +232,8 @@ cdef const uint8_t *_av(
 cdef void _video(Wire *wire, Val *slots, Av *av) noexcept nogil:
     """What only a video says."""
     cdef int32_t placement, linearity, skip
-    av.w = _size(wire, &slots[V_W])
-    av.h = _size(wire, &slots[V_H])
+    av.w = _side(wire, &slots[V_W])
+    av.h = _side(wire, &slots[V_H])
     skip = _integer(wire, &slots[V_SKIP], -1)
     if skip == 0 or skip == 1:
         av.skip = skip
@@ -502,13 +502,14 @@ cdef const uint8_t *_native(Wire *wire, const uint8_t *p, Imp *row, bint *offere
 
 # -- deals -----------------------------------------------------------------------------------------
 
-cdef const uint8_t *_deal(Wire *wire, const uint8_t *p) noexcept nogil:
-    """One deal; what would make the reference leave it out is a doubt."""
+cdef const uint8_t *_deal(Wire *wire, const uint8_t *p, int first) noexcept nogil:
+    """One deal of those from `first` on; what would make the reference leave it out is a doubt."""
     cdef Val slots[L_COUNT]
     cdef int index = wire.facts.head.deals_count, own = -1
     cdef Deal *deal
     cdef Text raw, text
     cdef int32_t at
+    cdef int i
     if index >= wire.deals_max or index >= DEALS_MAX:
         return NULL
     deal = &wire.facts.deals[index]
@@ -539,6 +540,9 @@ cdef const uint8_t *_deal(Wire *wire, const uint8_t *p) noexcept nogil:
         return NULL
     text = _plain(wire, &slots[L_ID])
     deal.hash_ = _hash_of(wire, DIM_DEAL, text)
+    for i in range(first, index):
+        if wire.facts.deals[i].hash_ == deal.hash_:
+            return NULL  # listed twice, or spelled in other capitals
     deal.floor_micros = _floor(wire, &slots[L_BIDFLOOR])
     deal.mincpmpersec_micros = _floor(wire, &slots[L_MINCPMPERSEC])
     deal.id_off = <int32_t>(raw.p - wire.base)
@@ -569,7 +573,7 @@ cdef const uint8_t *_pmp(Wire *wire, const uint8_t *p, Imp *row) noexcept nogil:
         p = _objects(wire, p, &slots[own], &more)
         wire.spoiled = False
         while p != NULL and more:
-            p = _deal(wire, p)
+            p = _deal(wire, p, row.deals_start)
             if p == NULL or wire.spoiled:
                 return NULL
             p = _next(wire, p, &more)
@@ -630,6 +634,9 @@ cdef void _identity(Wire *wire, Imp *row, Val *val) noexcept nogil:
         return
     row.id_off = <int32_t>(raw.p - wire.base)
     row.id_len = <int32_t>raw.n
+    wire.escaped_ids |= val.kind == ESCAPED
+    if wire.escaped_ids and wire.imp:
+        wire.doubt = True  # spelled in two ways, two of them may be the same
     for i in range(wire.imp):
         other = &wire.facts.imps[i]
         if other.id_len == row.id_len and (
@@ -791,6 +798,7 @@ cdef const uint8_t *_imps(Wire *wire, const uint8_t *p, Val *val) noexcept nogil
     while True:
         if wire.imp == wire.imps_max:
             wire.flags |= FLAG_IMPS_OVERFLOW
+            wire.quirks |= QUIRK_LIST_TRUNCATED
             p = _skip(wire, p)
             if p == NULL:
                 return NULL

@@ -8,12 +8,16 @@ cdef int ID_BYTES_MAX = reading.ID_BYTES_MAX
 cdef int HOST_BYTES_MAX = host_rules.HOST_BYTES_MAX
 cdef int AGENT_CHARS_MAX = agent_rules.AGENT_CHARS_MAX
 cdef int UTCOFFSET_MIN_MAX = context_rules._UTCOFFSET_MIN_MAX
+cdef int32_t SIDE_MAX = imp_rules.SIDE_MAX
 cdef double MULTIPLIER_MAX = imp_rules.MULTIPLIER_MAX
 cdef double SECONDS_BELOW = imp_rules._SECONDS_BELOW
 cdef uint64_t UNKNOWN_MASK = imp_rules._UNKNOWN_MASK
 cdef uint64_t PROTOCOL_UNKNOWN_MASK = native_rules.PROTOCOL_UNKNOWN_MASK
 cdef uint64_t MIME_UNKNOWN = 1 << RULE_MIME_UNKNOWN_BIT
 cdef int TRACK_BY_IMAGE = lists.TRACK_BY_IMAGE
+cdef int ATTS_NOT_ASKED = privacy_rules.ATTS_NOT_ASKED
+cdef int ATTS_RESTRICTED = privacy_rules.ATTS_RESTRICTED
+cdef int ATTS_AUTHORISED = privacy_rules.ATTS_AUTHORISED
 cdef int CATTAX_DEFAULT = lists.CATEGORY_TAXONOMY_DEFAULT
 cdef uint32_t USD = currency_code("USD")
 cdef int32_t INT32_HIGH = reading.INT_MAX
@@ -107,6 +111,7 @@ _GEO = {
 }
 _REGS = {
     "gdpr": X_GDPR, "gpp": X_GPP, "us_privacy": X_US_PRIVACY, "coppa": X_COPPA, "gpc": X_GPC,
+    "gpp_sid": X_GPP_SID,
 }
 _AV = {
     "minduration": V_MINDURATION, "maxduration": V_MAXDURATION, "startdelay": V_STARTDELAY,
@@ -144,12 +149,13 @@ _OBJECTS = {
         "ua": D_UA, "os": D_OS, "osv": D_OSV, "devicetype": D_DEVICETYPE,
         "connectiontype": D_CONNECTION, "carrier": D_CARRIER, "mccmnc": D_MCCMNC,
         "language": D_LANGUAGE, "langb": D_LANGB, "make": D_MAKE, "model": D_MODEL, "ifa": D_IFA,
-        "lmt": D_LMT, "dnt": D_DNT, "geo": OWN + D_GEO, "sua": OWN + D_SUA, "ext": OWN + D_EXT,
+        "lmt": D_LMT, "dnt": D_DNT, "atts": D_ATTS, "geo": OWN + D_GEO, "sua": OWN + D_SUA,
+        "ext": OWN + D_EXT,
     },
     "geo": _GEO,
     "sua": {"model": S_MODEL, "platform": OWN + S_PLATFORM, "browsers": OWN + S_BROWSERS},
     "platform": {"brand": P_BRAND, "version": P_VERSION},
-    "device_ext": {"mccmnc": E_MCCMNC, "dooh": OWN + E_DOOH},
+    "device_ext": {"mccmnc": E_MCCMNC, "atts": E_ATTS, "dooh": OWN + E_DOOH},
     "dooh_ext": {"impmultiply": E_IMPMULTIPLY},
     "user": {
         "id": U_ID, "buyeruid": U_BUYERUID, "keywords": OWN + U_KEYWORDS,

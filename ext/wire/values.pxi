@@ -124,9 +124,9 @@ cdef inline int32_t _count(Wire *wire, Val *val, int32_t default) noexcept nogil
 
 
 cdef int64_t _micros(Wire *wire, Val *val) noexcept nogil:
-    """`Reader.micros`: -1 is IMPOSSIBLE."""
+    """`Reader.micros`, rounded up: -1 is IMPOSSIBLE."""
     cdef Number number
-    cdef uint64_t m, divisor, rest, half
+    cdef uint64_t m, divisor
     cdef int shift
     if val.kind == NOTHING:
         return 0
@@ -145,17 +145,12 @@ cdef int64_t _micros(Wire *wire, Val *val) noexcept nogil:
         shift -= 1
     if shift < 0:
         if shift < -19:
-            m = 0
-        else:
-            divisor = 1
-            while shift < 0:
-                divisor *= 10
-                shift += 1
-            rest = m % divisor
-            m //= divisor
-            half = divisor // 2
-            if rest > half or (rest == half and m & 1):
-                m += 1
+            return 1  # more than nothing
+        divisor = 1
+        while shift < 0:
+            divisor *= 10
+            shift += 1
+        m = (m - 1) // divisor + 1
     return <int64_t>m if m <= <uint64_t>CPM_LIMIT else -1
 
 
@@ -201,8 +196,16 @@ cdef bint _real(Wire *wire, Val *val, double *out) noexcept nogil:
     return True
 
 
+cdef int32_t _side(Wire *wire, Val *val) noexcept nogil:
+    """A width or height of an impression, which must be one that a screen may have."""
+    cdef int32_t value = _size(wire, val)
+    if value > SIDE_MAX:
+        _spoil(wire)
+    return value
+
+
 cdef int32_t _size(Wire *wire, Val *val) noexcept nogil:
-    """A size or duration of an impression, which must not be below 0."""
+    """A ratio or duration of an impression, which must not be below 0."""
     cdef int32_t value = _integer(wire, val, 0)
     if value < 0:
         _spoil(wire)

@@ -31,13 +31,14 @@ It refuses (nothing may be read from the opportunity then):
     ids                 in this order user.buyeruid, user.id, device.ifa (not when only zeros and
                         dashes), user.eids else user.ext.eids; at most IDS_MAX. An id that is no
                         id is left out
-    privacy             see `_privacy`: every home counts, and what cannot be read counts as a no
+    privacy             see `privacy`: every home counts, and what cannot be read counts as a no
 
 Tokens stand in the order in which they were read, which no reader may rely on: two decoders agree
-when their multisets of (dim, imp, hash) do. Token slices hold the value for people to read. When
-TOKENS_OVERFLOW is set, which ones were kept is not specified. `text` holds the slices one after
-the other; a decoder may also point into the body, so compare slices, not offsets. The compiled one
-does, and leaves the slice of a token empty whose value does not stand there as such ("300x250").
+when their multisets of (dim, imp, hash) do. Token slices hold the value for people to read. Lists
+without an end (`sheet.OPEN`) get the room that other targets leave; when TOKENS_OVERFLOW is set,
+which of their values were kept is not specified. `text` holds the slices one after the other; a
+decoder may also point into the body, so compare slices, not offsets. The compiled one does, and
+leaves the slice of a token empty whose value does not stand there as such ("300x250").
 """
 
 from typing import Final
@@ -45,9 +46,10 @@ from typing import Final
 from rtb.base.errors import OpenRTBError, WireError
 from rtb.base.hashing import token_hash
 from rtb.base.money import currency_code
-from rtb.base.records import CURRENCIES_MAX, IDS_MAX, Dim, Flag, IdKind, Opportunity, Privacy, Quirk
+from rtb.base.records import CURRENCIES_MAX, IDS_MAX, Dim, Flag, IdKind, Opportunity, Quirk
 from rtb.exchanges.contexts import language_of, read_context
 from rtb.exchanges.impressions import read_imps
+from rtb.exchanges.privacy import read_privacy
 from rtb.exchanges.settings import Exchange
 from rtb.exchanges.sheet import Row, Sheet
 from rtb.openrtb.hosts import blocked_host
@@ -107,7 +109,7 @@ def _read_request(reader: Reader, sheet: Sheet, root: Object) -> None:
         "tmax_ms": _tmax_ms(reader, root),
         "cattax": reader.count(root, "cattax") or CATEGORY_TAXONOMY_DEFAULT,
         "dsarequired": reader.count(dsa, "dsarequired"),
-        "privacy": int(_privacy(reader, root)),
+        "privacy": int(read_privacy(reader, root)),
     }
     for key, flag in (("test", Flag.TEST), ("allimps", Flag.ALLIMPS)):
         if reader.flag(root, key):
@@ -195,54 +197,6 @@ def _identifier(
         "atype": atype,
     }
     return [row]
-
-
-def _privacy(reader: Reader, root: Object) -> Privacy:
-    """Signals against personal data, read in every home they ever had.
-
-    GDPR        gdpr: regs, regs.ext, user.ext       any number but 0, or unreadable
-    COPPA       coppa: regs, regs.ext                likewise
-    LMT, DNT    device.lmt, device.dnt               likewise
-    GPC         gpc: regs, regs.ext                  likewise ("1" is its proper form)
-    GPP         gpp: regs, regs.ext                  anything but null and ""
-    US_PRIVACY  us_privacy: regs, regs.ext, user.ext third character Y or y, or no string
-    """
-    regs, device = reader.object(root, "regs"), reader.object(root, "device")
-    ext = reader.object(regs, "ext")
-    user_ext = reader.object(reader.object(root, "user"), "ext")
-    signals = Privacy(0)
-    for flag, key, owners in (
-        (Privacy.GDPR, "gdpr", (regs, ext, user_ext)),
-        (Privacy.COPPA, "coppa", (regs, ext)),
-        (Privacy.LMT, "lmt", (device,)),
-        (Privacy.DNT, "dnt", (device,)),
-        (Privacy.GPC, "gpc", (regs, ext)),
-        (Privacy.GPP, "gpp", (regs, ext)),
-        (Privacy.US_PRIVACY, "us_privacy", (regs, ext, user_ext)),
-    ):
-        for owner in owners:
-            if not reader.has(owner, key):
-                continue
-            if owner is not regs and owner is not device and key != "gpc":
-                reader.note(Quirk.OLD_HOME)
-            if _is_set(reader, owner, key):
-                signals |= flag
-    return signals
-
-
-def _is_set(reader: Reader, owner: Object, key: str) -> bool:
-    value = owner[key]
-    if key == "gpp":
-        return True
-    if key == "gpc" and isinstance(value, str):
-        return value != "0"
-    if key == "us_privacy":
-        if not isinstance(value, str):
-            reader.note(Quirk.WRONG_TYPE_IGNORED)
-            return True
-        return value[2:3] in ("Y", "y")
-    # An unreadable signal reads 1: who sent it meant to say something.
-    return reader.integer(owner, key, 1) != 0
 
 
 _BLOCKS: Final = (

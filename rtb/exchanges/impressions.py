@@ -6,6 +6,7 @@ row or token of it; the others go on) when
     it is no object, or offers no medium that can be bid on
     its id is missing, no id (see `reading.is_id`), or was seen before in the request
     a size, ratio or duration is below 0, or minduration is over maxduration
+    a width or height is over SIDE_MAX
     a floor (bidfloor, durfloors, mincpmpersec) is below 0, over CPM_MICROS_MAX or unreadable
     bidfloorcur is anything but three letters
     qty.multiplier is unreadable, not over 0 or more than MULTIPLIER_MAX
@@ -24,8 +25,9 @@ row or token of it; the others go on) when
     viewability         first metric of type "viewability" with a value in 0..1
     pos                 of banner, else of video
     deals               pmp.deals[] with an id; a deal with an impossible floor, or a currency that
-                        is not three letters, is left out. Its currency is USD where absent, never
-                        the impression's. `wseats` is an old spelling of `wseat`
+                        is not three letters, is left out, and so is one whose id stood before in
+                        the list: two bids of one deal are one too many. Its currency is USD where
+                        absent, never the impression's. `wseats` is an old spelling of `wseat`
     masks               numbers past the mask are unknown and ignored; protocols, delivery, expdir
                         of unknown numbers only set bit 0, as 0 would mean "all"
     podid               hashed by token_hash(0, podid)
@@ -47,6 +49,8 @@ from rtb.openrtb.hosts import blocked_host
 from rtb.openrtb.native import PROTOCOL_UNKNOWN_MASK, mime_mask, read_native
 from rtb.openrtb.reading import IMPOSSIBLE, Json, Object, Reader, ascii_lower, is_id, plain
 
+# Walls of screens have some ten thousand pixels a side; past this a number is no size.
+SIDE_MAX: Final = 100_000
 MULTIPLIER_MAX: Final = 1_000_000.0  # people in front of one screen
 _SECONDS_BELOW: Final = 1e11  # ms since 1970 passed it in 1973; seconds will in the year 5138
 _UNKNOWN_MASK: Final = 1  # bit 0 is in no list: "something, but nothing we know"
@@ -56,6 +60,7 @@ def read_imps(reader: Reader, sheet: Sheet, imps: list[Json], dooh_ext: Object) 
     """Reads every impression up to the limit of the exchange; `dooh_ext` is device.ext.dooh."""
     if len(imps) > sheet.exchange.imps_max:
         sheet.flags |= Flag.IMPS_OVERFLOW
+        reader.note(Quirk.LIST_TRUNCATED)
     seen: set[str] = set()
     usable = 0
     for index, value in enumerate(imps[: sheet.exchange.imps_max]):
@@ -113,10 +118,11 @@ class _Imp:
             self._spoil()
             return
         self._row["id_off"], self._row["id_len"] = self._sheet.slice(raw)
-        if raw in seen:
+        identity = plain(raw)
+        if identity in seen:
             self._reader.note(Quirk.DUPLICATE_IMP_ID)
             self.flags |= ImpFlag.UNUSABLE
-        seen.add(raw)
+        seen.add(identity)
 
     def _read_terms(self, imp: Object, dooh_ext: Object) -> None:
         reader = self._reader
@@ -160,6 +166,7 @@ class _Imp:
         start, count = self._sheet.add_rows(
             self._sheet.formats, self._banner_formats(banner), records.FORMATS_MAX
         )
+        self._target_sizes(self._sheet.formats[start:])
         self._row |= {
             "formats_start": start,
             "formats_count": count,
@@ -176,7 +183,8 @@ class _Imp:
         sizes: set[tuple[int, int]] = set()
         own = {key: banner.get(key) for key in ("w", "h")}
         for size in (*self._reader.objects(banner, "format"), own):
-            values = {key: self._size(size, key) for key in _FORMAT}
+            values = {key: self._side(size, key) for key in ("w", "h", "wmin")}
+            values |= {key: self._size(size, key) for key in ("wratio", "hratio")}
             w, h = values["w"], values["h"]
             is_flex = values["wratio"] > 0 and values["hratio"] > 0
             if size is own and ((w, h) in sizes or not (w or h)):
@@ -186,11 +194,15 @@ class _Imp:
                 continue
             sizes.add((w, h))
             rows.append(dict(values))
-            if w and h:
-                self._sheet.target(Dim.SIZE, f"{w}x{h}", self._index)
-        if not rows or not all(row["w"] and row["h"] for row in rows):
-            self._sheet.target(Dim.SIZE, "flex", self._index)
         return rows
+
+    def _target_sizes(self, formats: list[Row]) -> None:
+        """Tokens of the formats that were kept: their number is bounded as that of the rows."""
+        for row in formats:
+            if row["w"] and row["h"]:
+                self._sheet.target(Dim.SIZE, f"{row['w']}x{row['h']}", self._index)
+        if not formats or not all(row["w"] and row["h"] for row in formats):
+            self._sheet.target(Dim.SIZE, "flex", self._index)
 
     def _read_native(self, native: Object) -> bool:
         request = read_native(self._reader, native)
@@ -242,7 +254,7 @@ class _Imp:
 
     def _read_video(self, video: Object, row: Row) -> None:
         reader = self._reader
-        w, h = self._size(video, "w"), self._size(video, "h")
+        w, h = self._side(video, "w"), self._side(video, "h")
         skip = reader.integer(video, "skip", -1)
         plcmt, placement = reader.count(video, "plcmt"), reader.count(video, "placement")
         row |= {
@@ -319,31 +331,38 @@ class _Imp:
         self._set(ImpFlag.PRIVATE_AUCTION, self._reader.flag(pmp, "private_auction"))
         start = len(self._sheet.deals)
         spoiled = self.flags & ImpFlag.UNUSABLE
+        seen: set[str] = set()
         for deal in self._reader.objects(pmp, "deals"):
             mark = self._sheet.mark()
             if len(self._sheet.deals) >= self._sheet.exchange.deals_max:
                 self._sheet.flags |= Flag.DEALS_OVERFLOW
+                self._reader.note(Quirk.LIST_TRUNCATED)
                 break
             self.flags &= ~ImpFlag.UNUSABLE
-            self._read_deal(deal)
+            self._read_deal(deal, seen)
             if self.flags & ImpFlag.UNUSABLE:
                 self._sheet.rollback(mark)
         self.flags = self.flags & ~ImpFlag.UNUSABLE | spoiled
         self._row["deals_start"] = start
         self._row["deals_count"] = len(self._sheet.deals) - start
 
-    def _read_deal(self, deal: Object) -> None:
+    def _read_deal(self, deal: Object, seen: set[str]) -> None:
         reader, sheet = self._reader, self._sheet
         raw = reader.raw(deal, "id")
         currency = reader.currency(deal, "bidfloorcur")
         if not is_id(raw) or not currency:
             self._spoil()
             return
+        identity = plain(raw)
+        if identity in seen:
+            self._spoil()
+            return
+        seen.add(identity)
         index = len(sheet.deals)
         off, length = sheet.slice(raw)
         durfloors_start, durfloors_count = self._durfloors(deal)
         row: Row = {
-            "hash": token_hash(Dim.DEAL, plain(raw).encode()),
+            "hash": token_hash(Dim.DEAL, identity.encode()),
             "floor_micros": self._floor(deal, "bidfloor"),
             "mincpmpersec_micros": self._floor(deal, "mincpmpersec"),
             "id_off": off,
@@ -357,7 +376,7 @@ class _Imp:
             "has_wseat": self._deal_list(deal, "wseat", Dim.DEAL_WSEAT, index),
             "has_wadomain": self._deal_list(deal, "wadomain", Dim.DEAL_WADOMAIN, index),
         }
-        sheet.target(Dim.DEAL, plain(raw), self._index)
+        sheet.target(Dim.DEAL, identity, self._index)
         sheet.deals.append(row)
 
     def _deal_list(self, deal: Object, key: str, dim: Dim, index: int) -> int:
@@ -376,6 +395,12 @@ class _Imp:
             self._spoil()
             return 0
         return micros
+
+    def _side(self, owner: Object, key: str) -> int:
+        value = self._size(owner, key)
+        if value > SIDE_MAX:
+            self._spoil()
+        return value
 
     def _size(self, owner: Object, key: str) -> int:
         value = self._reader.integer(owner, key)
@@ -424,7 +449,6 @@ _MEDIA: Final = {
     "audio": Media.AUDIO,
     "native": Media.NATIVE,
 }
-_FORMAT: Final = ("w", "h", "wmin", "wratio", "hratio")
 _AV_SIGNED: Final = {
     "startdelay_s": "startdelay",
     "maxextended_s": "maxextended",

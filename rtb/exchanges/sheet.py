@@ -2,7 +2,9 @@
 
 Lists grow here freely up to the exchange's limits; past a limit the overflow is a flag or a quirk,
 as `rtb.base.records` says. Block values and values that can be targeted have a limit each, so a
-page with a thousand keywords never costs us a block list.
+page with a thousand keywords never costs us a block list. Nor does it cost us the sizes: values of
+lists without an end (OPEN) wait until the rest has its room, which is bounded by the impressions,
+formats and deals of a request.
 """
 
 from collections.abc import Sequence
@@ -23,17 +25,27 @@ Slice = tuple[int, int]
 WHOLE: Final = -1  # `Token.imp` of what belongs to the request as a whole
 
 
+# Lists of any length; what is cut from them leaves the rest of a request as good as it was.
+OPEN: Final = frozenset(
+    {
+        Dim.KEYWORD, Dim.USER_KEYWORD, Dim.DATA_SEGMENT, Dim.KEY_VALUE, Dim.PAGE_CATEGORY,
+        Dim.CONTENT_GENRE, Dim.VENUE,
+    }
+)  # fmt: skip
+
+
 class Sheet:
     """Rows of every list of FACTS by field name; what is not named is 0."""
 
     __slots__ = (
-        "_blocks_left", "_reader", "_targets_left", "_text", "assets", "blocks", "deals",
+        "_blocks_left", "_open", "_reader", "_targets_left", "_text", "assets", "blocks", "deals",
         "durfloors", "exchange", "flags", "formats", "head", "ids", "imps", "tokens",
     )  # fmt: skip
 
     def __init__(self, reader: Reader, exchange: Exchange) -> None:
         self._reader = reader
         self._text = bytearray()
+        self._open: list[tuple[Dim, str, int]] = []
         self._blocks_left = exchange.block_tokens_max
         self._targets_left = exchange.target_tokens_max
         self.exchange = exchange
@@ -58,16 +70,16 @@ class Sheet:
         """Adds a value that line items may be targeted at; an empty one is none."""
         if not value:
             return
-        if self._targets_left == 0:
-            self.flags |= Flag.TOKENS_OVERFLOW
-            return
-        self._targets_left -= 1
-        self._token(dim, value, imp)
+        if dim in OPEN:
+            self._open.append((dim, value, imp))
+        else:
+            self._keep_target(dim, value, imp)
 
     def block(self, dim: Dim, value: str, imp: int = WHOLE) -> None:
         """Adds a value of a block or allow list."""
         if self._blocks_left == 0:
             self.flags |= Flag.BLOCKS_OVERFLOW
+            self._reader.note(Quirk.LIST_TRUNCATED)
             return
         self._blocks_left -= 1
         self._token(dim, value, imp)
@@ -75,12 +87,13 @@ class Sheet:
     def mark(self) -> tuple[int, ...]:
         """Where all lists end now, for `rollback`."""
         counts = (len(rows) for rows in self._lists())
-        return (len(self.tokens), self._blocks_left, self._targets_left, *counts)
+        return (len(self.tokens), self._blocks_left, self._targets_left, len(self._open), *counts)
 
     def rollback(self, mark: tuple[int, ...]) -> None:
         """Takes back every row and token since `mark`; flags and quirks stay."""
-        tokens, self._blocks_left, self._targets_left, *counts = mark
+        tokens, self._blocks_left, self._targets_left, waiting, *counts = mark
         del self.tokens[tokens:]
+        del self._open[waiting:]
         for rows, count in zip(self._lists(), counts, strict=True):
             del rows[count:]
 
@@ -100,6 +113,8 @@ class Sheet:
         """Overwrites an opportunity with what was collected."""
         facts = opportunity.facts
         facts.view(np.uint8)[:] = 0
+        for dim, value, imp in self._open:
+            self._keep_target(dim, value, imp)
         opportunity.text = bytes(self._text)
         self.head |= {
             "flags": self.flags,
@@ -120,6 +135,14 @@ class Sheet:
             packed = np.array([_packed(row, dtype) for row in rows], dtype=dtype)
             facts[name][0][: len(rows)] = packed
         facts["head"][0] = _packed(self.head, records.HEAD)
+
+    def _keep_target(self, dim: Dim, value: str, imp: int) -> None:
+        if self._targets_left == 0:
+            self.flags |= Flag.TOKENS_OVERFLOW
+            self._reader.note(Quirk.LIST_TRUNCATED)
+            return
+        self._targets_left -= 1
+        self._token(dim, value, imp)
 
     def _token(self, dim: Dim, value: str, imp: int) -> None:
         off, length = self.slice(escape(value))

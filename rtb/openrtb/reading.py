@@ -22,7 +22,7 @@ Duplicate keys: the last one counts. -0 reads 0.
 """
 
 import re
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Final, TypeAlias
 
 import msgspec
@@ -250,7 +250,10 @@ class Reader:
         return float(number)
 
     def micros(self, owner: Object, key: str) -> int:
-        """A CPM amount as micros, rounded half-even; 0 when absent.
+        """A floor per mille as micros, rounded up; 0 when absent.
+
+        A bid at a floor that was rounded down would be a bid below it. The text is taken exactly:
+        0.1 is 100,000 and nothing more.
 
         IMPOSSIBLE when negative, over CPM_MICROS_MAX or unreadable: an amount that stands there
         but cannot be understood is never taken for zero.
@@ -263,7 +266,7 @@ class Reader:
             return IMPOSSIBLE
         sign, digits, exponent = number.as_tuple()
         scaled = Decimal((sign, digits, int(exponent) + 6))
-        micros = int(scaled.to_integral_value(ROUND_HALF_EVEN))
+        micros = int(scaled.to_integral_value(ROUND_CEILING))
         return micros if 0 <= micros <= CPM_MICROS_MAX and not (sign and number) else IMPOSSIBLE
 
     def currency(self, owner: Object, key: str) -> int:

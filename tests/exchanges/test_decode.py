@@ -86,6 +86,7 @@ def test_imps_overflow(facts: Callable[..., dict], generic: Exchange):
     imps = [{**BANNER, "id": str(index)} for index in range(40)]
     read = facts({"id": "r", "imp": imps})
     assert ["IMPS_OVERFLOW"] == read["flags"]
+    assert ["LIST_TRUNCATED"] == read["quirks"]
     assert 32 == len(read["imps"])
     few = facts({"id": "r", "imp": imps}, msgspec.structs.replace(generic, imps_max=3))
     assert ["0", "1", "2"] == [imp["id"] for imp in few["imps"]]
@@ -94,7 +95,9 @@ def test_imps_overflow(facts: Callable[..., dict], generic: Exchange):
 def test_block_list_overflow_is_said(facts: Callable[..., dict]):
     """A block list that does not fit makes every bid unsafe: the flag says so."""
     many = [f"{index}.com" for index in range(2049)]
-    assert ["BLOCKS_OVERFLOW"] == facts({"id": "r", "imp": [BANNER], "badv": many})["flags"]
+    read = facts({"id": "r", "imp": [BANNER], "badv": many})
+    assert ["BLOCKS_OVERFLOW"] == read["flags"]
+    assert ["LIST_TRUNCATED"] == read["quirks"]
     assert "flags" not in facts({"id": "r", "imp": [BANNER], "badv": many[:2048]})
 
 
@@ -107,11 +110,73 @@ def test_keywords_do_not_cost_blocks(facts: Callable[..., dict]):
     assert 2048 > len(read["tokens"]["KEYWORD"])
 
 
+WORDS = [f"w{index}" for index in range(2_500)]
+
+
+@pytest.mark.parametrize("count", [2_030, 2_047, 2_048, 2_500])
+@pytest.mark.parametrize(
+    "members",
+    [
+        lambda words: {"site": {"kwarray": words}},
+        lambda words: {"site": {"cat": words}},
+        lambda words: {"site": {"ext": {"data": {"k": words}}}},
+        lambda words: {"app": {"content": {"genres": words}}},
+        lambda words: {"dooh": {"venuetype": words}},
+        lambda words: {"user": {"keywords": ",".join(words)}},
+        lambda words: {"user": {"data": [{"segment": [{"id": word} for word in words]}]}},
+    ],
+)
+def test_open_lists_leave_room(members: Callable, count: int, facts: Callable[..., dict]):
+    """However long a list of words is, what an ad must fit stands: medium, size, place, country."""
+    imp = {**BANNER, "tagid": "t", "banner": {"w": 300, "h": 250, "pos": 1}}
+    device = {"geo": {"country": "USA", "city": "x"}, "make": "m"}
+    plain = facts({"id": "r", "imp": [imp], "device": device})
+    read = facts({**members(WORDS[:count]), "id": "r", "imp": [imp], "device": device})
+    assert plain["imps"] == read["imps"]
+    assert plain["tokens"].items() <= read["tokens"].items()
+    kept = sum(map(len, read["tokens"].values()))
+    kept += sum(map(len, read["imps"][0]["tokens"].values()))
+    assert 2048 >= kept
+    assert (count >= 2048) <= ("TOKENS_OVERFLOW" in read.get("flags", []))
+    assert ("TOKENS_OVERFLOW" in read.get("flags", [])) == (kept == 2048)
+    assert ("LIST_TRUNCATED" in read.get("quirks", [])) == (kept == 2048)
+
+
+def test_keys_of_impressions_leave_room(facts: Callable[..., dict]):
+    """Key values of a first impression cost the later ones nothing."""
+    imps = [{**BANNER, "id": str(index)} for index in range(32)]
+    plain = facts({"id": "r", "imp": imps})
+    read = facts({"id": "r", "imp": [{**imps[0], "ext": {"data": {"k": WORDS}}}, *imps[1:]]})
+    assert plain["imps"][1:] == read["imps"][1:]
+    assert plain["imps"][0]["tokens"].items() <= read["imps"][0]["tokens"].items()
+    assert ["TOKENS_OVERFLOW"] == read["flags"]
+    assert ["LIST_TRUNCATED"] == read["quirks"]
+
+
+def test_keys_of_unusable_impressions_take_no_room(facts: Callable[..., dict]):
+    """What is taken back makes room again, and nothing overflowed."""
+    bad = {"id": "b", "banner": {}, "bidfloor": -1, "ext": {"data": {"k": WORDS[:1_500]}}}
+    good = {**BANNER, "ext": {"data": {"k": WORDS[:1_500]}}}
+    read = facts({"id": "r", "imp": [bad, good]})
+    assert 1_500 == len(read["imps"][1]["tokens"]["KEY_VALUE"])
+    assert "flags" not in read
+
+
+def test_sizes_leave_room(facts: Callable[..., dict]):
+    """Sizes past the room for formats are no targets either: the medium stands."""
+    formats = [{"w": 1 + index, "h": 1} for index in range(3_000)]
+    read = facts({"id": "r", "imp": [{"id": "1", "banner": {"format": formats}}]})
+    assert ["banner"] == read["imps"][0]["tokens"]["MEDIA"]
+    assert records.FORMATS_MAX == len(read["imps"][0]["tokens"]["SIZE"])
+    assert "flags" not in read
+
+
 def test_deals_overflow(facts: Callable[..., dict]):
     """Deals past the limit are left out, and that is said."""
     deals = [{"id": str(index)} for index in range(130)]
     read = facts({"id": "r", "imp": [{**BANNER, "pmp": {"deals": deals}}]})
     assert ["DEALS_OVERFLOW"] == read["flags"]
+    assert ["LIST_TRUNCATED"] == read["quirks"]
     assert records.DEALS_MAX == len(read["imps"][0]["deals"])
 
 

@@ -109,6 +109,45 @@ TRAPS: dict[str, tuple[dict, dict]] = {
         request(regs={"coppa": 1}, device={"lmt": 1, "dnt": 1}),
         {"privacy": ["COPPA", "LMT", "DNT"]},
     ),
+    "regs-as-text-count-as-a-no": (request(regs='{"gdpr":1}'), {"privacy": ["GDPR"]}),
+    "regs-as-list-count-as-a-no": (request(regs=[{"gdpr": 1}]), {"privacy": ["GDPR"]}),
+    "regs-as-truth-count-as-a-no": (
+        request(regs=True),
+        {"privacy": ["GDPR"], "quirks": ["WRONG_TYPE_IGNORED"]},
+    ),
+    "regs-ext-as-text-counts-as-a-no": (request(regs={"ext": "gdpr=1"}), {"privacy": ["GDPR"]}),
+    "regs-null-says-nothing": (request(regs=None), {"privacy": ...}),
+    "regs-ext-null-says-nothing": (request(regs={"ext": None}), {"privacy": ...}),
+    "device-as-text-counts-as-a-no": (request(device="x"), {"privacy": ["LMT"]}),
+    "device-ext-as-list-counts-as-a-no": (request(device={"ext": [1]}), {"privacy": ["LMT"]}),
+    "user-as-text-counts-as-a-no": (request(user="x"), {"privacy": ["GDPR"]}),
+    "user-ext-as-text-counts-as-a-no": (request(user={"ext": "x"}), {"privacy": ["GDPR"]}),
+    "user-and-device-null-say-nothing": (request(user=None, device=None), {"privacy": ...}),
+    "gpp-sid-without-its-string": (request(regs={"gpp_sid": [2]}), {"privacy": ["GPP"]}),
+    "gpp-sid-of-a-state": (request(regs={"gpp_sid": [-1, 8]}), {"privacy": ["GPP"]}),
+    "gpp-sid-old-home": (
+        request(regs={"ext": {"gpp_sid": ["7"]}}),
+        {"privacy": ["GPP"], "quirks": ["NUMBER_AS_STRING", "OLD_HOME"]},
+    ),
+    "gpp-sid-as-scalar": (
+        request(regs={"gpp_sid": 2}),
+        {"privacy": ["GPP"], "quirks": ["SCALAR_AS_LIST"]},
+    ),
+    "gpp-sid-as-text": (request(regs={"gpp_sid": "2,6"}), {"privacy": ["GPP"]}),
+    "gpp-sid-unreadable-counts-as-yes": (request(regs={"gpp_sid": [{}]}), {"privacy": ["GPP"]}),
+    "gpp-sid-does-not-apply": (request(regs={"gpp_sid": [-1, 0]}), {"privacy": ...}),
+    "gpp-sid-empty": (request(regs={"gpp_sid": [None]}), {"privacy": ...}),
+    "atts-restricted": (request(device={"ext": {"atts": 1}}), {"privacy": ["LMT"], "quirks": ...}),
+    "atts-denied": (request(device={"atts": 2}), {"privacy": ["LMT"]}),
+    "atts-denied-as-text": (request(device={"ext": {"atts": "2"}}), {"privacy": ["LMT"]}),
+    "atts-unreadable-counts-as-yes": (
+        request(device={"ext": {"atts": "denied"}}),
+        {"privacy": ["LMT"]},
+    ),
+    "atts-not-asked-or-authorised": (
+        request(device={"atts": 0, "ext": {"atts": 3}}),
+        {"privacy": ...},
+    ),
     "dsa-in-regs-ext": (request(regs={"ext": {"dsa": {"dsarequired": 2}}}), {"dsarequired": 2}),
     # -- 2. imp
     "rwdd-old-home-video-ext": (
@@ -131,6 +170,19 @@ TRAPS: dict[str, tuple[dict, dict]] = {
     ),
     "bidfloor-negative": (request({**BANNER, "bidfloor": -1.5}), imp(flags=["UNUSABLE"])),
     "bidfloor-as-string": (request({**BANNER, "bidfloor": "0.5"}), imp(floor_micros=500_000)),
+    "bidfloor-is-rounded-up": (
+        request({**BANNER, "bidfloor": 5.0000001}),
+        imp(floor_micros=5_000_001),
+    ),
+    "bidfloor-of-tenths-is-exact": (
+        request({**BANNER, "bidfloor": 0.1}),
+        imp(floor_micros=100_000),
+    ),
+    "bidfloor-with-zeros-is-exact": (
+        request({**BANNER, "bidfloor": "1.10000000000"}),
+        imp(floor_micros=1_100_000),
+    ),
+    "bidfloor-tiny-is-not-none": (request({**BANNER, "bidfloor": 1e-30}), imp(floor_micros=1)),
     "bidfloor-unreadable": (request({**BANNER, "bidfloor": "x"}), imp(flags=["UNUSABLE"])),
     "dt-in-seconds": (
         request({**BANNER, "dt": 1_700_000_000}),
@@ -204,6 +256,21 @@ TRAPS: dict[str, tuple[dict, dict]] = {
         imp(formats=..., media=["BANNER"]) | {"quirks": ["BAD_VALUE_IGNORED"]},
     ),
     "banner-size-negative": (request(banner(w=-1, h=250)), imp(flags=["UNUSABLE"])),
+    "banner-size-impossible": (request(banner(w=1e20, h=250)), imp(flags=["UNUSABLE"])),
+    "banner-size-past-32-bits": (request(banner(w=4294967596, h=250)), imp(flags=["UNUSABLE"])),
+    "format-impossible": (
+        request(banner(w=300, h=250, format=[{"w": 1e20, "h": 1e30}])),
+        imp(flags=["UNUSABLE"]) | {"quirks": ["FLOAT_AS_INT", "BAD_VALUE_IGNORED"]},
+    ),
+    "format-wmin-impossible": (
+        request(banner(format=[{"wratio": 1, "hratio": 1, "wmin": 100_001}])),
+        imp(flags=["UNUSABLE"]),
+    ),
+    "banner-size-of-a-wall": (
+        request(banner(w=100_000, h=100_000)),
+        imp(formats=[{"w": 100_000, "h": 100_000}], flags=...),
+    ),
+    "video-size-impossible": (request(video(w=640, h=100_001)), imp(flags=["UNUSABLE"])),
     "banner-api-unlisted-is-unsupported": (request(banner(w=1, h=1)), imp(banner_api=...)),
     "banner-mimes-only-unknown-is-not-all": (
         request(banner(w=1, h=1, mimes=["application/x-shockwave-flash"])),
@@ -250,6 +317,14 @@ TRAPS: dict[str, tuple[dict, dict]] = {
                 ]
             }
         ),
+    ),
+    "mincpmpersec-is-rounded-up": (
+        request(video(mincpmpersec=0.0000011)),
+        imp(video={"mincpmpersec_micros": 2}),
+    ),
+    "durfloors-are-rounded-up": (
+        request(video(durfloors=[{"bidfloor": 2.0000001}])),
+        imp(video={"durfloors": [{"floor_micros": 2_000_001}]}),
     ),
     "durfloors-negative": (request(video(durfloors=[{"bidfloor": -1}])), imp(flags=["UNUSABLE"])),
     "dynamic-pod": (
@@ -338,6 +413,28 @@ TRAPS: dict[str, tuple[dict, dict]] = {
     "deal-floor-impossible-leaves-it-out": (
         request(pmp(bidfloor=-1)),
         imp(deals=..., media=["BANNER"], tokens={"DEAL": ...}),
+    ),
+    "deal-floor-is-rounded-up": (
+        request(pmp(bidfloor=4.0000009)),
+        imp(deals=[{"floor_micros": 4_000_001}]),
+    ),
+    "deal-listed-twice-first-counts": (
+        request(
+            {
+                **BANNER,
+                "pmp": {"deals": [{"id": "d", "bidfloor": 3}, {"id": "d", "bidfloor": 1}]},
+            }
+        ),
+        imp(deals=[{"id": "d", "floor_micros": 3_000_000}], tokens={"DEAL": ["d"]}, flags=...)
+        | {"quirks": ["BAD_VALUE_IGNORED"]},
+    ),
+    "deals-in-other-capitals-are-two": (
+        request({**BANNER, "pmp": {"deals": [{"id": "d"}, {"id": "D"}]}}),
+        imp(deals=[{"id": "d"}, {"id": "D"}]) | {"quirks": ...},
+    ),
+    "deal-in-two-imps-is-two": (
+        {"id": "r", "imp": [pmp(), {**pmp(), "id": "2"}]},
+        {"imps": [{"deals": [{"id": "d"}]}, {"deals": [{"id": "d"}]}], "quirks": ...},
     ),
     "deal-without-id": (
         request({**BANNER, "pmp": {"private_auction": 1, "deals": [{"id": ""}]}}),
@@ -524,6 +621,22 @@ def test_ids_are_echoed_byte_for_byte(decode, generic: Exchange):
     head, imp_row = opportunity.facts[0]["head"], opportunity.facts[0]["imps"][0]
     assert rb"a\/\u00e9" == opportunity.slice(int(head["id_off"]), int(head["id_len"]))
     assert rb"\"1\"" == opportunity.slice(int(imp_row["id_off"]), int(imp_row["id_len"]))
+
+
+@pytest.mark.parametrize(("first", "second"), [(r"\u0031", "1"), ("1", r"\u0031"), ("/", r"\/")])
+def test_imp_ids_in_two_spellings_are_one(first: str, second: str, facts: Callable[..., dict]):
+    """An id that stands there with escapes is the same id: only the first of both is bid on."""
+    imps = ",".join(f'{{"id":"{text}","banner":{{}}}}' for text in (first, second))
+    read = facts(f'{{"id":"r","imp":[{imps}]}}'.encode())
+    assert [None, ["UNUSABLE"]] == [row.get("flags") for row in read["imps"]]
+    assert ["DUPLICATE_IMP_ID"] == read["quirks"]
+
+
+def test_deal_ids_in_two_spellings_are_one(facts: Callable[..., dict]):
+    """A deal id that stands there with escapes is the same deal: only the first counts."""
+    deals = rb'[{"id":"a/1","bidfloor":3},{"id":"a\/1"}]'
+    read = facts(b'{"id":"r","imp":[{"id":"1","banner":{},"pmp":{"deals":%b}}]}' % deals)
+    assert ["a/1"] == [deal["id"] for deal in read["imps"][0]["deals"]]
 
 
 def test_numeric_ids_are_their_text(facts: Callable[..., dict]):

@@ -41,7 +41,7 @@ KEYS = """
     mincpmpersec podid protocols protocol playbackmethod delivery rqddurs durfloors mindur maxdur
     skip plcmt placement linearity boxingallowed poddedupe private_auction deals guar wseats
     wadomain request ver privacy plcmttype assets eventtrackers eventrackers event methods
-    required title img len hmin other displaymanagerversion
+    required title img len hmin other displaymanagerversion gpp_sid atts
 """.split()  # noqa: SIM905
 ODD_VALUES: list[object] = [
     None,
@@ -70,6 +70,12 @@ ODD_VALUES: list[object] = [
     123456789.123456789,
     -3.7,
     1e300,
+    1e20,
+    100_000,
+    100_001,
+    4294967596,
+    5.0000001,
+    1e-25,
     "",
     "0",
     "1",
@@ -555,6 +561,10 @@ REAL_QUIRKS: list[dict] = [
             }
         }
     },
+    {"regs": {"gpp_sid": [-1], "ext": {"gpp_sid": [7, 8]}}},
+    {"device": {"ext": {"atts": 2}}},
+    {"device": {"atts": 3}},
+    {"regs": [], "user": [], "device": {"ext": []}},
     {"tmax": "120", "at": 1.0, "test": True, "cur": "EUR", "wseat": "a"},
     {
         "device": {
@@ -666,6 +676,9 @@ REAL_IMPS: list[dict] = [
         "native": {"request": '{"assets":[{"required":1,"title":{"len":5}}]}'},
         "banner": {"w": 1, "h": 1},
     },
+    {"id": "w", "banner": {"w": 100_001, "h": 250}},
+    {"id": "x", "banner": {}, "video": {"w": 4294967596, "h": 1}},
+    {"id": "y", "banner": {"format": [{"w": 4294967596, "h": 5}]}, "bidfloor": 5.0000001},
     {"id": "q", "video": {"minduration": 9, "maxduration": 3}},
     {"id": "s", "banner": {"w": -1, "h": 5}, "pmp": {"deals": [{"id": "d"}]}},
     {"id": "1", "banner": {}},
@@ -732,6 +745,10 @@ def test_frequent_impressions_are_fast(imp: dict):
         ({}, {"imp": [{"id": str(n), "banner": {}} for n in range(40)]}),
         ({}, {"cur": [f"AA{chr(65 + n)}" for n in range(12)]}),
         ({}, {"imp": [{"id": "1", "banner": {}}, {"id": "1", "banner": {}}]}),
+        ({}, {"imp": [{**BANNER, "pmp": {"deals": [{"id": "d"}, {"id": "d", "at": 3}]}}]}),
+        ({}, {"imp": [{**BANNER, "pmp": {"deals": [{"id": "d"}, {"id": "D"}]}}]}),
+        ({}, {"site": {"kwarray": [f"w{n}" for n in range(2_100)]}}),
+        ({}, {"user": {"data": [{"segment": [{"id": str(n)} for n in range(2_040)]}]}}),
     ],
 )
 def test_limits_alike(limits: dict, change: dict):
