@@ -162,6 +162,31 @@ def test_keys_of_unusable_impressions_take_no_room(facts: Callable[..., dict]):
     assert "flags" not in read
 
 
+def test_all_that_impressions_may_say_has_room(facts: Callable[..., dict]):
+    """Impressions, deals, formats and domain at their limits: only the words are cut."""
+    native = {"request": json.dumps({"assets": [{"id": 1, "title": {"len": 3}}], "plcmttype": 1})}
+    imps = [
+        {
+            "id": str(index),
+            "banner": {"pos": 1, "format": [{"w": 8 * index + w, "h": 9} for w in range(1, 9)]},
+            "video": {"w": 640, "h": 360, "plcmt": 1, "placement": 1},
+            "audio": {},
+            "native": native,
+            "tagid": "t",
+            "ext": {"gpid": "g"},
+            "pmp": {"deals": [{"id": f"{index}-{deal}"} for deal in range(4)]},
+        }
+        for index in range(records.IMPS_MAX)
+    ]
+    request = {"id": "r", "imp": imps, "site": {"domain": "a." * 124 + "com"}}
+    plain = facts(request)
+    request["site"] |= {"kwarray": WORDS}  # type: ignore[operator]
+    read = facts(request)
+    assert "flags" not in plain
+    assert plain["imps"] == read["imps"]
+    assert ["TOKENS_OVERFLOW"] == read["flags"]
+
+
 def test_sizes_leave_room(facts: Callable[..., dict]):
     """Sizes past the room for formats are no targets either: the medium stands."""
     formats = [{"w": 1 + index, "h": 1} for index in range(3_000)]
