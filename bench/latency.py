@@ -37,7 +37,8 @@ CONNECTIONS = 64
 CLOSED_CONNECTIONS = 8
 CONNECTIONS_MAX = 4_000
 GIVE_UP_MS = 20
-STEPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
+STEPS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
+STEP_TRIES = 3  # of a rate, while the host leaves too few calm windows to judge by
 CARRIED_P99_MS = 10.0
 UNSHED_MIN = 0.99  # of the share of bids that a closed loop gets
 LOAD = 0.7
@@ -138,7 +139,7 @@ def rated(site: Site, plan: Plan, result: Result) -> float:
     rate = p99_ms = 0.0
     for step in STEPS:
         rate = most * step
-        (phase,) = site.load([(rate, plan.step)])["phases"]
+        phase = _tried(site, rate, plan)
         p99_ms = calm_ms(phase, "p99")
         tries.append(
             {
@@ -159,6 +160,16 @@ def rated(site: Site, plan: Plan, result: Result) -> float:
     result.add("rated", "requests a second that one worker carries", rate, "1/s")
     result.add("rated_p99_ms", "p99 at that rate, calm windows", p99_ms, "ms", CARRIED_P99_MS)
     return rate
+
+
+def _tried(site: Site, rate: float, plan: Plan) -> Phase:
+    """One rate, again when the host kept the cores to itself; the calmest try."""
+    found: list[Phase] = []
+    for _ in range(STEP_TRIES):
+        found += site.load([(rate, plan.step)])["phases"]
+        if int(found[-1]["calm_windows"]) >= CALM_WINDOWS_MIN:
+            break
+    return max(found, key=lambda phase: int(phase["calm_windows"]))
 
 
 def steady(site: Site, rate: float, plan: Plan, result: Result) -> float:
