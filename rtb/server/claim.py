@@ -28,7 +28,7 @@ def claim_state(paths: StatePaths, wait_s: float) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise ConfigError(f"{paths.root}: no state directory: {error.strerror}") from error
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
     limit_s = time.monotonic() + wait_s
     while True:
         try:
