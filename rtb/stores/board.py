@@ -9,7 +9,6 @@ Latencies are log-linear histograms: `BUCKETS` buckets of microseconds, 8 to eve
 """
 
 import mmap
-import os
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, Self
@@ -17,8 +16,8 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from rtb.base.errors import StoreCorrupt
 from rtb.base.records import Decision
+from rtb.stores.mapped import open_mapped, replace_file
 
 MAGIC: Final = 0x4452_414F_4252_5442  # "BTRBOARD"
 VERSION: Final = 1
@@ -160,15 +159,10 @@ class Board:
         size = _HEADER.itemsize + workers_count * (
             COLUMN.itemsize + line_items_max * FUNNEL_REASONS * 4
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        with fresh.open("wb") as file:
-            header = np.zeros(1, _HEADER)
-            header["magic"], header["version"] = MAGIC, VERSION
-            header["workers"], header["line_items"] = workers_count, line_items_max
-            file.write(header.tobytes())
-            file.truncate(size)
-        fresh.replace(path)
+        header = np.zeros(1, _HEADER)
+        header["magic"], header["version"] = MAGIC, VERSION
+        header["workers"], header["line_items"] = workers_count, line_items_max
+        replace_file(path, header, size)
         return cls.open(path)
 
     @classmethod
@@ -177,19 +171,7 @@ class Board:
 
         Raises: StoreCorrupt when the file is not a board of this version.
         """
-        descriptor = os.open(path, os.O_RDWR)
-        try:
-            mapped = mmap.mmap(descriptor, 0)
-        except ValueError as error:
-            raise StoreCorrupt(f"{path}: empty") from error
-        finally:
-            os.close(descriptor)
-        if len(mapped) < _HEADER.itemsize:
-            raise StoreCorrupt(f"{path}: too short for a board")
-        header = np.frombuffer(mapped, _HEADER, 1)[0]
-        if header["magic"] != MAGIC or header["version"] != VERSION:
-            raise StoreCorrupt(f"{path}: not a board of version {VERSION}")
-        return cls(path, mapped)
+        return cls(path, open_mapped(path, _HEADER, MAGIC, VERSION, "board"))
 
     def total(self, name: str) -> npt.NDArray[Any]:
         """One counter of `COLUMN`, summed over workers."""

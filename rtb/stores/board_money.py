@@ -31,7 +31,6 @@ machine needs acquire and release.
 """
 
 import mmap
-import os
 from collections.abc import Callable
 from enum import IntFlag
 from pathlib import Path
@@ -41,6 +40,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtb.base.errors import ConfigError, StoreCorrupt
+from rtb.stores.mapped import open_mapped, replace_file
 
 MAGIC: Final = 0x4559_4E4F_4D42_5452  # "RTBMONEY"
 VERSION: Final = 1
@@ -126,15 +126,10 @@ class MoneyBoard:
         """
         if workers_count < 1 or slots_count < 1 or slots_count % SLOTS_STEP:
             raise ConfigError(f"expected workers and slots in steps of {SLOTS_STEP} - at `{path}`")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        with fresh.open("wb") as file:
-            header = np.zeros(1, _HEADER)
-            header["magic"], header["version"] = MAGIC, VERSION
-            header["workers"], header["slots"] = workers_count, slots_count
-            file.write(header.tobytes())
-            file.truncate(_size(workers_count, slots_count))
-        fresh.replace(path)
+        header = np.zeros(1, _HEADER)
+        header["magic"], header["version"] = MAGIC, VERSION
+        header["workers"], header["slots"] = workers_count, slots_count
+        replace_file(path, header, _size(workers_count, slots_count))
         board = cls.open(path)
         board.multiplier_e6[:] = MULTIPLIER_ONE
         return board
@@ -142,19 +137,7 @@ class MoneyBoard:
     @classmethod
     def open(cls, path: Path) -> Self:
         """An existing board. Raises: StoreCorrupt when the file is not one of this version."""
-        descriptor = os.open(path, os.O_RDWR)
-        try:
-            mapped = mmap.mmap(descriptor, 0)
-        except ValueError as error:
-            raise StoreCorrupt(f"{path}: empty") from error
-        finally:
-            os.close(descriptor)
-        if len(mapped) < _HEADER.itemsize:
-            raise StoreCorrupt(f"{path}: too short for a money board")
-        header = np.frombuffer(mapped, _HEADER, 1)[0]
-        if header["magic"] != MAGIC or header["version"] != VERSION:
-            raise StoreCorrupt(f"{path}: not a money board of version {VERSION}")
-        return cls(path, mapped)
+        return cls(path, open_mapped(path, _HEADER, MAGIC, VERSION, "money board"))
 
 
 def _size(workers: int, slots: int) -> int:
