@@ -63,13 +63,14 @@ def records_pxd() -> str:
         "Av": records.AV, "Imp": records.IMP, "Head": records.HEAD, "Facts": records.FACTS,
         "Bid": records.BID, "Drop": records.DROP, "DecisionHead": records.DECISION_HEAD,
         "DecisionData": records.DECISION, "Rate": records.RATE, "Zone": records.ZONE,
-        "TermsData": records.TERMS,
+        "TermsData": records.TERMS, "OverlayRow": records.OVERLAY,
     }  # fmt: skip
     constants = {name: getattr(records, name) for name in dir(records) if name.endswith("_MAX")}
     for enum, prefix in (
         (records.Dim, "DIM_"), (records.Media, "MEDIA_"), (records.Privacy, "PRIVACY_"),
         (records.Flag, "FLAG_"), (records.ImpFlag, "IMP_"), (records.IdKind, "ID_"),
-        (records.Quirk, "QUIRK_"), (records.Hole, "HOLE_"), (reasons.Reject, "REJECT_"),
+        (records.Quirk, "QUIRK_"), (records.Hole, "HOLE_"), (records.Escape, "ESCAPE_"),
+        (records.Overlay, "OVERLAY_"), (reasons.Reject, "REJECT_"),
         (reasons.NoBid, "NOBID_"),
     ):  # fmt: skip
         constants |= {f"{prefix}{member.name}": int(member) for member in enum}

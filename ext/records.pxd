@@ -137,6 +137,16 @@ cdef enum:
     HOLE_AUCTION_ID = 6
     HOLE_IMP_ID = 7
     HOLE_DSA = 8
+    HOLE_CLICK_URL = 9
+    HOLE_IMPRESSION_URL = 10
+    HOLE_VIEW_URL = 11
+    HOLE_VIDEO_URL = 12
+    ESCAPE_NONE = 0
+    ESCAPE_HTML = 1
+    ESCAPE_URL = 2
+    OVERLAY_PAUSED = 1
+    OVERLAY_EXHAUSTED = 2
+    OVERLAY_OUT_OF_STOCK = 4
     REJECT_NONE = 0
     REJECT_TARGETING_EXPRESSION = 64
     REJECT_PAUSED = 65
@@ -150,6 +160,8 @@ cdef enum:
     REJECT_FREQUENCY_CAP = 73
     REJECT_TRUNCATED = 74
     REJECT_BELOW_SHORTLIST = 75
+    REJECT_EXHAUSTED = 76
+    REJECT_PACED = 77
     REJECT_MEDIA = 80
     REJECT_SIZE = 81
     REJECT_SECURE = 82
@@ -430,3 +442,9 @@ cdef struct TermsData:
     int32_t zones_count
     Rate rates[64]
     Zone zones[512]
+
+cdef struct OverlayRow:
+    uint32_t multiplier_e6
+    uint16_t participation_e4
+    uint8_t bits
+    uint8_t spare

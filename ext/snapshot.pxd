@@ -6,7 +6,7 @@ from libc.stdint cimport (
 )
 
 cdef enum:
-    SNAP_FORMAT_VERSION = 1
+    SNAP_FORMAT_VERSION = 2
     SNAP_BLOCK_WORDS = 8
     SNAP_CACHE_LINE = 64
     SNAP_OPEN_MARKET = 1
@@ -157,7 +157,9 @@ cdef struct AdAsset:
 cdef struct Piece:
     int32_t text_start
     int32_t text_count
-    int32_t hole
+    uint16_t hole
+    uint8_t event
+    uint8_t escape
 
 cdef struct DimRow:
     int32_t dim

@@ -69,6 +69,8 @@ class Reject(IntEnum):
     FREQUENCY_CAP = 73
     TRUNCATED = 74  # more candidates than the limit for one impression
     BELOW_SHORTLIST = 75  # its highest value misses a full short list: not looked at any further
+    EXHAUSTED = 76  # its budget, or one above it, has nothing left for another impression
+    PACED = 77  # pacing lets this request pass
     # creative level
     MEDIA = 80
     SIZE = 81

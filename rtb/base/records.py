@@ -190,6 +190,14 @@ class IdKind(IntEnum):
     EID = 4  # source + id
 
 
+class Overlay(IntFlag):
+    """What keeps a line item from bidding though the catalogue lets it (`OVERLAY.bits`)."""
+
+    PAUSED = 1
+    EXHAUSTED = 2  # no budget for one more impression
+    OUT_OF_STOCK = 4
+
+
 class Quirk(IntFlag):
     """Deviations that were accepted, and are counted per exchange."""
 
@@ -430,6 +438,17 @@ TERMS = _struct(
     ("zones", ZONE, ZONES_MAX),  # sorted by hash
 )
 
+# What changes faster than the catalogue, a row a line item of the snapshot. The node keeps it up to
+# date while requests are decided; a decision sees one version of each row.
+OVERLAY = _struct(
+    ("multiplier_e6", "u4"),  # of its value, for pacing; over a million counts as a million
+    ("participation_e4", "u2"),  # of ten thousand requests it takes part in so many
+    ("bits", "u1"),  # Overlay
+    ("spare", "u1"),
+)
+MULTIPLIER_E6_ONE: Final = 1_000_000
+PARTICIPATION_E4_ALL: Final = 10_000
+
 # MIME types that masks know, by bit. Names that share a bit are the same to any browser; a media
 # file says its type in the markup, so there each name has its own.
 MIMES: Final[dict[str, int]] = {
@@ -459,6 +478,19 @@ class Hole(IntEnum):
     AUCTION_ID = 6
     IMP_ID = 7
     DSA = 8  # not a gap: its text stands where the request asks for transparency (regs.ext.dsa)
+    # Notice URLs; how they are escaped for their place is the piece's `escape`.
+    CLICK_URL = 9  # its text is the landing page, percent-encoded; without one nothing redirects
+    IMPRESSION_URL = 10
+    VIEW_URL = 11
+    VIDEO_URL = 12  # the piece's `event` is a `rtb.base.events.VideoEvent`
+
+
+class Escape(IntEnum):
+    """How what fills a hole is written for where it stands (`catalogue.snapshot.PIECE`)."""
+
+    NONE = 0  # JSON string contents, as all of a frame is
+    HTML = 1  # an attribute of a tag: "&" as an entity
+    URL = 2  # percent-encoded, to stand within another URL
 
 
 class Opportunity:

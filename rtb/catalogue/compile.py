@@ -343,7 +343,7 @@ class _Compiler:
         if rendered is None:
             rendered = self.rendered[creative.id] = self._render(creative)
         campaign_text, hole = render.campaign_piece(campaign.id)
-        campaign_piece = (*self.text.add(campaign_text), int(hole))
+        campaign_piece = (*self.text.add(campaign_text), int(hole), 0, 0)
         features = (
             hash_of(Dim.AD, f"advertiser:{campaign.advertiser}"),
             hash_of(Dim.AD, f"campaign:{campaign.id}"),
@@ -361,7 +361,7 @@ class _Compiler:
         key = product_key(advertiser.id, creative.product) if creative.product else ""
         product = self.catalogue.products.get(key)
         frame = [
-            (*self.text.add(text), int(hole))
+            (*self.text.add(text), int(hole), 0, 0)
             for text, hole in render.frame(creative, advertiser, product)
         ]
         fields = facts.creative_facts(creative, advertiser, product)

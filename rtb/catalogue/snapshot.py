@@ -23,7 +23,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 BLOCK_WORDS: Final = 8
 
 
@@ -158,7 +158,12 @@ ASSET = _struct(
     ("type", "u1"),  # img, data type
 )  # fmt: skip
 # A rendered bid is pieces: literal JSON text, or a hole that is filled for each bid.
-PIECE = _struct(("text_start", "i4"), ("text_count", "i4"), ("hole", "i4"))  # records.Hole
+PIECE = _struct(
+    ("text_start", "i4"), ("text_count", "i4"),
+    ("hole", "u2"),  # records.Hole
+    ("event", "u1"),  # of a VIDEO_URL: base.events.VideoEvent
+    ("escape", "u1"),  # records.Escape
+)  # fmt: skip
 
 DIM = _struct(
     ("dim", "i4"),

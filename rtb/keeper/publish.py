@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from rtb.base.records import Overlay
 from rtb.keeper.leases import Lent, Mask
-from rtb.stores.board_money import MoneyBoard, Overlay
+from rtb.stores.board_money import MoneyBoard
 
 
 def shut(board: MoneyBoard, worker: int, slots: Mask) -> None:

@@ -20,6 +20,7 @@ from typing import Final
 import numpy as np
 
 from rtb.base.errors import StoreError
+from rtb.base.records import Overlay
 from rtb.keeper import publish
 from rtb.keeper.apply import REFUSED, Exchange, booking
 from rtb.keeper.desks import NEVER, Desk, Ended
@@ -30,7 +31,7 @@ from rtb.ledger.accounts import NO_FLIGHT, Line, State, place, scope_keys
 from rtb.ledger.changes import Entry, Row
 from rtb.ledger.chart import Chart, changes_to
 from rtb.ledger.commands import AMOUNT_MAX, Command, Enrol, Expire, Forget, Grant, Outcome, Return
-from rtb.stores.board_money import MoneyBoard, Overlay
+from rtb.stores.board_money import MoneyBoard
 from rtb.stores.journal import Kernel
 from rtb.stores.ledger_sql import Applied, LedgerStore
 

@@ -32,7 +32,6 @@ machine needs acquire and release.
 
 import mmap
 from collections.abc import Callable
-from enum import IntFlag
 from pathlib import Path
 from typing import Final, Self
 
@@ -52,14 +51,6 @@ MULTIPLIER_ONE: Final = 1_000_000
 GRANTED_MAX: Final = 1 << 62
 
 Words = npt.NDArray[np.int64]
-
-
-class Overlay(IntFlag):
-    """Bits of a slot that keep its line item from bidding."""
-
-    PAUSED = 1
-    EXHAUSTED = 2  # no budget for one more impression
-    OUT_OF_STOCK = 4
 
 
 _HEADER: Final = np.dtype(

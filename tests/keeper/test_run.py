@@ -9,12 +9,13 @@ import pytest
 
 from rtb.base.errors import StoreError
 from rtb.base.events import Kind
+from rtb.base.records import Overlay
 from rtb.keeper import publish
 from rtb.keeper.letters import Reason, read
 from rtb.ledger.accounts import Balance
 from rtb.ledger.calendar import day_bounds_s, day_of
 from rtb.ledger.commands import Outcome, Scope
-from rtb.stores.board_money import NO_SLOT, MoneyBoard, Overlay
+from rtb.stores.board_money import NO_SLOT, MoneyBoard
 from tests.keeper.market import Market
 from tests.keeper.node import UNLIMITED, Node, T, Worker, line
 from tests.keeper.records import bid_body, claims, notice_body
