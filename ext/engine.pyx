@@ -29,7 +29,9 @@ from records cimport *
 from snapshot cimport *
 from tokens cimport cell_hash, mix64, union_hash
 
-from rtb.base.records import PER_IMP_DIMS, PERSONAL_DIMS, UNIONS
+from rtb.base.records import (
+    MULTIPLIER_E6_ONE, PARTICIPATION_E4_ALL, PER_IMP_DIMS, PERSONAL_DIMS, UNIONS,
+)
 from rtb.catalogue import targeting as place_rules
 from rtb.catalogue.snapshot import summary_words_count, words_count
 from rtb.decide import engine as rules
@@ -108,6 +110,9 @@ cdef int FEATURES_MAX = feature_rules.FEATURES_MAX
 cdef int SHORTLIST_MAX = select_rules.SHORTLIST_MAX
 cdef int POD_SHORTLIST_MAX = select_rules.POD_SHORTLIST_MAX
 cdef uint32_t DEDUPE_ADVERTISER = select_rules.DEDUPE_ADVERTISER
+cdef uint32_t MULTIPLIER_ONE = MULTIPLIER_E6_ONE
+cdef uint32_t PARTICIPATION_ALL = PARTICIPATION_E4_ALL
+cdef uint64_t PACING_SEED = rules.PACING_SEED
 cdef int DSA_REQUIRED = exclude_rules.DSA_REQUIRED
 cdef double CPM_LIMIT = RULE_CPM_MICROS_MAX
 cdef double EARTH_RADIUS_KM = place_rules.EARTH_RADIUS_KM
@@ -357,8 +362,8 @@ cdef class Engine:
     cdef DecisionData *out
     cdef Person person
     cdef int64_t now_ms
-    cdef const uint8_t *paused
-    cdef Py_ssize_t paused_bytes
+    cdef const OverlayRow *overlay
+    cdef Py_ssize_t overlay_count
     cdef uint32_t currency
     cdef uint64_t hour_token
     cdef int last_deal_reason
@@ -561,10 +566,10 @@ cdef class Engine:
     # -- entry ------------------------------------------------------------------------------------
 
     def decide(
-        self, opportunity, profile, terms, paused, int64_t now_ms, decision, trace=None
+        self, opportunity, profile, terms, overlay, int64_t now_ms, decision, trace=None
     ) -> None:
         """As `rtb.decide.engine.Engine.decide`."""
-        cdef Py_buffer person_view, paused_view
+        cdef Py_buffer person_view, overlay_view
         cdef uintptr_t at
         at = opportunity.address
         self.facts = <Facts *>at
@@ -573,17 +578,17 @@ cdef class Engine:
         at = decision.address
         self.out = <DecisionData *>at
         self.now_ms = now_ms
-        self.paused = NULL
+        self.overlay_count = 0
         memset(&self.person, 0, sizeof(Person))
         if profile is not None and not self.facts.head.privacy:
             PyObject_GetBuffer(profile, &person_view, PyBUF_SIMPLE)
             self._open_person(<const uint8_t *>person_view.buf, person_view.len)
         else:
             profile = None
-        if paused is not None:
-            PyObject_GetBuffer(paused, &paused_view, PyBUF_SIMPLE)
-            self.paused = <const uint8_t *>paused_view.buf
-            self.paused_bytes = paused_view.len
+        if overlay is not None:
+            PyObject_GetBuffer(overlay, &overlay_view, PyBUF_SIMPLE)
+            self.overlay = <const OverlayRow *>overlay_view.buf
+            self.overlay_count = overlay_view.len // <Py_ssize_t>sizeof(OverlayRow)
         try:
             if trace is None:
                 with nogil:
@@ -593,8 +598,17 @@ cdef class Engine:
         finally:
             if profile is not None:
                 PyBuffer_Release(&person_view)
-            if paused is not None:
-                PyBuffer_Release(&paused_view)
+            if overlay is not None:
+                PyBuffer_Release(&overlay_view)
+
+    def fall_back(self, opportunity, decision, int refused) -> None:
+        """As `rtb.decide.engine.Engine.fall_back`."""
+        cdef uintptr_t at
+        at = opportunity.address
+        self.facts = <Facts *>at
+        at = decision.address
+        self.out = <DecisionData *>at
+        _fall_back(self, refused)
 
     cdef _decide_traced(self, trace):
         """As `_decide`, and writes into `trace` each line item's first failing dimension."""

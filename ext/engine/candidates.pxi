@@ -329,12 +329,13 @@ cdef int _reject_line_item(
     int16_t *offered, int *offered_count
 ) noexcept nogil:
     cdef uint64_t seat_hash
+    cdef int reason
     if row.program_count and not _fits(self, row, imp, number):
         return REJECT_TARGETING_EXPRESSION
-    if self.paused != NULL and (line_item >> 3) < self.paused_bytes and (
-        self.paused[line_item >> 3] >> (line_item & 7) & 1
-    ):
-        return REJECT_PAUSED
+    if line_item < self.overlay_count:
+        reason = _held_back(self, row, &self.overlay[line_item])
+        if reason:
+            return reason
     if not _in_flight(self, row):
         return REJECT_FLIGHT
     offered_count[0] = _offered(self, imp, row, offered)
@@ -352,6 +353,20 @@ cdef int _reject_line_item(
         if _contains(self.bseat, self.bseat_count, seat_hash):
             return REJECT_SEAT
     return _reject_person(self, row)
+
+
+cdef int _held_back(Engine self, const LineItem *row, const OverlayRow *over) noexcept nogil:
+    if over.bits & OVERLAY_PAUSED:
+        return REJECT_PAUSED
+    if over.bits & OVERLAY_EXHAUSTED:
+        return REJECT_EXHAUSTED
+    if over.bits & OVERLAY_OUT_OF_STOCK:
+        return REJECT_OUT_OF_STOCK
+    if over.participation_e4 < PARTICIPATION_ALL and over.participation_e4 <= (
+        mix64(self.facts.head.id_hash ^ row.key ^ PACING_SEED) % PARTICIPATION_ALL
+    ):
+        return REJECT_PACED
+    return REJECT_NONE
 
 
 cdef bint _in_flight(Engine self, const LineItem *row) noexcept nogil:

@@ -35,54 +35,100 @@ cdef void _insert(
     group.count += 1
 
 
-cdef const Av *_av(Engine self, const Group *group, const Entry *entry) noexcept nogil:
-    cdef int media = self.creatives[entry.creative].media
+cdef inline const Av *_av(Engine self, int imp, int creative) noexcept nogil:
+    cdef int media = self.creatives[creative].media
     if media == MEDIA_VIDEO:
-        return &self.facts.imps[group.imp].video
+        return &self.facts.imps[imp].video
     if media == MEDIA_AUDIO:
-        return &self.facts.imps[group.imp].audio
+        return &self.facts.imps[imp].audio
     return NULL
+
+
+cdef int _between(
+    Engine self, int imp, int line_item, int creative, int other_imp, int other_line_item,
+    int other_creative
+) noexcept nogil:
+    """Why two bids may not stand in one answer, or REJECT_NONE."""
+    cdef const Av *av = _av(self, imp, creative)
+    cdef const Av *other_av = _av(self, other_imp, other_creative)
+    cdef const LineItem *ours = &self.line_items[line_item]
+    cdef const LineItem *theirs = &self.line_items[other_line_item]
+    cdef uint32_t pod = 0
+    cdef bint dynamic
+    if av != NULL and other_av != NULL:
+        dynamic = imp == other_imp and av.poddur_s > 0
+        if dynamic or (imp != other_imp and av.podid and av.podid == other_av.podid):
+            pod = 1 | av.poddedupe
+    if imp == other_imp and not pod:
+        return REJECT_NONE
+    if line_item == other_line_item and (pod or not ours.flags & SNAP_REPEAT):
+        return REJECT_SEPARATION
+    if pod:
+        if self.creatives[creative].key == self.creatives[other_creative].key:
+            return REJECT_SEPARATION
+        if pod & DEDUPE_ADVERTISER and ours.advertiser == theirs.advertiser:
+            return REJECT_SEPARATION
+    if (
+        ours.separation >= 0 and ours.separation == theirs.separation
+        and ours.advertiser != theirs.advertiser
+    ):
+        return REJECT_SEPARATION
+    return REJECT_NONE
 
 
 cdef int _conflict(Engine self, const Group *group, const Entry *entry) noexcept nogil:
     """Why this candidate may not stand beside those chosen, or REJECT_NONE."""
-    cdef int i
+    cdef int i, reason
     cdef const Group *other_group
     cdef const Entry *other
-    cdef const Av *av
-    cdef const Av *other_av
-    cdef const LineItem *ours = &self.line_items[entry.line_item]
-    cdef const LineItem *theirs
-    cdef uint32_t pod
-    cdef bint dynamic
     for i in range(self.taken_count):
         other_group = &self.groups[self.taken[i].group]
         other = &other_group.entries[self.taken[i].entry]
-        av = _av(self, group, entry)
-        other_av = _av(self, other_group, other)
-        pod = 0
-        if av != NULL and other_av != NULL:
-            dynamic = group.imp == other_group.imp and av.poddur_s > 0
-            if dynamic or (
-                group.imp != other_group.imp and av.podid and av.podid == other_av.podid
-            ):
-                pod = 1 | av.poddedupe
-        if group.imp == other_group.imp and not pod:
-            continue
-        theirs = &self.line_items[other.line_item]
-        if entry.line_item == other.line_item and (pod or not ours.flags & SNAP_REPEAT):
-            return REJECT_SEPARATION
-        if pod:
-            if self.creatives[entry.creative].key == self.creatives[other.creative].key:
-                return REJECT_SEPARATION
-            if pod & DEDUPE_ADVERTISER and ours.advertiser == theirs.advertiser:
-                return REJECT_SEPARATION
-        if (
-            ours.separation >= 0 and ours.separation == theirs.separation
-            and ours.advertiser != theirs.advertiser
-        ):
-            return REJECT_SEPARATION
+        reason = _between(
+            self, group.imp, entry.line_item, entry.creative,
+            other_group.imp, other.line_item, other.creative,
+        )
+        if reason:
+            return reason
     return REJECT_NONE
+
+
+cdef void _fall_back(Engine self, int refused) noexcept nogil:
+    """Gives the place of a bid to the next of its short list who may stand beside the others."""
+    cdef Bid *gone = &self.out.bids[refused]
+    cdef int number
+    gone.chosen = 0
+    self._drop(gone.line_item, gone.creative, gone.imp, REJECT_BUDGET)
+    for number in range(refused + 1, self.out.head.bids_count):
+        if self.out.bids[number].group != gone.group:
+            return
+        if not self.out.bids[number].chosen and _may_go_out(self, &self.out.bids[number]):
+            self.out.bids[number].chosen = 1
+            return
+
+
+cdef bint _may_go_out(Engine self, const Bid *bid) noexcept nogil:
+    cdef const Av *av = _av(self, bid.imp, bid.creative)
+    cdef const Av *other_av
+    cdef const Bid *other
+    cdef int number, count = 0
+    cdef int64_t seconds = 0
+    for number in range(self.out.head.bids_count):
+        other = &self.out.bids[number]
+        if not other.chosen:
+            continue
+        if _between(
+            self, bid.imp, bid.line_item, bid.creative,
+            other.imp, other.line_item, other.creative,
+        ):
+            return False
+        other_av = _av(self, other.imp, other.creative)
+        if other.imp == bid.imp and other_av != NULL and other_av.poddur_s > 0:
+            count += 1
+            seconds += other.dur_s
+    if av == NULL or av.poddur_s <= 0:
+        return True
+    return not (av.maxseq > 0 and count >= av.maxseq) and seconds + bid.dur_s <= av.poddur_s
 
 
 cdef int _choose(Engine self) noexcept nogil:
@@ -102,7 +148,7 @@ cdef int _choose(Engine self) noexcept nogil:
             seconds = pod_count = 0
         for e in range(group.count):
             entry = &group.entries[e]
-            av = _av(self, group, entry)
+            av = _av(self, group.imp, entry.creative)
             dynamic = av != NULL and av.poddur_s > 0
             if count and not dynamic:
                 break

@@ -142,7 +142,7 @@ cdef void _enter(
     cdef const Creative *ad = &self.creatives[ready.creative]
     cdef const Av *av = NULL
     cdef const Deal *deal
-    cdef double ratio, value, floor_ratio
+    cdef double ratio, value, paced, floor_ratio
     cdef int64_t floor, price
     cdef uint32_t currency
     cdef int k, place, at, reason, limit, slot
@@ -158,12 +158,17 @@ cdef void _enter(
     if value <= 0.0 or value > CPM_LIMIT:
         self._drop(ready.line_item, ready.creative, number, REJECT_NO_VALUE)
         return
+    paced = value
+    if ready.line_item < self.overlay_count:
+        paced = value * min(self.overlay[ready.line_item].multiplier_e6, MULTIPLIER_ONE) / (
+            <double>MULTIPLIER_ONE
+        )
     if ad.media == MEDIA_VIDEO:
         av = &imp.video
     elif ad.media == MEDIA_AUDIO:
         av = &imp.audio
     limit = _shortlist_max(self, imp)
-    entry.value = <int64_t>rint(value)
+    entry.value = <int64_t>rint(paced)
     entry.ctr = ctr
     entry.cvr = cvr
     entry.tie = mix64(self.facts.head.id_hash ^ ad.key)
@@ -204,10 +209,12 @@ cdef void _enter(
             else:
                 price = floor
         else:
-            price = <int64_t>rint(value * row.shade if at == 1 else value)
-            if price < floor and <double>floor <= value:
+            price = <int64_t>rint(paced * row.shade if at == 1 else paced)
+            if price < floor and <double>floor <= paced:
                 price = floor
-            if price < floor:
+            if price < floor and <double>floor <= value:
+                reason = REJECT_PACED
+            elif price < floor:
                 reason = REJECT_BELOW_FLOOR if deal == NULL else REJECT_BELOW_DEAL_FLOOR
             elif price <= 0:
                 reason = REJECT_NO_VALUE

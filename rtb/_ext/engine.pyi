@@ -1,5 +1,8 @@
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from rtb.base.records import Decision, Opportunity, Terms
 from rtb.catalogue.snapshot import Snapshot
 
@@ -10,8 +13,9 @@ class Engine:
         opportunity: Opportunity,
         profile: Any,
         terms: Terms,
-        paused: bytes | memoryview | None,
+        overlay: npt.NDArray[np.void] | bytes | None,
         now_ms: int,
         decision: Decision,
         trace: Any = None,
     ) -> None: ...
+    def fall_back(self, opportunity: Opportunity, decision: Decision, refused: int) -> None: ...

@@ -11,21 +11,26 @@ read or written but the arguments. The order of the steps is the order of `Rejec
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
+from rtb.base.hashing import mix64
 from rtb.base.money import CPM_MICROS_MAX
 from rtb.base.reasons import NoBid, Reject
 from rtb.base.records import (
     BIDS_MAX,
     DROPS_MAX,
+    OVERLAY,
+    PARTICIPATION_E4_ALL,
     Decision,
     Dim,
     Flag,
     ImpFlag,
     Media,
     Opportunity,
+    Overlay,
     Terms,
     as_values,
 )
@@ -44,6 +49,13 @@ ROUNDS_RANKED: Final = 2
 # Currencies that the bounds of blocks are kept in; a catalogue with more has no such bounds.
 CURRENCIES_BOUND_MAX: Final = 8
 BLOCK_LINE_ITEMS: Final = 64 * snap.BLOCK_WORDS
+# Tells the draw of the throttle from the draw among equals.
+PACING_SEED: Final = 0x7F4A7C15F39CC060
+HELD_BACK: Final = {
+    Overlay.PAUSED: Reject.PAUSED,
+    Overlay.EXHAUSTED: Reject.EXHAUSTED,
+    Overlay.OUT_OF_STOCK: Reject.OUT_OF_STOCK,
+}
 OPEN_PLACE: Final = -1  # the open market among the competitions of an impression
 
 
@@ -89,16 +101,44 @@ class Engine:
         opportunity: Opportunity,
         profile: bytes | None,
         terms: Terms,
-        paused: bytes | None,
+        overlay: npt.NDArray[np.void] | bytes | None,
         now_ms: int,
         decision: Decision,
         trace: Trace | None = None,
     ) -> None:
         """Fills `decision`.
 
-        Units: now_ms epoch milliseconds. `paused`: bitset of line items, little-endian, or None.
+        Units: now_ms epoch milliseconds.
+        Shapes: overlay rows of dtype OVERLAY, one a line item; those without one run freely.
         """
-        _Run(self, opportunity, profile, terms, paused, now_ms, decision, trace).run()
+        _Run(self, opportunity, profile, terms, overlay, now_ms, decision, trace).run()
+
+    def fall_back(self, opportunity: Opportunity, decision: Decision, refused: int) -> None:
+        """Gives the place of a chosen bid, whose budget refused it, to the next of its short list.
+
+        decision: as this engine filled it, for that opportunity. Who comes next is chosen, if he
+        may stand beside all others that are.
+        """
+        out = decision.data[0]
+        bids = out["bids"]
+        head, bid = out["head"], bids[refused]
+        bid["chosen"] = 0
+        if head["drops_count"] < DROPS_MAX:
+            out["drops"][head["drops_count"]] = (
+                bid["line_item"], bid["creative"], bid["imp"], Reject.BUDGET,
+            )  # fmt: skip
+            head["drops_count"] += 1
+        facts = opportunity.facts[0]
+        imps = [as_values(row) for row in facts["imps"][: facts["head"]["imps_count"]]]
+        # Rows have what the choice looks at under the same names.
+        rows: list[Any] = [as_values(row) for row in bids[: head["bids_count"]]]
+        choice = Choice(self.line_items, self.creatives, imps, [row for row in rows if row.chosen])
+        for number in range(refused + 1, len(rows)):
+            if rows[number].group != bid["group"]:
+                break
+            if not rows[number].chosen and not choice.reject(rows[number]):
+                bids[number]["chosen"] = 1
+                break
 
     def _bound_micros(self, row: SimpleNamespace) -> float:
         """The most that 1,000 impressions can be worth to a line item, in its currency."""
@@ -128,7 +168,7 @@ class _Run:
         opportunity: Opportunity,
         profile: bytes | None,
         terms: Terms,
-        paused: bytes | None,
+        overlay: npt.NDArray[np.void] | bytes | None,
         now_ms: int,
         decision: Decision,
         trace: Trace | None,
@@ -144,7 +184,7 @@ class _Run:
         ]
         self.imps = [as_values(row) for row in self.facts["imps"][: self.head.imps_count]]
         self.now_ms = now_ms
-        self.paused = int.from_bytes(paused, "little") if paused else 0
+        self.overlay = np.frombuffer(b"" if overlay is None else overlay, OVERLAY)
         self.person = exclude.Person(None if self.head.privacy else profile)
         self.out = decision.data[0]
         self.trace = trace
@@ -378,8 +418,9 @@ class _Run:
         none: list[int] = []
         if not targeting.fits(self.index, row, self.head, imp, self.request_tokens, of_imp):
             return Reject.TARGETING_EXPRESSION, none
-        if self.paused >> line_item & 1:
-            return Reject.PAUSED, none
+        held = self._held_back(line_item, row)
+        if held:
+            return held, none
         if not self._in_flight(row):
             return Reject.FLIGHT, none
         deals = self._offered(imp, row)
@@ -392,6 +433,19 @@ class _Run:
             self.index, row, self.person, self.now_ms
         )
         return reason, deals
+
+    def _held_back(self, line_item: int, row: SimpleNamespace) -> Reject:
+        """What the node knows that the catalogue does not, and the throttle of pacing."""
+        if line_item >= len(self.overlay):
+            return Reject.NONE
+        bits = Overlay(int(self.overlay[line_item]["bits"]))
+        for bit, reason in HELD_BACK.items():
+            if bit in bits:
+                return reason
+        draw = mix64(self.head.id_hash ^ row.key ^ PACING_SEED) % PARTICIPATION_E4_ALL
+        if draw >= self.overlay[line_item]["participation_e4"]:
+            return Reject.PACED
+        return Reject.NONE
 
     def _in_flight(self, row: SimpleNamespace) -> bool:
         if not row.flights_count:
@@ -480,6 +534,9 @@ class _Run:
         if value <= 0.0 or value > CPM_MICROS_MAX:
             self._drop(line_item, creative, number, Reject.NO_VALUE)
             return
+        paced_value = value
+        if line_item < len(self.overlay):
+            paced_value = price.paced(value, int(self.overlay[line_item]["multiplier_e6"]))
         for place in places:
             deal = self.deals[place] if place >= 0 else None
             at = price.auction_type(self.head, deal, self.terms)
@@ -497,7 +554,7 @@ class _Run:
                 self._drop(line_item, creative, number, Reject.CURRENCY)
                 continue
             floor = price.convert_up(amount, floor_ratio)
-            micros, reason = price.bid_price(at, value, row.shade, floor)
+            micros, reason = price.bid_price(at, value, paced_value, row.shade, floor)
             if reason:
                 if reason == Reject.BELOW_FLOOR and deal is not None:
                     reason = Reject.BELOW_DEAL_FLOOR
@@ -506,7 +563,7 @@ class _Run:
             w, h = self._size(imp, ad)
             candidate = Candidate(
                 imp=number, deal=place, line_item=line_item, creative=creative,
-                price_micros=micros, value_micros=round(value), floor_micros=floor,
+                price_micros=micros, value_micros=round(paced_value), floor_micros=floor,
                 ctr=ctr, cvr=cvr, at=at, w=w, h=h, dur_s=ad.dur_s, product=ad.product,
                 media=ad.media, protocol=ad.protocol,
                 tie=select.tie_break(self.head.id_hash, ad.key),

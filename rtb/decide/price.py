@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Final
 
 from rtb.base.reasons import Reject
+from rtb.base.records import MULTIPLIER_E6_ONE
 from rtb.catalogue import snapshot as snap
 
 FIRST_PRICE, SECOND_PRICE, FIXED_PRICE = 1, 2, 3
@@ -112,21 +113,29 @@ def _timed_floor(
     return None
 
 
-def bid_price(at: int, value: float, shade: float, floor: int) -> tuple[int, Reject]:
+def paced(value: float, multiplier_e6: int) -> float:
+    """A value as pacing lets it count: it only ever lowers it."""
+    return value * min(multiplier_e6, MULTIPLIER_E6_ONE) / MULTIPLIER_E6_ONE
+
+
+def bid_price(
+    at: int, value: float, paced_value: float, shade: float, floor: int
+) -> tuple[int, Reject]:
     """The price in micros CPM for an auction of type `at`, or why there is none.
 
     First price: the shaded value, lifted to the floor where the value allows. Second price (and
-    types we do not know): the value. Fixed price: exactly the floor.
+    types we do not know): the value. Both as pacing has it. Fixed price: exactly the floor, which
+    pacing cannot move.
     """
     if at == FIXED_PRICE:
         if float(floor) > value:
             return 0, Reject.OVER_MAX_BID
         return floor, Reject.NONE
-    price = round(value * shade) if at == FIRST_PRICE else round(value)
-    if price < floor and float(floor) <= value:
+    price = round(paced_value * shade) if at == FIRST_PRICE else round(paced_value)
+    if price < floor and float(floor) <= paced_value:
         price = floor
     if price < floor:
-        return 0, Reject.BELOW_FLOOR
+        return 0, Reject.BELOW_FLOOR if float(floor) > value else Reject.PACED
     if price <= 0:
         return 0, Reject.NO_VALUE
     return price, Reject.NONE

@@ -147,31 +147,32 @@ class Choice:
     def _av(self, candidate: Candidate) -> SimpleNamespace | None:
         return av_of(self.imps[candidate.imp], candidate.media)
 
+    def reject(self, candidate: Candidate) -> Reject:
+        """Why this candidate may not go out besides those chosen, or NONE."""
+        av = self._av(candidate)
+        if av is not None and av.poddur_s > 0:
+            # A pod is one stretch of time, whatever deals its bids name.
+            in_pod = [
+                each for each in self.taken if each.imp == candidate.imp and self._is_pod(each)
+            ]
+            full = 0 < av.maxseq <= len(in_pod)
+            if full or sum(each.dur_s for each in in_pod) + candidate.dur_s > av.poddur_s:
+                return self.conflict(candidate) or Reject.POD_FULL
+        return self.conflict(candidate)
+
     def take(self, group: Group) -> list[tuple[Candidate, Reject]]:
         """Chooses from one group; returns what was passed over before the last choice, and why."""
         passed: list[tuple[Candidate, Reject]] = []
-        # A pod is one stretch of time, whatever deals its bids name.
-        in_pod = [each for each in self.taken if each.imp == group.imp and self._is_pod(each)]
-        seconds = sum(each.dur_s for each in in_pod)
-        pod_count, count = len(in_pod), 0
+        count = 0
         for candidate in group.entries:
-            av = self._av(candidate)
-            dynamic = av is not None and av.poddur_s > 0
-            if count and not dynamic:
+            if count and not self._is_pod(candidate):
                 break
-            reason = self.conflict(candidate)
-            if not reason and dynamic and av is not None:
-                full = av.maxseq > 0 and pod_count >= av.maxseq
-                if full or seconds + candidate.dur_s > av.poddur_s:
-                    reason = Reject.POD_FULL
+            reason = self.reject(candidate)
             if reason:
                 passed.append((candidate, reason))
                 continue
             self.taken.append(candidate)
             count += 1
-            if dynamic:
-                seconds += candidate.dur_s
-                pod_count += 1
         return passed
 
     def _is_pod(self, candidate: Candidate) -> bool:

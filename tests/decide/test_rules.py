@@ -5,13 +5,14 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rtb._ext.engine import Engine as CompiledEngine
 from rtb.base.hashing import token_hash
 from rtb.base.money import parse_micros
 from rtb.base.reasons import NoBid, Reject
-from rtb.base.records import Decision, Dim, Opportunity
+from rtb.base.records import OVERLAY, Decision, Dim, Opportunity, Overlay
 from rtb.catalogue.compile import compile_snapshot
 from rtb.catalogue.model import (
     Advertiser,
@@ -103,7 +104,7 @@ def decide(
     profile: codec.Profile | None = None,
     now_ms: int = NOW_MS,
     exchange: Exchange | None = None,
-    paused: bytes | None = None,
+    overlay: np.ndarray | None = None,
     **request: Any,
 ) -> SimpleNamespace:
     """Decides on a request with these impressions; names instead of numbers in the answer."""
@@ -113,7 +114,7 @@ def decide(
     decode(json.dumps(body).encode(), exchange, opportunity)
     terms = settings.terms_of(exchange, RATES, ZONES, 1000, 1)
     record = codec.encode(profile) if profile is not None else None
-    engine(catalogue).decide(opportunity, record, terms, paused, now_ms, decision)
+    engine(catalogue).decide(opportunity, record, terms, overlay, now_ms, decision)
     data = decision.data[0]
     head = data["head"]
     bids = [
@@ -371,9 +372,54 @@ def test_flight_is_half_open(engine: Any) -> None:
         assert runs == (decide(engine, catalogue, now_ms=now_ms).nobid == NoBid.BID)
 
 
-def test_paused_by_the_overlay(engine: Any) -> None:
-    """An overlay bit stops a line item at once."""
-    assert Reject.PAUSED == only_reason(decide(engine, snapshot(*ONE), paused=b"\x01"))
+def overlay(bits: int = 0, multiplier_e6: int = 1_000_000, of_10000: int = 10_000) -> np.ndarray:
+    """The overlay of a catalogue with one line item."""
+    return np.array([(multiplier_e6, of_10000, bits, 0)], OVERLAY)
+
+
+@pytest.mark.parametrize(
+    ("bit", "reason"),
+    [
+        (Overlay.PAUSED, Reject.PAUSED),
+        (Overlay.EXHAUSTED, Reject.EXHAUSTED),
+        (Overlay.OUT_OF_STOCK, Reject.OUT_OF_STOCK),
+        (Overlay.OUT_OF_STOCK | Overlay.PAUSED, Reject.PAUSED),
+    ],
+)
+def test_overlay_bits(engine: Any, bit: int, reason: Reject) -> None:
+    """An overlay bit stops a line item at once, and the first that holds names the reason."""
+    assert reason == only_reason(decide(engine, snapshot(*ONE), overlay=overlay(bit)))
+
+
+def test_pacing_lowers_the_price(engine: Any) -> None:
+    """The multiplier lowers value and price, never raises them; a deal at a fixed price stays."""
+    catalogue = snapshot(*ONE)
+    (half,) = decide(engine, catalogue, overlay=overlay(multiplier_e6=500_000)).bids
+    (whole,) = decide(engine, catalogue, overlay=overlay(multiplier_e6=3_000_000)).bids
+
+    assert (2_500_000, 5_000_000) == (half.price_micros, whole.price_micros)
+
+
+def test_paced_below_the_floor(engine: Any) -> None:
+    """A floor that only pacing keeps us from is told apart from one that is too high."""
+    paced = overlay(multiplier_e6=100_000)
+    one = decide(engine, snapshot(*ONE), banner(bidfloor=4.0), overlay=paced)
+    other = decide(engine, snapshot(*ONE), banner(bidfloor=6.0), overlay=paced)
+
+    assert (Reject.PACED, Reject.BELOW_FLOOR) == (only_reason(one), only_reason(other))
+
+
+def test_throttle_lets_a_share_through(engine: Any) -> None:
+    """Participation is drawn by request and line item: the same request is decided the same."""
+    catalogue = snapshot(*ONE)
+    throttled = overlay(of_10000=3_000)
+    taken = [decide(engine, catalogue, overlay=throttled, id=f"r{n}").nobid for n in range(400)]
+    again = [decide(engine, catalogue, overlay=throttled, id=f"r{n}").nobid for n in range(400)]
+
+    assert taken == again
+    assert 80 < taken.count(NoBid.BID) < 160
+    none = decide(engine, catalogue, overlay=overlay(of_10000=0))
+    assert Reject.PACED == only_reason(none)
 
 
 def test_hour_of_week_is_the_users(engine: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,8 @@ def test_twins_agree(seed: int, line_items: int) -> None:
         terms.data["exhaustive"] = turn % 2
         decode(json.dumps(worlds.request(chance)).encode(), EXCHANGE, opportunity)
         person = worlds.profile(chance)
-        paused = bytes(chance.getrandbits(1) * 0b1001 for _ in range(8))
-        arguments = (opportunity, person, terms, paused, worlds.NOW_MS)
+        overlay = worlds.overlay(chance, line_items)
+        arguments = (opportunity, person, terms, overlay, worlds.NOW_MS)
         slow_trace, fast_trace = Trace(), Trace()
         slow.decide(*arguments, ours, slow_trace)
         fast.decide(*arguments, theirs, fast_trace)
@@ -60,7 +61,19 @@ def test_twins_agree(seed: int, line_items: int) -> None:
         assert slow_trace.drops == fast_trace.drops
         drops = ours.data[0]["drops"][: ours.data[0]["head"]["drops_count"]]
         reasons |= set(drops["reason"].tolist())
+        for refused in _refused(chance, ours):
+            slow.fall_back(opportunity, ours, refused)
+            fast.fall_back(opportunity, theirs, refused)
+
+            assert _outcome(ours) == _outcome(theirs)
     assert len(reasons) > 8
+
+
+def _refused(chance: random.Random, decision: Decision) -> Iterator[int]:
+    """Bids that their budgets refuse, in the order in which they are asked: half of the chosen."""
+    for number, bid in enumerate(_bids(decision)):
+        if bid["chosen"] and chance.random() < 0.5:
+            yield number
 
 
 @pytest.mark.parametrize("engine", [Engine, FastEngine], ids=["readable", "compiled"])
@@ -72,9 +85,10 @@ def test_hopeless_candidates_change_nothing(engine: type[Engine]) -> None:
     left_out = unseen = 0
     for seed, line_items, requests in ((0, 120, 40), (1, 120, 40), (2, 1_600, 6)):
         core = engine(worlds.snapshot(seed, line_items))
+        overlay = worlds.overlay(chance, line_items) if seed == 1 else None
         for _ in range(requests):
             decode(json.dumps(worlds.request(chance)).encode(), EXCHANGE, opportunity)
-            arguments = (opportunity, worlds.profile(chance), terms, None, worlds.NOW_MS)
+            arguments = (opportunity, worlds.profile(chance), terms, overlay, worlds.NOW_MS)
             terms.data["exhaustive"] = 1
             core.decide(*arguments, looked)
             terms.data["exhaustive"] = 0

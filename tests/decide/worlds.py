@@ -6,7 +6,7 @@ import random
 import numpy as np
 
 from rtb.base.hashing import token_hash
-from rtb.base.records import Dim
+from rtb.base.records import OVERLAY, Dim
 from rtb.catalogue.compile import compile_snapshot
 from rtb.catalogue.model import (
     Advertiser,
@@ -345,3 +345,13 @@ def profile(chance: random.Random) -> bytes | None:
     head["segments_count"], head["opt_outs_count"] = len(segments), len(opt_outs)
     head["items_count"], head["categories_count"], head["caps_count"] = parts
     return head.tobytes() + body
+
+
+def overlay(chance: random.Random, line_items: int) -> np.ndarray:
+    """What the node knows of a world's line items: most run freely, a few have no row."""
+    rows = np.zeros(line_items - 3, OVERLAY)
+    for row in rows:
+        row["multiplier_e6"] = chance.choice((1_000_000, 1_000_000, 2_000_000, 400_000, 0))
+        row["participation_e4"] = chance.choice((10_000, 10_000, 10_000, 5_000, 0))
+        row["bits"] = chance.choice((0,) * 20 + (1, 2, 4, 6))
+    return rows
