@@ -479,7 +479,10 @@ class Hole(IntEnum):
     IMP_ID = 7
     DSA = 8  # not a gap: its text stands where the request asks for transparency (regs.ext.dsa)
     # Notice URLs; how they are escaped for their place is the piece's `escape`.
-    CLICK_URL = 9  # its text is the landing page, percent-encoded; without one nothing redirects
+    # The text of a CLICK_URL is the landing page, percent-encoded; without one nothing redirects. A
+    # brace does not survive that: `{bid_id}` in it is what an auction fills before it is signed, in
+    # the words of `catalogue.render.HOLES`.
+    CLICK_URL = 9
     IMPRESSION_URL = 10
     VIEW_URL = 11
     VIDEO_URL = 12  # the piece's `event` is a `rtb.base.events.VideoEvent`

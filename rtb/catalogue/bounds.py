@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rtb.base.errors import CatalogueError
+from rtb.base.events import VideoEvent
 from rtb.base.hashing import HASH_VERSION
-from rtb.base.records import Dim, Hole
+from rtb.base.records import Dim, Escape, Hole
 from rtb.catalogue import snapshot
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -237,7 +238,9 @@ def _check_values(arrays: Arrays) -> None:
     _require(np.all(np.isfinite(arrays["program_numbers"])), "program_numbers is not finite")
     media = arrays["creatives"]["media"]
     _require(np.all((media >= 1) & (media <= 4)), "creatives.media")
-    _within("pieces.hole", arrays["pieces"]["hole"], 0, max(Hole) + 1)
+    pieces = arrays["pieces"]
+    for name, kind in (("hole", Hole), ("event", VideoEvent), ("escape", Escape)):
+        _within(f"pieces.{name}", pieces[name], 0, max(kind) + 1)
     dims = arrays["dims"]["dim"]
     _require(np.all((dims >= 1) & (dims <= 63)), "dims.dim")
     _require(len(np.unique(dims)) == len(dims), "dims.dim repeats")

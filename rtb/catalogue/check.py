@@ -607,10 +607,11 @@ def _rendering(creative: Creative, product: Product | None) -> _Remarks:
         markup = render.markup(creative, product)
         assets = render.assets(creative, product)
         secure = render.is_secure(creative, product)
+        render.click_target(creative, product)
         if creative.preview_url:
             render.expand(creative.preview_url, creative, product, "url")
     except render.MacroError as error:
-        yield "product" if "product." in str(error) else creative.type, str(error)
+        yield _field_of(error, creative), str(error)
         return
     if len(markup.encode()) > MARKUP_BYTES_MAX:
         yield "html", f"renders to more than {MARKUP_BYTES_MAX} bytes"
@@ -619,7 +620,15 @@ def _rendering(creative: Creative, product: Product | None) -> _Remarks:
     if any(render.has_hole(asset.text) for asset in assets):
         yield "native", "macros of the auction cannot stand in native assets"
     if creative.type == "html" and render.has_unsafe_script(creative.html or ""):
-        yield "html", "a product macro inside <script> needs |js", "warning"
+        yield "html", "a product macro or notice URL inside <script> needs |js", "warning"
+    if "${" in (creative.landing_page or ""):
+        yield "landing_page", "clicks are signed before the exchange could fill ${...}", "warning"
+
+
+def _field_of(error: render.MacroError, creative: Creative) -> str:
+    if "product." in str(error):
+        return "product"
+    return "landing_page" if "landing_page" in str(error) else creative.type
 
 
 _RULES: Final[dict[str, Callable[..., _Remarks]]] = {

@@ -134,7 +134,7 @@ class _Rendered:
 
     fields: dict[str, object]
     features: tuple[int, ...]
-    frame: list[tuple[int, int, int]]
+    frame: list[tuple[int, ...]]
 
 
 class _Compiler:
@@ -342,8 +342,7 @@ class _Compiler:
         rendered = self.rendered.get(creative.id)
         if rendered is None:
             rendered = self.rendered[creative.id] = self._render(creative)
-        campaign_text, hole = render.campaign_piece(campaign.id)
-        campaign_piece = (*self.text.add(campaign_text), int(hole), 0, 0)
+        campaign_piece = self._piece(render.campaign_piece(campaign.id))
         features = (
             hash_of(Dim.AD, f"advertiser:{campaign.advertiser}"),
             hash_of(Dim.AD, f"campaign:{campaign.id}"),
@@ -360,15 +359,15 @@ class _Compiler:
         advertiser = self.catalogue.advertisers[creative.advertiser]
         key = product_key(advertiser.id, creative.product) if creative.product else ""
         product = self.catalogue.products.get(key)
-        frame = [
-            (*self.text.add(text), int(hole), 0, 0)
-            for text, hole in render.frame(creative, advertiser, product)
-        ]
+        frame = [self._piece(each) for each in render.frame(creative, advertiser, product)]
         fields = facts.creative_facts(creative, advertiser, product)
         fields["product"] = self.products[key] if key else -1
         for name, value in self._creative_ranges(creative, advertiser, product).items():
             fields[f"{name}_start"], fields[f"{name}_count"] = value
         return _Rendered(fields, tuple(facts.creative_features(creative, product)), frame)
+
+    def _piece(self, piece: render.Piece) -> tuple[int, ...]:
+        return (*self.text.add(piece.text), int(piece.hole), piece.event, int(piece.escape))
 
     def _creative_ranges(
         self, creative: Creative, advertiser: Advertiser, product: Product | None

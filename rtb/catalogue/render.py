@@ -7,8 +7,9 @@ in it, cut at them, and escaped last. `${AUCTION_...}` belongs to the exchange a
 Macros in markup and URLs:
 
     {bid_id} {auction_id} {imp_id} {cachebuster} {width} {height}    filled for each bid
+    {click_url} {impression_url} {view_url} ...                      our notice URLs, likewise
     {landing_page} {product.title} {product.price} ...               filled here
-    {product.title|js}  {product.id|url}                             escaped for where they stand
+    {product.title|js}  {click_url|url}                              escaped for where they stand
 """
 
 import html
@@ -19,12 +20,10 @@ from urllib.parse import quote
 
 import orjson
 
-from rtb.base.records import MIMES, Hole, Media
+from rtb.base.records import MIMES, Escape, Hole, Media
 from rtb.catalogue import vast
 from rtb.catalogue.model import Advertiser, Creative, Image, MediaFile, Native, Product
 from rtb.catalogue.targeting import host_text
-
-Piece = tuple[bytes, Hole]
 
 HOLES: Final = {
     "bid_id": Hole.BID_ID,
@@ -34,16 +33,28 @@ HOLES: Final = {
     "auction_id": Hole.AUCTION_ID,
     "imp_id": Hole.IMP_ID,
 }
+# Notice URLs: which hole, and of a video its event.
+NOTICES: Final = {
+    "click_url": (Hole.CLICK_URL, 0),
+    "click_tracking_url": (Hole.CLICK_URL, 0),  # counts, and leads nowhere
+    "impression_url": (Hole.IMPRESSION_URL, 0),
+    "view_url": (Hole.VIEW_URL, 0),
+} | {f"video_url.{name}": (Hole.VIDEO_URL, int(each)) for each, name in vast.COUNTED.items()}
 PRODUCT_FIELDS: Final = (
     "id", "title", "description", "link", "image_link", "price", "sale_price", "brand", "category",
     "condition", "color", "size",
 )  # fmt: skip
-ESCAPES: Final = ("html", "js", "url", "raw")
+# How a macro is escaped, and what that is for a notice URL: one is safe in a script as it is.
+ESCAPES: Final = {
+    "html": Escape.HTML, "js": Escape.NONE, "url": Escape.URL, "raw": Escape.NONE,
+}  # fmt: skip
 
-_HOLE = re.compile("{(" + "|".join(HOLES) + ")}")
+_NOTICE = "|".join(NOTICES).replace(".", r"\.")
+_AUCTION = re.compile("{(" + "|".join(HOLES) + ")}")
+_HOLE = re.compile(rf"{_AUCTION.pattern}|{{({_NOTICE})(?:\|({'|'.join(ESCAPES)}))?}}")
 # Names of XML namespaces look like URLs; nothing is fetched from there.
 _INSECURE = re.compile(r"http://(?!www\.w3\.org/)", re.IGNORECASE)
-_STATIC = re.compile(r"\{(landing_page|product\.([a-z_]+))(?:\|([a-z]+))?\}")
+_STATIC = re.compile(rf"{{(landing_page|product\.([a-z_]+)|{_NOTICE})(?:\|([a-z]+))?}}")
 
 # Native data types by the name of the field (Native 1.2, list 7.4).
 DATA_TYPES: Final = {
@@ -64,8 +75,20 @@ _MEDIA: Final = {
 }  # fmt: skip
 
 
+class Piece(NamedTuple):
+    """A part of a frame: literal text, or a hole and what it is filled with.
+
+    text: of a CLICK_URL, where it leads (see `click_target`). event, escape: of a notice URL.
+    """
+
+    text: bytes
+    hole: Hole
+    event: int = 0
+    escape: Escape = Escape.NONE
+
+
 class Asset(NamedTuple):
-    """One native asset; `text` as it should be seen, not yet escaped."""
+    """One native asset; `text` as it should be seen, not yet escaped; of a link, `click_target`."""
 
     kind: int
     type: int
@@ -102,7 +125,8 @@ def asset_text(text: str) -> bytes:
 def expand(text: str, creative: Creative, product: Product | None, escape: str = "raw") -> str:
     """Fills what is known ahead: the landing page and the product.
 
-    `escape` is for macros that do not name their own. Raises: MacroError.
+    `escape` is for macros that do not name their own; notice URLs, filled later, are given it.
+    Raises: MacroError.
     """
 
     def fill(match: re.Match[str]) -> str:
@@ -110,6 +134,10 @@ def expand(text: str, creative: Creative, product: Product | None, escape: str =
         how = own or escape
         if how not in ESCAPES:
             raise MacroError(f"unknown escape in {match[0]}: expected {', '.join(ESCAPES)}")
+        if name in NOTICES:
+            if name == "click_url" and not creative.landing_page:
+                raise MacroError(f"{match[0]}: no landing_page to lead to")
+            return f"{{{name}|{how}}}"
         value = creative.landing_page if name == "landing_page" else _field(product, field, match)
         if value is None:
             raise MacroError(f"{match[0]}: nothing to fill it with")
@@ -137,14 +165,39 @@ def _escaped(value: str, how: str) -> str:
     return value
 
 
-def pieces_of(markup: str) -> Iterator[Piece]:
-    """Markup cut at its holes, literals as JSON string contents."""
-    parts = _HOLE.split(markup)
-    for index, part in enumerate(parts):
-        if index % 2:
-            yield b"", HOLES[part]
-        elif part:
-            yield json_text(part), Hole.NONE
+def pieces_of(markup: str, target: str = "") -> Iterator[Piece]:
+    """Markup cut at its holes, literals as JSON string contents; `target` is that of clicks."""
+    end = 0
+    for match in _HOLE.finditer(markup):
+        if match.start() > end:
+            yield Piece(json_text(markup[end : match.start()]), Hole.NONE)
+        yield _hole(match, target)
+        end = match.end()
+    if end < len(markup):
+        yield Piece(json_text(markup[end:]), Hole.NONE)
+
+
+def _hole(match: re.Match[str], target: str) -> Piece:
+    name, notice, how = match.groups()
+    if name is not None:
+        return Piece(b"", HOLES[name])
+    text = target.encode() if notice == "click_url" else b""
+    return Piece(text, *NOTICES[notice], ESCAPES[how or "raw"])
+
+
+def click_target(creative: Creative, product: Product | None) -> str:
+    """The landing page as a click URL carries it: percent-encoded; "" where there is none.
+
+    What only an auction knows stays a macro, `{bid_id}`: its braces are the only ones, since braces
+    are percent-encoded. What is signed is the landing page with those filled in.
+    Raises: MacroError.
+    """
+    page = expand(creative.landing_page or "", creative, product, "url")
+    parts = _AUCTION.split(page)
+    if any(_HOLE.search(part) for part in parts):
+        raise MacroError("landing_page: a notice URL leads there, and cannot be part of it")
+    encoded = (quote(part, safe="") for part in parts)
+    return "".join(f"{{{part}}}" if n % 2 else part for n, part in enumerate(encoded))
 
 
 # -- markup ---------------------------------------------------------------------------------------
@@ -160,9 +213,8 @@ def markup(creative: Creative, product: Product | None) -> str:
         case "image":
             return _image_html(creative, product)
         case "html":
-            return expand(creative.html or "", creative, product, "html") + _pixels(
-                creative, product
-            )
+            own = expand(creative.html or "", creative, product, "html")
+            return own + _pixels(creative, product, ours="{impression_url" not in own)
         case "video" | "audio":
             return vast.document(creative, creative.name or creative.id, url)
         case "native":
@@ -175,24 +227,28 @@ def _image_html(creative: Creative, product: Product | None) -> str:
 
     alt = html.escape(expand(creative.alt, creative, product))
     return (
-        f'<a href="{attribute(creative.landing_page or "")}" target="_blank" rel="noopener">'
+        '<a href="{click_url|html}" target="_blank" rel="noopener">'
         f'<img src="{attribute(creative.image_url or "")}" width="{creative.width}"'
         f' height="{creative.height}" alt="{alt}" style="border:0"></a>'
         f"{_pixels(creative, product)}"
     )
 
 
-def _pixels(creative: Creative, product: Product | None) -> str:
+def _pixels(creative: Creative, product: Product | None, ours: bool = True) -> str:
+    """Impression trackers: our own first, unless the markup has it elsewhere."""
+    urls = [expand(url, creative, product, "url") for url in creative.impression_urls]
+    sources = ["{impression_url|html}"] * ours + [html.escape(url) for url in urls]
     return "".join(
-        f'<img src="{html.escape(expand(url, creative, product, "url"))}"'
+        f'<img src="{source}"'
         ' width="1" height="1" alt="" style="position:absolute;visibility:hidden">'
-        for url in creative.impression_urls
+        for source in sources
     )
 
 
 def is_secure(creative: Creative, product: Product | None) -> bool:
-    """No URL in the ad goes without TLS."""
+    """No URL in the ad goes without TLS, nor its landing page behind our click URL."""
     texts = [markup(creative, product), *(asset.text for asset in assets(creative, product))]
+    texts.append(expand(creative.landing_page or "", creative, product, "url"))
     return not any(_INSECURE.search(text) for text in texts)
 
 
@@ -218,7 +274,7 @@ def assets(creative: Creative, product: Product | None) -> list[Asset]:
     found += [Asset(DATA, kind, text(value)) for kind, value in _data(native)]
     if creative.media_files:
         found.append(_video_asset(creative, url))
-    found.append(Asset(LINK, 0, url(creative.landing_page or "")))
+    found.append(Asset(LINK, 0, click_target(creative, product)))
     return found + [Asset(IMPRESSION, 0, url(tracker)) for tracker in creative.impression_urls]
 
 
@@ -241,8 +297,9 @@ def _data(native: Native) -> Iterator[tuple[int, str]]:
 
 
 def _video_asset(creative: Creative, url: vast.Url) -> Asset:
-    # The bid is not known inside an asset, so the serving is named after the creative.
-    document = vast.document(creative, creative.name or creative.id, url)
+    # The bid is not known inside an asset: the serving is named after the creative, and no notice
+    # of ours is in it.
+    document = vast.document(creative, creative.name or creative.id, url, counted=False)
     return Asset(
         VIDEO,
         0,
@@ -319,7 +376,7 @@ def shown_categories(creative: Creative) -> tuple[int, tuple[str, ...]]:
 
 def campaign_piece(campaign_id: str) -> Piece:
     """The part of a frame that the line item's campaign decides."""
-    return b',"cid":' + orjson.dumps(campaign_id), Hole.NONE
+    return Piece(b',"cid":' + orjson.dumps(campaign_id), Hole.NONE)
 
 
 def frame(creative: Creative, advertiser: Advertiser, product: Product | None) -> list[Piece]:
@@ -328,29 +385,29 @@ def frame(creative: Creative, advertiser: Advertiser, product: Product | None) -
     _put(pieces, _static_fields(creative, advertiser, product))
     if advertiser.dsa is not None:
         said = {"behalf": advertiser.dsa.behalf, "paid": advertiser.dsa.paid}
-        pieces.append((b',"ext":' + orjson.dumps({"dsa": said}), Hole.DSA))
+        pieces.append(Piece(b',"ext":' + orjson.dumps({"dsa": said}), Hole.DSA))
     if creative.flexible:
         _put(pieces, b',"w":')
-        pieces.append((b"", Hole.WIDTH))
+        pieces.append(Piece(b"", Hole.WIDTH))
         _put(pieces, b',"h":')
-        pieces.append((b"", Hole.HEIGHT))
+        pieces.append(Piece(b"", Hole.HEIGHT))
     _put(pieces, b',"adm":"')
     if creative.type == "native":
-        pieces.append((b"", Hole.NATIVE))
-    for text, hole in pieces_of(markup(creative, product)):
-        if hole is Hole.NONE:
-            _put(pieces, text)
+        pieces.append(Piece(b"", Hole.NATIVE))
+    for piece in pieces_of(markup(creative, product), click_target(creative, product)):
+        if piece.hole is Hole.NONE:
+            _put(pieces, piece.text)
         else:
-            pieces.append((b"", hole))
+            pieces.append(piece)
     _put(pieces, b'"')
     return pieces
 
 
 def _put(pieces: list[Piece], text: bytes) -> None:
     """Appends a literal, joined to the literal before it."""
-    if pieces and pieces[-1][1] is Hole.NONE:
-        text = pieces.pop()[0] + text
-    pieces.append((text, Hole.NONE))
+    if pieces and pieces[-1].hole is Hole.NONE:
+        text = pieces.pop().text + text
+    pieces.append(Piece(text, Hole.NONE))
 
 
 def shown_size(creative: Creative) -> tuple[int | None, int | None]:
@@ -395,7 +452,12 @@ def has_hole(text: str) -> bool:
 
 
 def has_unsafe_script(markup: str) -> bool:
-    """Does a product macro stand inside a script without being escaped for one."""
+    """Does a macro stand inside a script without being escaped for one."""
     scripts = re.findall(r"<script\b.*?(?:</script|$)", markup, re.IGNORECASE | re.DOTALL)
-    found = (match for script in scripts for match in _STATIC.finditer(script))
-    return any(match[2] and match[3] != "js" for match in found)
+    return any(_is_unsafe(match) for script in scripts for match in _STATIC.finditer(script))
+
+
+def _is_unsafe(match: re.Match[str]) -> bool:
+    name, field, how = match.groups()
+    # A notice URL breaks no quotes, but an entity in it is not undone.
+    return (name in NOTICES and how in {None, "html"}) or (field is not None and how != "js")

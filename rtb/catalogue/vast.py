@@ -1,7 +1,8 @@
 """VAST documents, 2.0 to 4.3, inline and wrapper, from a creative.
 
 Element order is fixed by the schemas and differs between versions; URLs stand in CDATA so that `&`
-and `${AUCTION_...}` survive. Texts here still hold our macros (`{bid_id}`); `render` cuts them out.
+and `${AUCTION_...}` survive. Texts here still hold our macros (`{bid_id}`, and our notice URLs:
+`{impression_url|raw}`); `render` cuts them out.
 Spec: IAB VAST XSDs; OpenRTB protocol numbers from AdCOM list "Creative Subtypes - Audio/Video".
 """
 
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
+from rtb.base.events import VideoEvent
 from rtb.catalogue.model import Creative, MediaFile
 
 # Version -> protocol number of an inline document and of a wrapper.
@@ -25,6 +27,18 @@ EVENTS: Final = frozenset({
     "acceptInvitation", "close", "skip", "progress", "closeLinear", "loaded", "playerExpand",
     "playerCollapse", "otherAdInteraction", "timeSpentViewing", "interactiveStart",
 })  # fmt: skip
+
+# Events that we count ourselves; `skip` is not in the schema of 2.0.
+COUNTED: Final = {
+    VideoEvent.START: "start",
+    VideoEvent.FIRST_QUARTILE: "firstQuartile",
+    VideoEvent.MIDPOINT: "midpoint",
+    VideoEvent.THIRD_QUARTILE: "thirdQuartile",
+    VideoEvent.COMPLETE: "complete",
+    VideoEvent.MUTE: "mute",
+    VideoEvent.PAUSE: "pause",
+    VideoEvent.SKIP: "skip",
+}
 
 Url = Callable[[str], str]
 
@@ -45,13 +59,17 @@ def duration_text(seconds: int) -> str:
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
-def document(creative: Creative, title: str, url: Url) -> str:
+def document(creative: Creative, title: str, url: Url, *, counted: bool = True) -> str:
     """The whole document for a creative; `url` expands what is static in its URLs.
 
+    counted: with our own notices, beside those of the advertiser.
     Callers guarantee: `check` passed the creative, so what its kind of document needs is there.
     """
     version = creative.vast_version
-    body = _wrapper(creative, url) if creative.vast_tag_url else _inline(creative, title, url)
+    if creative.vast_tag_url:
+        body = _wrapper(creative, url, counted)
+    else:
+        body = _inline(creative, title, url, counted)
     ad_type = ' adType="audio"' if creative.type == "audio" and version >= "4.1" else ""
     return (
         f'<?xml version="1.0" encoding="UTF-8"?><VAST version="{version}">'
@@ -59,13 +77,13 @@ def document(creative: Creative, title: str, url: Url) -> str:
     )
 
 
-def _inline(creative: Creative, title: str, url: Url) -> str:
+def _inline(creative: Creative, title: str, url: Url, counted: bool) -> str:
     version = creative.vast_version
     system, name = f"<AdSystem>{AD_SYSTEM}</AdSystem>", f"<AdTitle>{escape(title)}</AdTitle>"
     # Named after the bid, so that both sides of a dispute speak of the same serving.
     serving = "<AdServingId>{bid_id}</AdServingId>" if version >= "4.1" else ""
-    error, impressions = _error(creative, url), _impressions(creative, url)
-    creatives = f"<Creatives>{_creative(creative, url)}</Creatives>"
+    error, impressions = _error(creative, url), _impressions(creative, url, counted)
+    creatives = f"<Creatives>{_creative(creative, url, counted)}</Creatives>"
     if version < "4.0":
         parts = [system, name, error, impressions, creatives]
     else:
@@ -73,12 +91,14 @@ def _inline(creative: Creative, title: str, url: Url) -> str:
     return f"<InLine>{''.join(parts)}</InLine>"
 
 
-def _wrapper(creative: Creative, url: Url) -> str:
+def _wrapper(creative: Creative, url: Url, counted: bool) -> str:
     version = creative.vast_version
     system = f"<AdSystem>{AD_SYSTEM}</AdSystem>"
     tag = f"<VASTAdTagURI>{cdata(url(creative.vast_tag_url or ''))}</VASTAdTagURI>"
-    error, impressions = _error(creative, url), _impressions(creative, url)
-    linear = _tracking(creative, url) + _clicks(creative, url, through=False)
+    error, impressions = _error(creative, url), _impressions(creative, url, counted)
+    # The click leads where the wrapped document says: ours only counts it.
+    ours = ("{click_tracking_url|raw}",) if counted else ()
+    linear = _tracking(creative, url, counted) + _clicks("", ours, creative, url)
     creatives = f"<Creatives><Creative><Linear>{linear}</Linear></Creative></Creatives>"
     if version < "4.0":
         parts = (system, tag, error, impressions, creatives)
@@ -88,13 +108,15 @@ def _wrapper(creative: Creative, url: Url) -> str:
     return f"<Wrapper{follow}>{''.join(parts)}</Wrapper>"
 
 
-def _creative(creative: Creative, url: Url) -> str:
+def _creative(creative: Creative, url: Url, counted: bool) -> str:
     version = creative.vast_version
     skip = ""
     if creative.skip_after_s is not None and version >= "3.0":
         skip = f' skipoffset="{duration_text(creative.skip_after_s)}"'
     duration = f"<Duration>{duration_text(creative.duration_s or 0)}</Duration>"
-    tracking, clicks = _tracking(creative, url), _clicks(creative, url, through=True)
+    page = "{click_url|raw}" if counted else url(creative.landing_page or "")
+    clicks = _clicks(page if creative.landing_page else "", (), creative, url)
+    tracking = _tracking(creative, url, counted)
     media = "".join(_media_file(file, creative, url) for file in creative.media_files)
     media = f"<MediaFiles>{media}</MediaFiles>"
     if version < "4.0":
@@ -129,25 +151,43 @@ def _error(creative: Creative, url: Url) -> str:
     return f"<Error>{cdata(url(creative.error_url))}</Error>" if creative.error_url else ""
 
 
-def _impressions(creative: Creative, url: Url) -> str:
-    urls: Sequence[str] = creative.impression_urls or (NO_IMPRESSION,)
-    return "".join(f"<Impression>{cdata(url(each))}</Impression>" for each in urls)
+def _impressions(creative: Creative, url: Url, counted: bool) -> str:
+    """Impressions, ours first; since 4.0 also the report that it was in view."""
+    urls = ["{impression_url|raw}"] * counted + [url(each) for each in creative.impression_urls]
+    found = "".join(f"<Impression>{cdata(each)}</Impression>" for each in urls or [NO_IMPRESSION])
+    if counted and creative.vast_version >= "4.0":
+        seen = f"<Viewable>{cdata('{view_url|raw}')}</Viewable>"
+        found += f"<ViewableImpression>{seen}</ViewableImpression>"
+    return found
 
 
-def _tracking(creative: Creative, url: Url) -> str:
-    """Events; "progress@5" fires after five seconds (3.0 and later)."""
-    parts = []
+def _tracking(creative: Creative, url: Url, counted: bool) -> str:
+    """Events, ours first; "progress@5" fires after five seconds (3.0 and later)."""
+    names = counted_events(creative) if counted else ()
+    parts = [_tracker(name, "", f"{{video_url.{name}|raw}}") for name in names]
     for name, urls in creative.tracking.items():
         event, _, offset = name.partition("@")
         at = f' offset="{duration_text(int(offset))}"' if offset else ""
-        parts += [f'<Tracking event="{event}"{at}>{cdata(url(u))}</Tracking>' for u in urls]
+        parts += [_tracker(event, at, url(each)) for each in urls]
     return f"<TrackingEvents>{''.join(parts)}</TrackingEvents>" if parts else ""
 
 
-def _clicks(creative: Creative, url: Url, through: bool) -> str:
-    parts = [f"<ClickTracking>{cdata(url(u))}</ClickTracking>" for u in creative.click_trackers]
-    if through and creative.landing_page:
+def counted_events(creative: Creative) -> tuple[str, ...]:
+    """The names of the events that we count of a creative."""
+    skips = creative.vast_version >= "3.0" and creative.linearity == 1
+    return tuple(name for name in COUNTED.values() if skips or name != "skip")
+
+
+def _tracker(event: str, at: str, text: str) -> str:
+    return f'<Tracking event="{event}"{at}>{cdata(text)}</Tracking>'
+
+
+def _clicks(through: str, ours: Sequence[str], creative: Creative, url: Url) -> str:
+    """Click trackers, ours first, and where the click leads, unless that is nowhere."""
+    urls = [*ours, *(url(each) for each in creative.click_trackers)]
+    parts = [f"<ClickTracking>{cdata(each)}</ClickTracking>" for each in urls]
+    if through:
         # First up to 3.0; last since 4.0, whose schema extends that of wrappers.
         place = 0 if creative.vast_version < "4.0" else len(parts)
-        parts.insert(place, f"<ClickThrough>{cdata(url(creative.landing_page))}</ClickThrough>")
+        parts.insert(place, f"<ClickThrough>{cdata(through)}</ClickThrough>")
     return f"<VideoClicks>{''.join(parts)}</VideoClicks>" if parts else ""

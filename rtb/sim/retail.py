@@ -207,7 +207,7 @@ class Studio:
         if kind < 0.1 and product is not None:
             yield self._new(
                 retailer, product, 0, "html",
-                html='<a href="{landing_page}" target="_blank"><img src="{product.image_link}" '
+                html='<a href="{click_url}" target="_blank"><img src="{product.image_link}" '
                 'alt="{product.title}" width="{width}"></a>',
             )  # fmt: skip
             return
@@ -217,7 +217,7 @@ class Studio:
                 yield self._new(
                     retailer, product, number, "html", width=width, height=height,
                     html=f'<div style="width:{width}px;height:{height}px"><a '
-                    'href="{landing_page}" target="_blank"><img src="{product.image_link}">'
+                    'href="{click_url}" target="_blank"><img src="{product.image_link}">'
                     "<b>{product.title}</b> <i>{product.price}</i></a></div>",
                     attr=(6,) if random.random() < 0.05 else (),
                 )  # fmt: skip

@@ -133,7 +133,9 @@ DAMAGES = [
     ("goal", _set("line_items", "goal", 0, 9)),
     ("flights", _set("line_items", "flights_count", 0, 0)),
     ("media", _set("creatives", "media", 0, 0)),
-    ("hole", _set("pieces", "hole", 0, 99)),
+    ("pieces.hole", _set("pieces", "hole", 0, 99)),
+    ("pieces.event", _set("pieces", "event", 0, 8)),
+    ("pieces.escape", _set("pieces", "escape", 0, 3)),
     ("dims.dim", _set("dims", "dim", 0, 64)),
     ("dims.dim", _set("dims", "dim", 0, 3)),
 ]

@@ -163,6 +163,7 @@ FAULTS = [
     ("creatives", "image", {"domains": ("",)}, "domains[0]"),
     ("creatives", "image", {"language": "english"}, "language"),
     ("creatives", "image", {"landing_page": "https://x.example/{product.id}"}, "product"),
+    ("creatives", "image", {"landing_page": "https://x.example/{view_url}"}, "landing_page"),
     ("creatives", "html", {"html": ""}, "html"),
     ("creatives", "html", {"width": 300}, "width"),
     ("creatives", "html", {"secure": True, "html": "<img src='http://x.example'>"}, "secure"),
@@ -211,6 +212,7 @@ WARNINGS = [
     ("creatives", "image", {"image_url": "https://c.example/b"}, "mime"),
     ("creatives", "image", {"categories": {}}, "categories"),
     ("creatives", "video", {"landing_page": None}, "landing_page"),
+    ("creatives", "image", {"landing_page": "https://x.example/${AUCTION_ID}"}, "landing_page"),
     (
         "creatives",
         "html",

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from rtb.base.records import Dim, Hole
+from rtb.base.events import VideoEvent
+from rtb.base.records import Dim, Escape, Hole
 from rtb.catalogue import facts, snapshot
 from rtb.catalogue.bounds import check_arrays
 from rtb.catalogue.compile import compile_snapshot
@@ -151,10 +152,21 @@ def test_frame_is_a_fragment_of_json() -> None:
     row = result["creatives"][0]
     pieces = result["pieces"][row["frame_start"] : row["frame_start"] + row["frame_count"]]
     text = "".join(result.text(int(p["text_start"]), int(p["text_count"])) for p in pieces)
-    assert set(pieces["hole"].tolist()) == {int(Hole.NONE)}
+    holes = [(p["hole"], p["event"], p["escape"]) for p in pieces if p["hole"] != Hole.NONE]
+    assert [(Hole.CLICK_URL, 0, Escape.HTML), (Hole.IMPRESSION_URL, 0, Escape.HTML)] == holes
     bid = msgspec.json.decode('{"id":"1"' + text + "}")
     assert (bid["cid"], bid["crid"], bid["adomain"]) == ("c", "cr", ["www.shop.example"])
     assert (bid["w"], bid["h"], bid["mtype"], bid["cat"]) == (300, 250, 1, ["IAB18-5"])
+    assert 'href="https%3A%2F%2Fshop.example%2F"' in bid["adm"]
+
+
+def test_events_of_a_video_are_numbered() -> None:
+    """A hole says which event its URL counts."""
+    result = compiled(small(creatives=("v",)))
+    pieces = result["pieces"]
+    events = pieces[pieces["hole"] == Hole.VIDEO_URL]
+    assert [int(each) for each in VideoEvent] == events["event"].tolist()
+    assert {int(Escape.NONE)} == set(events["escape"].tolist())
 
 
 def test_banners_imply_their_sizes_and_any_ratio() -> None:

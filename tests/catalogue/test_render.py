@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtb.base.records import MIMES, Hole
+from rtb.base.events import VideoEvent
+from rtb.base.records import MIMES, Escape, Hole
 from rtb.catalogue import render
 from rtb.catalogue.model import (
     Advertiser,
@@ -29,13 +30,58 @@ FILLED = {
     Hole.BID_ID: "BID", Hole.WIDTH: "300", Hole.HEIGHT: "250", Hole.CACHEBUSTER: "CB",
     Hole.AUCTION_ID: "AUC", Hole.IMP_ID: "IMP", Hole.NATIVE: "NAT",
 }  # fmt: skip
+NOTICE = "https://bid.example/n/"
+SHORT = {Hole.CLICK_URL: "click", Hole.IMPRESSION_URL: "imp", Hole.VIEW_URL: "view"}
+PIXEL = (
+    '<img src="{}" width="1" height="1" alt="" style="position:absolute;visibility:hidden">'
+).format
+
+
+def filled(piece: Piece) -> str:
+    """What an encoder puts in the place of a piece."""
+    if piece.hole is Hole.NONE:
+        return piece.text.decode()
+    if piece.hole in FILLED:
+        return FILLED[piece.hole]
+    name = SHORT.get(piece.hole) or f"video/{VideoEvent(piece.event).name}"
+    url = f"{NOTICE}{name}?a=1&to={piece.text.decode()}"
+    return html.escape(url) if piece.escape is Escape.HTML else url
 
 
 def fill(pieces: Sequence[Piece]) -> dict[str, Any]:
     """The bid that a frame completes."""
-    text = "".join(FILLED[hole] if hole else literal.decode() for literal, hole in pieces)
+    text = "".join(filled(piece) for piece in pieces)
     bid: dict[str, Any] = msgspec.json.decode('{"id":"1"' + text + "}")
     return bid
+
+
+def markup_of(creative: Creative, product: Product | None = None) -> list[Piece]:
+    """The pieces of a creative's markup, literals as the browser sees them."""
+    frame = render.frame(creative, ADVERTISER, product)
+    start = next(n for n, piece in enumerate(frame) if b'"adm":"' in piece.text)
+    pieces = frame[start:]
+    pieces[0] = Piece(pieces[0].text.split(b'"adm":"')[1], Hole.NONE)
+    pieces[-1] = Piece(pieces[-1].text[:-1], Hole.NONE)
+    return [
+        Piece(msgspec.json.decode(b'"' + each.text + b'"').encode(), *each[1:])
+        for each in pieces
+        if each.text or each.hole
+    ]
+
+
+CLICK_PAGE = b"https%3A%2F%2Fshop.example%2F%3Fa%3D1%26b%3D2"
+CLICK = Piece(CLICK_PAGE, Hole.CLICK_URL, 0, Escape.HTML)
+SEEN = Piece(b"", Hole.IMPRESSION_URL, 0, Escape.HTML)
+
+
+def literal(text: str) -> Piece:
+    return Piece(text.encode(), Hole.NONE)
+
+
+def pixels(*urls: str) -> str:
+    """Our own pixel, then those of the advertiser."""
+    own = PIXEL(html.escape(f"{NOTICE}imp?a=1&to="))
+    return own + "".join(PIXEL(html.escape(url)) for url in urls)
 
 
 def banner(**changes: Any) -> Creative:
@@ -69,14 +115,15 @@ def test_frame_says_all_that_exchanges_ask_for() -> None:
         "iurl": "https://c.example/b.png",
     }  # fmt: skip
     assert expected == bid
-    assert '<a href="https://shop.example/?a=1&amp;b=2"' in markup
+    page = "https%3A%2F%2Fshop.example%2F%3Fa%3D1%26b%3D2"
+    assert f'<a href="{NOTICE}click?a=1&amp;to={page}" target="_blank"' in markup
 
 
 def test_flexible_creative_takes_the_size_of_the_slot() -> None:
     """Without a size of its own, width and height are holes, in the bid and in the markup."""
     bid = fill(render.frame(page("<div style='width:{width}px'>{bid_id}</div>"), ADVERTISER, None))
     assert (bid["w"], bid["h"]) == (300, 250)
-    assert bid["adm"] == "<div style='width:300px'>BID</div>"
+    assert bid["adm"] == "<div style='width:300px'>BID</div>" + pixels()
 
 
 def test_native_frame_leaves_its_markup_to_the_encoder() -> None:
@@ -96,6 +143,102 @@ def test_video_frame_has_duration_and_protocol() -> None:
     assert (bid["dur"], bid["protocol"], bid["mtype"]) == (15, 14, 2)
 
 
+def test_image_counts_impression_and_click() -> None:
+    """The link is our click URL, and our pixel stands before the advertiser's."""
+    pieces = markup_of(banner(alt="A", impression_urls=("https://t.example/i?a=1&b={bid_id}",)))
+    open_pixel, close_pixel = PIXEL("|").split("|")
+    expected = [
+        literal('<a href="'),
+        CLICK,
+        literal(
+            '" target="_blank" rel="noopener"><img src="https://c.example/b.png" width="300"'
+            f' height="250" alt="A" style="border:0"></a>{open_pixel}'
+        ),
+        SEEN,
+        literal(f"{close_pixel}{open_pixel}https://t.example/i?a=1&amp;b="),
+        Piece(b"", Hole.BID_ID),
+        literal(close_pixel),
+    ]
+    assert expected == pieces
+
+
+def test_html_counts_clicks_where_it_says_so() -> None:
+    """Notice URLs are escaped for where they stand; our pixel comes last, once."""
+    text = "<a href='{click_url}'>{width}</a><i data-u='x?u={click_url|url}&v={view_url|url}'></i>"
+    creative = page(f"{text}<script>f('{{click_tracking_url|js}}')</script>{{impression_url|raw}}")
+    pieces = markup_of(msgspec.structs.replace(creative, landing_page=banner().landing_page))
+    holes = [piece for piece in pieces if piece.hole]
+    expected = [
+        CLICK,
+        Piece(b"", Hole.WIDTH),
+        Piece(CLICK_PAGE, Hole.CLICK_URL, 0, Escape.URL),
+        Piece(b"", Hole.VIEW_URL, 0, Escape.URL),
+        Piece(b"", Hole.CLICK_URL),
+        Piece(b"", Hole.IMPRESSION_URL),
+    ]
+    assert expected == holes
+    assert markup_of(page("x"))[1] == SEEN
+
+
+def test_notice_urls_in_urls_of_the_advertiser_are_percent_encoded() -> None:
+    """They stand within another URL there."""
+    creative = banner(impression_urls=("https://t.example/?view={view_url}",))
+    assert Piece(b"", Hole.VIEW_URL, 0, Escape.URL) in markup_of(creative)
+
+
+def test_video_counts_impression_view_events_and_click() -> None:
+    """Every event that we count has its hole, and a click leads to the landing page."""
+    creative = Creative(
+        "v", "a", "video", media_files=(MediaFile("https://c.example/v", "video/mp4"),),
+        duration_s=15, vast_version="4.2", landing_page="https://shop.example/?a=1&b=2",
+    )  # fmt: skip
+    holes = [piece for piece in markup_of(creative) if piece.hole]
+    expected = [
+        Piece(b"", Hole.IMPRESSION_URL),
+        Piece(b"", Hole.VIEW_URL),
+        Piece(b"", Hole.BID_ID),
+        *(Piece(b"", Hole.VIDEO_URL, int(event)) for event in VideoEvent),
+        Piece(CLICK_PAGE, Hole.CLICK_URL),
+    ]
+    assert expected == holes
+
+
+def test_wrapper_counts_clicks_that_lead_elsewhere() -> None:
+    """The wrapped document has the landing page; without 4.0 there is no report of views."""
+    creative = Creative("v", "a", "video", vast_tag_url="https://v.example/", duration_s=15)
+    holes = [piece for piece in markup_of(creative) if piece.hole]
+    expected = [
+        Piece(b"", Hole.IMPRESSION_URL),
+        *(Piece(b"", Hole.VIDEO_URL, int(event)) for event in VideoEvent),
+        Piece(b"", Hole.CLICK_URL),
+    ]
+    assert expected == holes
+
+
+TARGETS = [
+    (None, ""),
+    ("https://s.example/?a=ü&b={}", "https%3A%2F%2Fs.example%2F%3Fa%3D%C3%BC%26b%3D%7B%7D"),
+    ("https://s.example/{product.id}", "https%3A%2F%2Fs.example%2Fp%25201"),
+    ("https://s.example/?b={bid_id}&{x}", "https%3A%2F%2Fs.example%2F%3Fb%3D{bid_id}%26%7Bx%7D"),
+]
+
+
+@pytest.mark.parametrize(("landing_page", "expected"), TARGETS)
+def test_click_target_leaves_what_the_auction_fills(
+    landing_page: str | None, expected: str
+) -> None:
+    """The only braces in it are those of macros, as what is signed has them filled."""
+    assert expected == render.click_target(banner(landing_page=landing_page), PRODUCT)
+
+
+def test_click_url_needs_somewhere_to_lead() -> None:
+    """Without a landing page, and within one, there can be no click URL."""
+    with pytest.raises(MacroError, match="landing_page"):
+        render.markup(page("{click_url}"), None)
+    with pytest.raises(MacroError, match="landing_page"):
+        render.click_target(banner(landing_page="https://s.example/{click_url}"), None)
+
+
 NASTY = [
     '"', "\\", "</script>", "]]>", "\u2028", "\t\n", "é漢😀", "\x7f", '\\"', "{", "}", "{}", "${",
     "${AUCTION_PRICE}", "%%CLICK%%", "{bid}", "<!--", "'", "&amp;", "\\u0022", '","adm":"',
@@ -106,14 +249,14 @@ NASTY = [
 def test_advertisers_markup_arrives_as_written(text: str) -> None:
     """Escaping for JSON is undone by reading JSON; nothing else touches the advertiser's HTML."""
     written = f"<p>{text}</p>{text}"
-    assert written == fill(render.frame(page(written), ADVERTISER, None))["adm"]
+    assert written + pixels() == fill(render.frame(page(written), ADVERTISER, None))["adm"]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_markup_arrives_as_written(text: str) -> None:
     """For every text without macros."""
     written = text.replace("{", "(")
-    assert written == fill(render.frame(page(written or "x"), ADVERTISER, None))["adm"] or not text
+    assert written + pixels() == fill(render.frame(page(written), ADVERTISER, None))["adm"]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"])), st.text("{}bid_width|", max_size=9))
@@ -134,7 +277,7 @@ def test_every_hole_has_a_macro() -> None:
     """All macros of the auction fill."""
     text = "{bid_id} {auction_id} {imp_id} {cachebuster} {width} {height}"
     bid = fill(render.frame(page(text), ADVERTISER, None))
-    assert bid["adm"] == "BID AUC IMP CB 300 250"
+    assert bid["adm"] == "BID AUC IMP CB 300 250" + pixels()
 
 
 ESCAPES = [
@@ -151,16 +294,19 @@ ESCAPES = [
 @pytest.mark.parametrize(("text", "expected"), ESCAPES)
 def test_product_fields_are_escaped_for_where_they_stand(text: str, expected: str) -> None:
     """A title is a feed's text: it must not become markup or script."""
-    assert expected == render.markup(page(text), PRODUCT)
+    markup = render.markup(page(text), PRODUCT)
+    assert expected + PIXEL("{impression_url|html}") == markup
 
 
 def test_product_fields_in_urls_are_percent_encoded() -> None:
     """In a URL field the default escape is that of URLs."""
-    creative = banner(landing_page="https://s.example/{product.id}?t={product.title}")
-    assert 'href="https://s.example/p%201?t=Shoe%20%229%22' in render.markup(creative, PRODUCT)
+    creative = banner(image_url="https://c.example/{product.id}?t={product.title}")
+    assert 'src="https://c.example/p%201?t=Shoe%20%229%22' in render.markup(creative, PRODUCT)
 
 
-@pytest.mark.parametrize("text", ["{product.colour}", "{product.title|sql}", "{landing_page}"])
+@pytest.mark.parametrize(
+    "text", ["{product.colour}", "{product.title|sql}", "{landing_page}", "{view_url|sql}"]
+)
 def test_macro_that_cannot_be_filled_is_refused(text: str) -> None:
     """A wrong macro is an error at import, not a hole in an ad."""
     with pytest.raises(MacroError):
@@ -172,7 +318,7 @@ def test_macro_that_cannot_be_filled_is_refused(text: str) -> None:
 def test_product_text_is_not_expanded_again() -> None:
     """A title that looks like a product macro stays a title."""
     product = Product("p", "a", "{product.price}", "1 USD")
-    assert render.markup(page("{product.title}"), product) == "{product.price}"
+    assert render.markup(page("{product.title}"), product).startswith("{product.price}<img ")
 
 
 def test_assets_of_a_native_ad() -> None:
@@ -202,7 +348,7 @@ def test_assets_of_a_native_ad() -> None:
         (render.DATA, 1, "Shop", 0, 0),
         (render.DATA, 12, "Buy", 0, 0),
         (render.DATA, 3, "4.5", 0, 0),
-        (render.LINK, 0, "https://s.example/", 0, 0),
+        (render.LINK, 0, "https%3A%2F%2Fs.example%2F", 0, 0),
         (render.IMPRESSION, 0, "https://t.example/i", 0, 0),
     ]
     assert expected == rows
@@ -231,12 +377,15 @@ def test_native_video_is_a_document_with_its_facts() -> None:
     assert (video.dur_s, video.mime, video.protocol) == (10, 1 << MIMES["video/mp4"], 11)
     assert "<AdServingId>n</AdServingId>" in video.text
     assert not render.has_hole(video.text)
+    assert "about:blank" in video.text
+    assert "https://s.example/" in video.text
 
 
 SECURE = [
     (banner(), True),
     (banner(image_url="http://c.example/b.png"), False),
     (page("<img src='HTTP://c.example/x'>"), False),
+    (banner(landing_page="http://shop.example/"), False),
     (page("<svg xmlns='http://www.w3.org/2000/svg'/>"), True),
 ]
 
@@ -278,6 +427,8 @@ SCRIPTS = [
     ("<p>{product.title}</p>", False),
     ("<script>'{product.title}'", True),
     ("<script>'{landing_page}'</script>", False),
+    ("<script>'{view_url}'</script>", True),
+    ("<script>'{view_url|js}'</script>", False),
 ]
 
 

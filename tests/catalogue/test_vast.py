@@ -1,7 +1,10 @@
 """VAST: documents follow the schemas of their version, whatever URLs are put into them."""
 
+import re
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from rtb.catalogue import vast
@@ -55,7 +58,9 @@ def creative(
 
 
 def document(subject: Creative) -> str:
-    return vast.document(subject, 'Title & "co"', lambda url: url)
+    """The document with a URL in place of each of our notices."""
+    text = vast.document(subject, 'Title & "co"', lambda url: url)
+    return re.sub(r"\{([a-z_]+_url[.A-Za-z]*)\|raw\}", r"https://bid.example/n/\1?t=1&u=2", text)
 
 
 @pytest.mark.parametrize("version", FILES)
@@ -78,11 +83,48 @@ def test_document_is_valid(version: str, wrapper: bool, audio: bool, bare: bool)
 def test_urls_arrive_as_written(version: str) -> None:
     """CDATA keeps `&` and macros, and "]]>" does not end it."""
     root = etree.fromstring(document(creative(version, wrapper=False)).encode())
-    for name in ("Impression", "ClickThrough", "Error", "ClickTracking"):
-        assert root.find(f".//{name}").text == NASTY_URL
+    for name in ("Impression", "Error", "ClickTracking"):
+        assert NASTY_URL in [each.text for each in root.findall(f".//{name}")]
     assert root.find(".//Duration").text == "01:02:03"
     assert root.find("Ad").get("id") == 'v"<1>'
     assert root.find(".//AdTitle").text == 'Title & "co"'
+
+
+def ours(root: Any, path: str) -> list[str]:
+    """Our notices at a place, by macro."""
+    texts = [each.text for each in root.findall(f".//{path}")]
+    return [text[22:].split("?")[0] for text in texts if text.startswith("https://bid.example/n/")]
+
+
+@pytest.mark.parametrize("wrapper", [False, True], ids=["inline", "wrapper"])
+@pytest.mark.parametrize("version", [*FILES, "4.3"])
+def test_notices_stand_beside_the_advertisers(version: str, wrapper: bool) -> None:
+    """Our impression is first, and each event that a version has is counted once by each side."""
+    root = etree.fromstring(document(creative(version, wrapper)).encode())
+    assert root.find(".//Impression").text == "https://bid.example/n/impression_url?t=1&u=2"
+    names = ["start", "firstQuartile", "midpoint", "thirdQuartile", "complete", "mute", "pause"]
+    names += ["skip"] * (version >= "3.0")
+    assert [f"video_url.{name}" for name in names] == ours(root, "Tracking")
+    starts = [each.text for each in root.findall(".//Tracking[@event='start']")]
+    assert starts[1:] == [NASTY_URL, "https://t.example/2"]
+    assert ours(root, "ViewableImpression/Viewable") == ["view_url"] * (version >= "4.0")
+    click, tracking = ([], ["click_tracking_url"]) if wrapper else (["click_url"], [])
+    assert (click, tracking) == (ours(root, "ClickThrough"), ours(root, "ClickTracking"))
+
+
+def test_nonlinear_video_counts_no_skip() -> None:
+    """Only what plays in line can be skipped."""
+    assert "skip" in vast.counted_events(creative("3.0", wrapper=False))
+    overlay = msgspec.structs.replace(creative("3.0", wrapper=False), linearity=2)
+    assert "skip" not in vast.counted_events(overlay)
+
+
+def test_uncounted_document_has_no_notice_of_ours() -> None:
+    """A video asset of a native ad knows no bid."""
+    subject = creative("4.2", wrapper=False)
+    text = vast.document(subject, "T", lambda url: url, counted=False)
+    assert "_url" not in text
+    assert etree.fromstring(text.encode()).find(".//ClickThrough").text == NASTY_URL
 
 
 def test_wrapper_names_its_tag() -> None:
