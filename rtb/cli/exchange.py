@@ -25,6 +25,9 @@ def command(
     requests: Annotated[
         Path | None, typer.Option(help="Replay these requests, one a line, instead of generating.")
     ] = None,
+    keep_ids: Annotated[
+        bool, typer.Option(help="Send requests with the ids that they have, again and again.")
+    ] = False,
     data: Annotated[
         Path | None, typer.Option("--data", help="Seeded directory whose people come by.")
     ] = None,
@@ -34,7 +37,7 @@ def command(
     """Send bid requests at a given rate, auction the answers, and say how the bidder did."""
     options = Options(
         url=url, rate=rate, seconds=seconds, connections=connections, processes=processes,
-        seed=seed, requests=requests, data=data,
+        seed=seed, requests=requests, keep_ids=keep_ids, data=data,
     )  # fmt: skip
     console = Console()
     with exchange.watched(exchange.is_terminal() and not as_json, console) as watch:

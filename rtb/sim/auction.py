@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -48,20 +48,43 @@ class Loss(StrEnum):
     LATE = "late"
 
 
+# What the bidder is told (OpenRTB 2.6 section 5.25).
+LOSS_CODES: Final[Mapping[Loss | Invalid, int]] = {
+    Loss.OUTBID: 102,
+    Loss.OWN_BID: 102,
+    Loss.LATE: 2,
+    Invalid.NOT_JSON: 3,
+    Invalid.ID: 5,
+    Invalid.CURRENCY: 3,
+    Invalid.IMPRESSION: 3,
+    Invalid.DEAL: 4,
+    Invalid.FLOOR: 100,
+    Invalid.PRICE: 9,
+    Invalid.EMPTY: 7,
+}
+BELOW_DEAL_FLOOR: Final = 101
+
+
 class Bid(msgspec.Struct):
-    """The fields of a bid that an auction needs (OpenRTB 2.6 section 4.2.3)."""
+    """The fields of a bid that an exchange needs (OpenRTB 2.6 section 4.2.3)."""
 
     impid: str
     price: float
+    id: str = ""
     dealid: str | None = None
     mtype: int = 1
+    adid: str = ""
+    crid: str = ""
     adm: str | None = None
     nurl: str | None = None
+    burl: str | None = None
+    lurl: str | None = None
     dur: int = 0
 
 
 class SeatBid(msgspec.Struct):
     bid: list[Bid] = []
+    seat: str = ""
 
 
 class Answer(msgspec.Struct):
@@ -69,6 +92,7 @@ class Answer(msgspec.Struct):
 
     id: str | None = None
     seatbid: list[SeatBid] = []
+    bidid: str = ""
     cur: str = "USD"
     nbr: int | None = None
 
@@ -97,21 +121,50 @@ class Ask:
     slots: Mapping[str, Slot]
 
 
-class Won(msgspec.Struct):
-    """One sold impression: what it clears at."""
+class Offer(NamedTuple):
+    """A bid and the seat that made it."""
+
+    bid: Bid
+    seat: str = ""
+
+
+class Won(NamedTuple):
+    """One sold impression: what it clears at, and what would have been enough to win it."""
 
     price_micros: int
     currency: str
+    min_to_win_micros: int
+    offer: Offer
+
+
+class Lost(NamedTuple):
+    """A bid that is not sold; `min_to_win_micros` is 0 where no price would have won."""
+
+    why: Loss | Invalid
+    min_to_win_micros: int
+    offer: Offer
+
+    @property
+    def code(self) -> int:
+        """The loss reason as the bidder is told."""
+        if self.why is Invalid.FLOOR and self.offer.bid.dealid is not None:
+            return BELOW_DEAL_FLOOR
+        return LOSS_CODES[self.why]
 
 
 @dataclass(slots=True)
 class Verdict:
-    """What became of one answer."""
+    """What became of one answer. `faults` are of the whole answer or of single bids."""
 
     bids: int = 0
     won: list[Won] = field(default_factory=list)
-    losses: list[Loss] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
     faults: list[Invalid] = field(default_factory=list)
+
+    @property
+    def losses(self) -> list[Loss]:
+        """Why valid bids did not win."""
+        return [each.why for each in self.lost if isinstance(each.why, Loss)]
 
 
 # -- what was asked -------------------------------------------------------------------------------
@@ -232,36 +285,45 @@ def clearing_micros(price: int, rival: int, floor: int, at: int) -> int | None:
     return min(price, max(rival + INCREMENT_MICROS, floor))
 
 
-def judge(ask: Ask, answer: Answer, landscape: Landscape) -> Verdict:
-    """Checks and auctions all bids of an answer that came in time."""
+def judge(ask: Ask, answer: Answer, landscape: Landscape, sent_id: str) -> Verdict:
+    """Checks and auctions all bids of an answer that came in time.
+
+    sent_id: the id that the request went out with.
+    """
     verdict = Verdict()
-    if answer.id is not None and answer.id != ask.id:
-        verdict.faults.append(Invalid.ID)
+    offers = [Offer(bid, seat.seat) for seat in answer.seatbid for bid in seat.bid]
+    whole = _whole(ask, answer, sent_id)
+    if whole is not None:
+        verdict.faults.append(whole)
+        verdict.lost += [Lost(whole, 0, offer) for offer in offers]
         return verdict
-    if ask.currencies and answer.cur not in ask.currencies:
-        verdict.faults.append(Invalid.CURRENCY)
-        return verdict
-    bids = [bid for seat in answer.seatbid for bid in seat.bid]
     # Deals first: a deal bid that reaches its floor is preferred to the open market.
-    bids.sort(key=lambda bid: (bid.dealid is None, -bid.price))
-    sold: set[str] = set()
-    for bid in bids:
-        fault = _fault(ask, bid)
-        if fault is not None:
-            verdict.faults.append(fault)
-            continue
-        verdict.bids += 1
-        slot = ask.slots[bid.impid]
-        if bid.impid in sold and not slot.pod:
-            verdict.losses.append(Loss.OWN_BID)
-            continue
-        price = _sell(ask, bid, slot, answer.cur, landscape)
-        if price is None:
-            verdict.losses.append(Loss.OUTBID)
+    offers.sort(key=lambda offer: (offer.bid.dealid is None, -offer.bid.price))
+    sold: dict[str, int] = {}
+    for offer in offers:
+        fault = _fault(ask, offer.bid)
+        if fault is None:
+            verdict.bids += 1
+            _settle(ask, offer, answer.cur, landscape, sold, verdict)
         else:
-            sold.add(bid.impid)
-            verdict.won.append(Won(price, answer.cur))
+            verdict.faults.append(fault)
+            verdict.lost.append(Lost(fault, _floor(ask, offer.bid), offer))
     return verdict
+
+
+def too_late(answer: Answer) -> Verdict:
+    """An answer that came when the auction was over: its bids are lost, none is judged."""
+    offers = [Offer(bid, seat.seat) for seat in answer.seatbid for bid in seat.bid]
+    return Verdict(lost=[Lost(Loss.LATE, 0, offer) for offer in offers])
+
+
+def _whole(ask: Ask, answer: Answer, sent_id: str) -> Invalid | None:
+    """What is wrong with an answer as a whole."""
+    if answer.id is not None and answer.id != sent_id:
+        return Invalid.ID
+    if ask.currencies and answer.cur not in ask.currencies:
+        return Invalid.CURRENCY
+    return None
 
 
 def _fault(ask: Ask, bid: Bid) -> Invalid | None:
@@ -270,26 +332,49 @@ def _fault(ask: Ask, bid: Bid) -> Invalid | None:
         return Invalid.IMPRESSION
     if not math.isfinite(bid.price) or bid.price <= 0.0:
         return Invalid.PRICE
-    floor = slot.floor_micros
-    if bid.dealid is not None:
-        if bid.dealid not in slot.deals:
-            return Invalid.DEAL
-        # A deal without a floor of its own has the impression's (section 7.11).
-        floor = slot.deals[bid.dealid][0] or floor
-    if _micros(bid.price) < floor:
+    if bid.dealid is not None and bid.dealid not in slot.deals:
+        return Invalid.DEAL
+    if _micros(bid.price) < _floor(ask, bid):
         return Invalid.FLOOR
     if not (bid.adm or bid.nurl):
         return Invalid.EMPTY
     return None
 
 
-def _sell(ask: Ask, bid: Bid, slot: Slot, currency: str, landscape: Landscape) -> int | None:
-    price = _micros(bid.price)
-    if bid.dealid is not None:
-        floor, at = slot.deals[bid.dealid]
-        return clearing_micros(price, 0, floor or slot.floor_micros, at)
-    rival = landscape.rival_micros(bid.mtype, ask.country, currency)
-    return clearing_micros(price, rival, slot.floor_micros, ask.at)
+def _floor(ask: Ask, bid: Bid) -> int:
+    """What a bid must reach: a deal without a floor of its own has the impression's (7.11)."""
+    slot = ask.slots.get(bid.impid)
+    if slot is None:
+        return 0
+    return (slot.deals.get(bid.dealid or "", (0, 0))[0]) or slot.floor_micros
+
+
+def _settle(
+    ask: Ask,
+    offer: Offer,
+    currency: str,
+    landscape: Landscape,
+    sold: dict[str, int],
+    verdict: Verdict,
+) -> None:
+    """Sells an impression to a valid bid, or says who was better."""
+    bid = offer.bid
+    slot = ask.slots[bid.impid]
+    if bid.impid in sold and not slot.pod:
+        verdict.lost.append(Lost(Loss.OWN_BID, sold[bid.impid], offer))
+        return
+    floor, at, rival = _floor(ask, bid), ask.at, 0
+    if bid.dealid is None:
+        rival = landscape.rival_micros(bid.mtype, ask.country, currency)
+    else:
+        at = slot.deals[bid.dealid][1]
+    price = clearing_micros(_micros(bid.price), rival, floor, at)
+    if price is None:
+        enough = rival if at == 1 else min(rival, _micros(bid.price) + INCREMENT_MICROS)
+        verdict.lost.append(Lost(Loss.OUTBID, max(enough, floor), offer))
+        return
+    sold[bid.impid] = price
+    verdict.won.append(Won(price, currency, max(rival, floor), offer))
 
 
 def spend_micros(won: Sequence[Won]) -> int:

@@ -25,7 +25,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rtb.base.errors import ConfigError
-from rtb.sim.load import Load, Pace, Target, pool_of
+from rtb.sim.load import Load, Pace
+from rtb.sim.pool import Target, pool_of
 from rtb.sim.seed import people_count
 from rtb.sim.tally import Summary, Tally, TallyRecord, summary
 from rtb.sim.traffic import Traffic
@@ -48,6 +49,7 @@ class Options:
     processes: int = 1
     seed: int = 1
     requests: Path | None = None
+    keep_ids: bool = False
     data: Path | None = None
     pool_size: int = POOL_SIZE
 
@@ -110,7 +112,7 @@ def _child(options: Options, share: int, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         target = Target.of(options.url)
-        pool = pool_of(bodies(options, share), target)
+        pool = pool_of(bodies(options, share), target, share, keep_ids=options.keep_ids)
         pace = Pace(
             rate=options.rate / options.processes,
             seconds=options.seconds,

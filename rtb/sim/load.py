@@ -4,35 +4,37 @@ A real exchange does not wait for a slow bidder. So the moments are drawn ahead 
 every latency counts from the moment a request was due, and requests that find no free connection
 wait in line, at most until their tmax. One connection carries one request at a time.
 
-The protocol reads just as much HTTP/1.1 as answers to bid requests need.
+An auction is known by its serial number, which also says which request of the pool it sends.
 """
 
 import asyncio
 import gc
-import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Final, cast
-from urllib.parse import urlsplit
+from typing import Final, NamedTuple, cast
 
 import msgspec
 
 from rtb.base.errors import ConfigError
 from rtb.sim.alarm import Alarm
 from rtb.sim.auction import (
+    Answer,
     Ask,
     Invalid,
     Landscape,
     Loss,
-    ask_of,
+    Verdict,
     decode_answer,
     judge,
     spend_micros,
+    too_late,
 )
+from rtb.sim.pool import Pool, Target
 from rtb.sim.tally import Tally
+from rtb.sim.wire import ANSWER_BYTES_MAX, read_answer
 
 NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
@@ -44,66 +46,6 @@ _SWEEP_S: Final = 0.1
 _LATE_US: Final = 1000
 # Sends of one turn of the loop: a generator that is behind must still read what comes back.
 _BURST_MAX: Final = 32
-# An answer larger than this is a fault of the bidder; it would only fill memory.
-ANSWER_BYTES_MAX: Final = 4 << 20
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
-_CLOSE = re.compile(rb"\r\nconnection:[ \t]*close[ \t]*\r\n", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where the bidder listens."""
-
-    host: str
-    port: int
-    path: str
-
-    @classmethod
-    def of(cls, url: str) -> "Target":
-        """The parts of a URL. Raises: ConfigError unless it is plain HTTP with a path."""
-        try:
-            parts = urlsplit(url)
-            port = parts.port or 80
-        except ValueError as error:
-            raise ConfigError(f"not a URL: {url!r}: {error}") from error
-        if parts.scheme != "http" or not parts.hostname or not parts.path:
-            raise ConfigError(f"expected http://host:port/openrtb2/<exchange>/bid, got {url!r}")
-        return cls(parts.hostname, port, parts.path)
-
-    def message(self, body: bytes) -> bytes:
-        """A bid request as it goes over the wire."""
-        head = (
-            f"POST {self.path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
-            "Content-Type: application/json\r\nX-OpenRTB-Version: 2.6\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
-        return head.encode() + body
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """Requests ready to send, replayed in turn, and what the exchange remembers of each."""
-
-    messages: list[bytes]
-    asks: list[Ask]
-
-
-def pool_of(bodies: Iterable[bytes], target: Target) -> Pool:
-    """Raises: ConfigError when there is none, or one is no bid request."""
-    messages: list[bytes] = []
-    asks: list[Ask] = []
-    for row, body in enumerate(bodies, 1):
-        if not body.strip():
-            continue
-        try:
-            asks.append(ask_of(body))
-        except msgspec.MsgspecError as error:
-            raise ConfigError(f"request {row}: {error}") from error
-        messages.append(target.message(body))
-    if not messages:
-        raise ConfigError("no requests to send")
-    return Pool(messages, asks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +58,26 @@ class Pace:
     seed: int = 1
 
 
+class Heard(NamedTuple):
+    """An auction that is over: what was asked under which id, what was answered, what became."""
+
+    serial: int
+    number: int  # of the request in the pool
+    sent_id: str
+    answer: Answer
+    verdict: Verdict
+
+
 class _Connection(asyncio.Protocol):
     """One connection: at most one request in flight."""
 
-    __slots__ = ("_buffer", "_load", "due_ns", "number", "sent_ns", "transport")
+    __slots__ = ("_buffer", "_load", "due_ns", "sent_ns", "serial", "transport")
 
     def __init__(self, load: "Load") -> None:
         self._load = load
         self._buffer = b""
         self.transport: asyncio.Transport | None = None
-        self.number = -1  # of the request in flight
+        self.serial = -1  # of the request in flight
         self.due_ns = 0
         self.sent_ns = 0
 
@@ -134,10 +86,10 @@ class _Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self._load.opened(self)
 
-    def send(self, number: int, due_ns: int, now_ns: int) -> None:
+    def send(self, serial: int, due_ns: int, now_ns: int) -> None:
         assert self.transport is not None
-        self.number, self.due_ns, self.sent_ns = number, due_ns, now_ns
-        self.transport.write(self._load.pool.messages[number])
+        self.serial, self.due_ns, self.sent_ns = serial, due_ns, now_ns
+        self.transport.write(self._load.message(serial))
 
     def data_received(self, data: bytes) -> None:
         if self._buffer:
@@ -160,56 +112,19 @@ class _Connection(asyncio.Protocol):
             self.transport.abort()
 
 
-def read_answer(data: bytes) -> tuple[int, bytes, bool] | None:
-    """Status, body and whether the connection stays, of one whole answer; None until it is whole.
-
-    What is no HTTP answer has status 0.
-    """
-    head_end = data.find(b"\r\n\r\n")
-    if head_end < 0:
-        return (0, b"", False) if len(data) > 65_536 else None
-    if not data.startswith(b"HTTP/1.") or not data[9:12].isdigit():
-        return 0, b"", False
-    status = int(data[9:12])
-    head = data[: head_end + 2]
-    keep = _CLOSE.search(head) is None
-    start = head_end + 4
-    if status in (204, 304):
-        return status, b"", keep
-    length = _LENGTH.search(head)
-    if length is not None:
-        end = start + int(length[1])
-        return (status, data[start:end], keep) if len(data) >= end else None
-    if _CHUNKED.search(head) is not None:
-        body = _unchunk(data, start)
-        return None if body is None else (status, body, keep)
-    return status, b"", False
-
-
-def _unchunk(data: bytes, at: int) -> bytes | None:
-    """The body of a chunked answer; None until it is whole. Broken sizes end it."""
-    parts: list[bytes] = []
-    while True:
-        line_end = data.find(b"\r\n", at)
-        if line_end < 0:
-            return None
-        try:
-            size = int(data[at:line_end].split(b";")[0], 16)
-        except ValueError:
-            return b"".join(parts)
-        if size <= 0:
-            return b"".join(parts) if len(data) >= line_end + 4 else None
-        at = line_end + 2 + size + 2
-        if len(data) < at:
-            return None
-        parts.append(data[line_end + 2 : at - 2])
-
-
 class Load:
     """One process's share of the load, on one event loop."""
 
-    def __init__(self, target: Target, pool: Pool, pace: Pace) -> None:
+    def __init__(
+        self,
+        target: Target,
+        pool: Pool,
+        pace: Pace,
+        heard: Callable[[Heard], None] = lambda heard: None,
+    ) -> None:
+        """heard: told of every auction that had bids."""
         self.target, self.pool, self.pace = target, pool, pace
+        self._heard = heard
         self.tally = Tally()
         self.inflight = 0
         self._random = Random(f"load {pace.seed}")
@@ -217,8 +132,8 @@ class Load:
         self._free: list[_Connection] = []
         self._all: set[_Connection] = set()
         self._opening = 0
-        self._waiting: deque[tuple[int, int]] = deque()  # number, due
-        self._next_number = 0
+        self._waiting: deque[tuple[int, int]] = deque()  # serial, due
+        self._next_serial = 0
         self._due_ns = 0
         self._end_ns = 0
         self._no_connects_before_ns = 0
@@ -264,6 +179,13 @@ class Load:
         self._end_ns = 0
         self._ended.set()
 
+    def message(self, serial: int) -> bytes:
+        """The request of an auction."""
+        return self.pool.message(serial % len(self.pool), serial)
+
+    def _ask(self, serial: int) -> Ask:
+        return self.pool.asks[serial % len(self.pool)]
+
     # -- sending ----------------------------------------------------------------------------------
 
     def _tick(self) -> None:
@@ -292,13 +214,13 @@ class Load:
         tally.lag.add(lag_us)
         if lag_us > _LATE_US:
             tally.counts["late_sends"] += 1
-        number = self._next_number
-        self._next_number = number + 1 if number + 1 < len(self.pool.messages) else 0
+        serial = self._next_serial
+        self._next_serial += 1
         self.inflight += 1
         if self._free:
-            self._free.pop().send(number, due_ns, now_ns)
+            self._free.pop().send(serial, due_ns, now_ns)
             return
-        self._waiting.append((number, due_ns))
+        self._waiting.append((serial, due_ns))
         room = self.pace.connections - len(self._all) - self._opening
         allowed = room > 0 and now_ns >= self._no_connects_before_ns
         if allowed and self._opening < len(self._waiting):
@@ -346,13 +268,13 @@ class Load:
     def answered(self, connection: _Connection, status: int, body: bytes, keep: bool) -> None:
         """One whole answer came."""
         now_ns = time.monotonic_ns()
-        number, due_ns, sent_ns = connection.number, connection.due_ns, connection.sent_ns
-        connection.number = -1
+        serial, due_ns, sent_ns = connection.serial, connection.due_ns, connection.sent_ns
+        connection.serial = -1
         if keep:
             self._reuse(connection)
         else:
             connection.abort()
-        if number < 0:
+        if serial < 0:
             self.tally.reason("answer without a request")
             return
         self.inflight -= 1
@@ -361,19 +283,18 @@ class Load:
         latency_ns = now_ns - due_ns
         tally.latency.add(latency_ns // 1000)
         tally.service.add((now_ns - sent_ns) // 1000)
-        ask = self.pool.asks[number]
-        late = latency_ns > ask.tmax_ms * NS_PER_MS
+        late = latency_ns > self._ask(serial).tmax_ms * NS_PER_MS
         if late:
             tally.counts["timeouts"] += 1
         if status == 204:
             tally.counts["no_bids"] += 1
         elif status == 200:
-            self._judge(ask, body, late)
+            self._judge(serial, body, late)
         else:
             tally.counts["errors"] += 1
             tally.reason(f"HTTP status {status}" if status else "not an HTTP answer")
 
-    def _judge(self, ask: Ask, body: bytes, late: bool) -> None:
+    def _judge(self, serial: int, body: bytes, late: bool) -> None:
         tally = self.tally
         try:
             answer = decode_answer(body)
@@ -386,10 +307,18 @@ class Load:
             if answer.nbr is not None:
                 tally.reason(f"nbr {answer.nbr}")
             return
+        number = serial % len(self.pool)
+        sent_id = self.pool.sent_id(number, serial)
         if late:
+            verdict = too_late(answer)
             tally.reason(Loss.LATE)
-            return
-        verdict = judge(ask, answer, self._landscape)
+        else:
+            verdict = judge(self.pool.asks[number], answer, self._landscape, sent_id)
+            self._count(verdict)
+        self._heard(Heard(serial, number, sent_id, answer, verdict))
+
+    def _count(self, verdict: Verdict) -> None:
+        tally = self.tally
         tally.counts["bids"] += verdict.bids > 0
         tally.counts["valid_bids"] += verdict.bids
         tally.counts["wins"] += len(verdict.won)
@@ -403,8 +332,8 @@ class Load:
         self._all.discard(connection)
         if connection in self._free:
             self._free.remove(connection)
-        if connection.number >= 0:
-            connection.number = -1
+        if connection.serial >= 0:
+            connection.serial = -1
             self.inflight -= 1
             if not self._stopping:
                 self.tally.count("errors")
@@ -414,15 +343,15 @@ class Load:
         """Gives a connection the next request in line that is still worth sending."""
         now_ns = time.monotonic_ns()
         while self._waiting:
-            number, due_ns = self._waiting.popleft()
-            if not self._expired(number, due_ns, now_ns):
-                connection.send(number, due_ns, now_ns)
+            serial, due_ns = self._waiting.popleft()
+            if not self._expired(serial, due_ns, now_ns):
+                connection.send(serial, due_ns, now_ns)
                 return
         self._free.append(connection)
 
-    def _expired(self, number: int, due_ns: int, now_ns: int) -> bool:
+    def _expired(self, serial: int, due_ns: int, now_ns: int) -> bool:
         """Drops a waiting request whose time is over: the exchange has gone on without us."""
-        if now_ns - due_ns <= self.pool.asks[number].tmax_ms * NS_PER_MS:
+        if now_ns - due_ns <= self._ask(serial).tmax_ms * NS_PER_MS:
             return False
         self.inflight -= 1
         self.tally.count("timeouts")
@@ -435,7 +364,7 @@ class Load:
         while True:
             await asyncio.sleep(_SWEEP_S)
             now_ns = time.monotonic_ns()
-            for connection in [each for each in self._all if each.number >= 0]:
+            for connection in [each for each in self._all if each.serial >= 0]:
                 if now_ns - connection.sent_ns > ANSWER_NS_MAX:
                     self._give_up(connection, now_ns)
             while self._waiting and self._expired(*self._waiting[0], now_ns):
@@ -444,7 +373,7 @@ class Load:
                 self._open()
 
     def _give_up(self, connection: _Connection, now_ns: int) -> None:
-        connection.number = -1
+        connection.serial = -1
         self.inflight -= 1
         self.tally.count("timeouts")
         self.tally.reason("no answer")

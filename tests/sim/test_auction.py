@@ -10,6 +10,7 @@ from rtb.sim.auction import (
     Invalid,
     Landscape,
     Loss,
+    Offer,
     SeatBid,
     Slot,
     Won,
@@ -18,6 +19,7 @@ from rtb.sim.auction import (
     decode_answer,
     judge,
     spend_micros,
+    too_late,
 )
 
 
@@ -66,31 +68,34 @@ def test_what_a_winner_pays(price: int, rival: int, floor: int, at: int, paid: i
 
 def test_a_good_bid_wins() -> None:
     """The better price takes the impression at its own price."""
-    verdict = judge(ASK, answer(bid()), Fixed(2_000_000))
+    verdict = judge(ASK, answer(bid()), Fixed(2_000_000), "r1")
 
-    assert [Won(3_000_000, "USD")] == verdict.won
+    assert [Won(3_000_000, "USD", 2_000_000, Offer(bid()))] == verdict.won
     assert (1, [], []) == (verdict.bids, verdict.losses, verdict.faults)
 
 
 def test_an_outbid_bid_loses() -> None:
     """A rival who pays more takes the impression."""
-    verdict = judge(ASK, answer(bid()), Fixed(4_000_000))
+    verdict = judge(ASK, answer(bid()), Fixed(4_000_000), "r1")
 
     assert [Loss.OUTBID] == verdict.losses
+    assert [(102, 4_000_000)] == [(each.code, each.min_to_win_micros) for each in verdict.lost]
 
 
 def test_a_deal_comes_first() -> None:
     """A deal bid at its floor is preferred to a higher open bid of ours, and pays its floor."""
     both = answer(bid(price=9.0), bid(price=2.0, dealid="d1"))
-    verdict = judge(ASK, both, Fixed(1))
+    verdict = judge(ASK, both, Fixed(1), "r1")
 
-    assert [Won(2_000_000, "USD")] == verdict.won
+    assert [(2_000_000, 2_000_000)] == [
+        (each.price_micros, each.min_to_win_micros) for each in verdict.won
+    ]
     assert [Loss.OWN_BID] == verdict.losses
 
 
 def test_a_pod_takes_several() -> None:
     """Each bid on a dynamic pod has its own slot."""
-    verdict = judge(ASK, answer(bid("p"), bid("p", 2.5)), Fixed(1))
+    verdict = judge(ASK, answer(bid("p"), bid("p", 2.5)), Fixed(1), "r1")
 
     assert 2 == len(verdict.won)
 
@@ -111,10 +116,36 @@ def test_a_pod_takes_several() -> None:
 )
 def test_faults(found: Answer, fault: Invalid) -> None:
     """Each rule of an answer is checked, and its breach neither counts as a bid nor wins."""
-    verdict = judge(ASK, found, Fixed(1))
+    verdict = judge(ASK, found, Fixed(1), "r1")
 
     assert [fault] == verdict.faults
     assert (0, []) == (verdict.bids, verdict.won)
+    assert [fault] == [each.why for each in verdict.lost]
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [(bid(price=0.5), 100), (bid(price=1.5, dealid="d1"), 101), (bid(dealid="none"), 4),
+     (bid(adm=""), 7), (bid("9"), 3)],
+)  # fmt: skip
+def test_what_a_faulty_bid_is_told(found: Bid, code: int) -> None:
+    """Each fault has its loss code (OpenRTB 2.6 section 5.25)."""
+    assert [code] == [each.code for each in judge(ASK, answer(found), Fixed(1), "r1").lost]
+
+
+def test_a_second_price_auction_tells_what_was_enough() -> None:
+    """The loser of a second-price auction is told what it clears at (the example of 4.4.1)."""
+    ask = Ask("r1", 100, 2, ["USD"], "USA", {"1": Slot(850_000, False, {})})
+    verdict = judge(ask, answer(bid(price=0.9)), Fixed(1_000_000), "r1")
+
+    assert [910_000] == [each.min_to_win_micros for each in verdict.lost]
+
+
+def test_late_bids_are_lost() -> None:
+    """Nothing of a late answer is judged, and every bid of it is told so."""
+    verdict = too_late(answer(bid(), bid("9")))
+
+    assert ([2, 2], 0) == ([each.code for each in verdict.lost], verdict.bids)
 
 
 def test_what_is_remembered_of_a_request() -> None:
@@ -145,11 +176,15 @@ def test_rivals_repeat() -> None:
     assert one.rival_micros(1, "USA", "USD") != other.rival_micros(1, "USA", "USD")
 
 
+def won(micros: int, currency: str) -> Won:
+    return Won(micros, currency, 0, Offer(bid()))
+
+
 def test_spend_is_of_single_impressions() -> None:
     """A CPM of 3 costs 3,000 micros an impression; euros count as dollars; parts round up."""
-    assert 3_000 == spend_micros([Won(3_000_000, "USD")])
-    assert 2_000 == spend_micros([Won(1_800_000, "EUR")])
-    assert 1 == spend_micros([Won(1, "USD")])
+    assert 3_000 == spend_micros([won(3_000_000, "USD")])
+    assert 2_000 == spend_micros([won(1_800_000, "EUR")])
+    assert 1 == spend_micros([won(1, "USD")])
 
 
 def test_an_answer_is_read_as_the_bidder_writes_it() -> None:

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtb.base.errors import ConfigError
-from rtb.sim.load import Load, Pace, Target, pool_of, read_answer
+from rtb.sim.load import Heard, Load, Pace
+from rtb.sim.pool import Target, id_end, pool_of
 from rtb.sim.tally import Tally
+from rtb.sim.wire import read_answer
 
 REQUEST = b'{"id":"r1","tmax":60,"cur":["USD"],"at":1,"imp":[{"id":"1","bidfloor":0.5}]}'
 BID = (
@@ -44,7 +46,7 @@ async def run(reply: Reply, rate: float = 300.0, seconds: float = 0.3, wide: int
     async with server:
         port = server.sockets[0].getsockname()[1]
         target = Target("127.0.0.1", port, "/openrtb2/generic/bid")
-        load = Load(target, pool_of([REQUEST], target), Pace(rate, seconds, wide))
+        load = Load(target, pool_of([REQUEST], target, keep_ids=True), Pace(rate, seconds, wide))
         await load.run()
         assert 0 == load.inflight
     return load.tally
@@ -166,11 +168,66 @@ def test_wrong_urls(url: str) -> None:
         Target.of(url)
 
 
+async def test_no_id_is_sent_twice() -> None:
+    """A pool of one request makes auctions of their own, and answers must name the right one."""
+    told: list[Heard] = []
+    sent: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                sent.append((await reader.readexactly(length)).split(b'"')[3])
+                writer.write(http(200, BID.replace(b'"r1"', b'"%s"' % sent[-1], 1)))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        target = Target("127.0.0.1", server.sockets[0].getsockname()[1], "/p")
+        load = Load(target, pool_of([REQUEST], target, 3), Pace(200, 0.2, 4), told.append)
+        await load.run()
+
+    assert len(sent) == len(set(sent)) == load.tally.counts["wins"] == len(told) > 5
+    assert {"r1.0300000000", "r1.0300000001"} <= {name.decode() for name in sent}
+    assert [f"r1.03{each.serial:08x}" for each in told] == [each.sent_id for each in told]
+
+
+@pytest.mark.parametrize(
+    ("body", "end"),
+    [
+        (b'{"id":"r1","imp":[]}', 9),
+        (b' { "id" : "a\\"b" }', 15),
+        (b'{"imp":[{"id":"x"}],"site":{"id":"y"},"id":"z"}', 45),
+        (b'{"x":"id","id":"z"}', 17),
+        (b'{"imp":[{"id":"x"}]}', -1),
+    ],
+)
+def test_where_the_id_is(body: bytes, end: int) -> None:
+    """Ids of impressions and sites are not the request's, wherever that stands."""
+    assert end == id_end(body)
+
+
+def test_messages_keep_their_size() -> None:
+    """Every sending has the length that its head promises."""
+    target = Target.of("http://h:8080/openrtb2/adx/bid")
+    pool = pool_of([REQUEST], target)
+    sizes = {len(pool.message(0, serial)) for serial in (0, 1, 0xFFFFFFFF)}
+
+    assert 1 == len(sizes)
+    head, _, body = pool.message(0, 7).partition(b"\r\n\r\n")
+    assert b"Content-Length: %d" % len(body) in head
+    assert "adx" == target.exchange
+    assert "r1.0000000007" == pool.sent_id(0, 7)
+
+
 def test_pools_hold_requests_only() -> None:
     """A line that is no request is named; blank lines are skipped."""
     target = Target.of("http://h:8080/p")
+    pool = pool_of([b"\n", REQUEST], target, keep_ids=True)
 
-    assert [target.message(REQUEST)] == pool_of([b"\n", REQUEST], target).messages
+    assert (1, target.message(REQUEST)) == (len(pool), pool.message(0, 5))
     with pytest.raises(ConfigError, match="request 2"):
         pool_of([REQUEST, b"{}"], target)
     with pytest.raises(ConfigError, match="no requests"):
