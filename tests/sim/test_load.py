@@ -181,6 +181,8 @@ async def test_no_id_is_sent_twice() -> None:
                 sent.append((await reader.readexactly(length)).split(b'"')[3])
                 writer.write(http(200, BID.replace(b'"r1"', b'"%s"' % sent[-1], 1)))
         except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
