@@ -1,6 +1,6 @@
-"""Writes `ext/{records,snapshot,board}.pxd` from the numpy layouts, so that C reads the same bytes.
+"""Writes `ext/{links,records,snapshot,board}.pxd` from the numpy layouts, so that C reads the same bytes.
 
-Run `python ext/layouts.py` after a change of `rtb/base/records.py`, `rtb/catalogue/snapshot.py`,
+Run `python ext/layouts.py` after a change of `rtb/base/{records,links,events}.py`, `rtb/catalogue/snapshot.py`,
 `rtb/profiles/record.py` or `rtb/stores/board.py`; a test fails while files and layouts differ.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from rtb.base import reasons, records  # noqa: E402
+from rtb.base import events, links, reasons, records  # noqa: E402
 from rtb.catalogue import snapshot  # noqa: E402
 from rtb.profiles import record as profile  # noqa: E402
 from rtb.stores import board  # noqa: E402
@@ -108,7 +108,18 @@ def board_pxd() -> str:
     return render("rtb/stores/board.py", {"Column": board.COLUMN}, constants)
 
 
-FILES = {"records.pxd": records_pxd, "snapshot.pxd": snapshot_pxd, "board.pxd": board_pxd}
+def links_pxd() -> str:
+    constants = {
+        f"LINKS_{name}": value
+        for name, value in vars(links).items()
+        if isinstance(value, int) and name.isupper()
+    }
+    constants |= {f"PLACE_{member.name}": int(member) for member in links.Place}
+    structs = {"Claims": events.CLAIMS, "BidRecord": events.BID, "Sheet": links.SHEET}
+    return render("rtb/base/links.py and rtb/base/events.py", structs, constants)
+
+
+FILES = {"links.pxd": links_pxd, "records.pxd": records_pxd, "snapshot.pxd": snapshot_pxd, "board.pxd": board_pxd}
 
 if __name__ == "__main__":
     for file_name, make in FILES.items():

@@ -7,12 +7,15 @@ is too rare to be worth code here (ids with escapes inside markup) is left to th
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
+from links cimport *
 from records cimport *
 from snapshot cimport *
 from tokens cimport mix64
 
+from rtb.base.errors import InvariantError
+from rtb.base.links import escaped
 from rtb.exchanges import response as rules
 from rtb.openrtb.lists import AssetKind, NativeEvent
 from rtb.openrtb.reading import escape
@@ -26,6 +29,7 @@ cdef int KIND_DATA = AssetKind.DATA
 cdef int KIND_LINK = AssetKind.LINK
 cdef int KIND_TRACKER = AssetKind.TRACKER
 cdef int EVENT_IMPRESSION = NativeEvent.IMPRESSION
+cdef int EVENT_VIEWABLE = NativeEvent.VIEWABLE_MRC50
 cdef const char *HEX = b"0123456789abcdef"
 cdef const char *HEX_UPPER = b"0123456789ABCDEF"
 
@@ -34,6 +38,14 @@ cdef struct Buffer:
     char *data
     Py_ssize_t size
     Py_ssize_t room
+
+
+# A `rtb.base.links.Link`, escaped for one place of the markup.
+cdef struct Link:
+    const char *head
+    const char *tail
+    int head_count, tail_count, slot
+    int landing  # 0: none follows; else how often the percent sign of its text was encoded, plus 1
 
 
 cdef struct Lanes:
@@ -193,8 +205,35 @@ cdef class Terms:
         self.seat = escape(exchange.seat).encode()
 
 
+cdef class LinkSet:
+    """The links of one exchange and currency, by escape and place."""
+
+    cdef object keep
+    cdef list texts  # that the pointers point into
+    cdef Link links[3][LINKS_LINKS_COUNT]
+
+    def __cinit__(self, links):
+        cdef int escape, place
+        cdef Link *row
+        cdef bytes head, tail
+        self.keep = links
+        self.texts = []
+        for escape in range(3):
+            for place in range(LINKS_LINKS_COUNT):
+                row = &self.links[escape][place]
+                head, tail = escaped(links[place].head, escape), escaped(links[place].tail, escape)
+                self.texts += (head, tail)
+                row.head, row.head_count = PyBytes_AS_STRING(head), <int>len(head)
+                row.tail, row.tail_count = PyBytes_AS_STRING(tail), <int>len(tail)
+                row.slot = links[place].slot
+                row.landing = links[place].landing
+                if row.landing and escape == ESCAPE_URL:
+                    row.landing += 1
+
+
 cdef Frames _frames = None
 cdef dict _terms = {}
+cdef dict _link_sets = {}
 
 
 cdef Frames _frames_of(arrays):
@@ -215,22 +254,34 @@ cdef Terms _terms_of(exchange):
     return found
 
 
-def encode(opportunity, decision, arrays, exchange) -> bytes:
+cdef LinkSet _links_of(links):
+    cdef LinkSet found = _link_sets.get(id(links))
+    if found is None or found.keep is not links:
+        if len(_link_sets) >= 256:
+            _link_sets.clear()
+        found = LinkSet(links)
+        _link_sets[id(links)] = found
+    return found
+
+
+def encode(opportunity, decision, arrays, exchange, links, sheets) -> bytes:
     """As `rtb.exchanges.response.encode`."""
     cdef uintptr_t facts_at = opportunity.address
     cdef uintptr_t decision_at = decision.address
+    cdef uintptr_t sheets_at = sheets.address
     cdef bytes text = opportunity.text
     OUT.size = 0
     if not _encode(
         <const Facts *>facts_at, <const DecisionData *>decision_at, PyBytes_AS_STRING(text),
-        _frames_of(arrays), _terms_of(exchange),
+        _frames_of(arrays), _terms_of(exchange), _links_of(links), <const Sheet *>sheets_at,
     ):
-        return rules.encode(opportunity, decision, arrays, exchange)
+        return rules.encode(opportunity, decision, arrays, exchange, links, sheets)
     return PyBytes_FromStringAndSize(OUT.data, OUT.size)
 
 
 cdef bint _encode(
-    const Facts *facts, const DecisionData *decision, const char *text, Frames frames, Terms terms
+    const Facts *facts, const DecisionData *decision, const char *text, Frames frames, Terms terms,
+    LinkSet links, const Sheet *sheets
 ) except -1:
     """Writes the answer; False when the twin should."""
     cdef const char *seats[BIDS_MAX]
@@ -269,7 +320,9 @@ cdef bint _encode(
             if not first:
                 _literal(b",")
             first = 0
-            if not _bid(facts, &decision.bids[order[k]], text, frames, terms):
+            if not _bid(
+                facts, &decision.bids[order[k]], text, frames, links, &sheets[order[k]]
+            ):
                 return False
             if k > i:
                 order[k] = -1
@@ -305,25 +358,48 @@ cdef int _seat(
     return 0
 
 
+cdef int _url(
+    LinkSet links, const Sheet *sheet, int place, int escape, const char *page, int page_count
+) except -1:
+    """`rtb.base.links.Link.url`."""
+    cdef const Link *link = &links.links[escape][place]
+    cdef const char *text = <const char *>sheet.text
+    cdef int tag = LINKS_CLAIMS_CHARS + link.slot * LINKS_TAG_CHARS
+    cdef int i, k
+    if sheet.chars < <uint64_t>(tag + LINKS_TAG_CHARS):
+        raise InvariantError(f"signed without the tag of slot {link.slot}")
+    _put(link.head, link.head_count)
+    _put(text, LINKS_CLAIMS_CHARS)
+    _put(text + tag, LINKS_TAG_CHARS)
+    if link.landing and page_count == 0:
+        return 0
+    _put(link.tail, link.tail_count)
+    if link.landing == 1:
+        _put(page, page_count)
+    elif link.landing:
+        for i in range(page_count):
+            _put(page + i, 1)
+            if page[i] == c'%':
+                for k in range(link.landing - 1):
+                    _put(b"25", 2)
+    return 0
+
+
+cdef bint _is_dynamic(const char *page, int count) noexcept nogil:
+    """Whether a landing page has holes of its own, which the twin fills."""
+    return memchr(page, c'{', count) != NULL
+
+
 cdef bint _bid(
-    const Facts *facts, const Bid *bid, const char *text, Frames frames, Terms terms
+    const Facts *facts, const Bid *bid, const char *text, Frames frames, LinkSet links,
+    const Sheet *sheet
 ) except -1:
     cdef const Imp *imp = &facts.imps[bid.imp]
     cdef const Creative *ad = &frames.creatives[bid.creative]
     cdef const Piece *piece
-    cdef Lanes lanes
     cdef int i
-    lanes.first = 0
-    lanes.second = SECOND_LANE
-    _mix(&lanes, terms.token)
-    _mix(&lanes, facts.head.id_hash)
-    _mix(&lanes, <uint64_t>bid.imp)
-    _mix(&lanes, <uint64_t>bid.group)
-    _mix(&lanes, frames.line_items[bid.line_item].key)
-    _mix(&lanes, ad.key)
     _literal(b'{"id":"')
-    _hex(lanes.first)
-    _hex(lanes.second)
+    _hex(sheet.bid)
     _literal(b'","impid":"')
     _put(text + imp.id_off, imp.id_len)
     _literal(b'","price":')
@@ -332,6 +408,13 @@ cdef bint _bid(
         _literal(b',"dealid":"')
         _put(text + facts.deals[bid.deal].id_off, facts.deals[bid.deal].id_len)
         _literal(b'"')
+    _literal(b',"nurl":"')
+    _url(links, sheet, PLACE_WIN, ESCAPE_NONE, NULL, 0)
+    _literal(b'","burl":"')
+    _url(links, sheet, PLACE_BILL, ESCAPE_NONE, NULL, 0)
+    _literal(b'","lurl":"')
+    _url(links, sheet, PLACE_LOSS, ESCAPE_NONE, NULL, 0)
+    _literal(b'"')
     for i in range(ad.frame_start, ad.frame_start + ad.frame_count):
         piece = &frames.pieces[i]
         if piece.hole == HOLE_NONE:
@@ -339,7 +422,7 @@ cdef bint _bid(
         elif piece.hole == HOLE_DSA:
             if facts.head.dsarequired > 0:
                 _put(frames.text + piece.text_start, piece.text_count)
-        elif not _fill(piece.hole, facts, bid, imp, ad, text, frames, &lanes):
+        elif not _fill(piece, facts, bid, imp, ad, text, frames, links, sheet):
             return False
     if imp.exp_s > 0:
         _literal(b',"exp":')
@@ -349,19 +432,30 @@ cdef bint _bid(
 
 
 cdef bint _fill(
-    int hole, const Facts *facts, const Bid *bid, const Imp *imp, const Creative *ad,
-    const char *text, Frames frames, const Lanes *lanes
+    const Piece *piece, const Facts *facts, const Bid *bid, const Imp *imp, const Creative *ad,
+    const char *text, Frames frames, LinkSet links, const Sheet *sheet
 ) except -1:
-    cdef int off, size
-    if hole == HOLE_BID_ID:
-        _hex(lanes.first)
-        _hex(lanes.second)
+    cdef int off, size, hole = piece.hole
+    cdef const char *page
+    if hole == HOLE_CLICK_URL:
+        page = frames.text + piece.text_start
+        if _is_dynamic(page, piece.text_count):
+            return False
+        _url(links, sheet, PLACE_CLICK, piece.escape, page, piece.text_count)
+    elif hole == HOLE_IMPRESSION_URL:
+        _url(links, sheet, PLACE_IMPRESSION, piece.escape, NULL, 0)
+    elif hole == HOLE_VIEW_URL:
+        _url(links, sheet, PLACE_VIEW, piece.escape, NULL, 0)
+    elif hole == HOLE_VIDEO_URL:
+        _url(links, sheet, PLACE_VIDEO + piece.event, piece.escape, NULL, 0)
+    elif hole == HOLE_BID_ID:
+        _hex(sheet.bid)
     elif hole == HOLE_WIDTH:
         _number(bid.w)
     elif hole == HOLE_HEIGHT:
         _number(bid.h)
     elif hole == HOLE_CACHEBUSTER:
-        _number(<int64_t>(lanes.first % CACHEBUSTER_BELOW))
+        _number(<int64_t>(mix64(sheet.bid) % CACHEBUSTER_BELOW))
     elif hole == HOLE_AUCTION_ID or hole == HOLE_IMP_ID:
         off = facts.head.id_off if hole == HOLE_AUCTION_ID else imp.id_off
         size = facts.head.id_len if hole == HOLE_AUCTION_ID else imp.id_len
@@ -369,12 +463,13 @@ cdef bint _fill(
             return False
         _percent(text + off, size)
     else:
-        return _native(facts, imp, ad, frames)
+        return _native(facts, imp, ad, frames, links, sheet)
     return True
 
 
 cdef bint _native(
-    const Facts *facts, const Imp *imp, const Creative *ad, Frames frames
+    const Facts *facts, const Imp *imp, const Creative *ad, Frames frames, LinkSet links,
+    const Sheet *sheet
 ) except -1:
     cdef int i, j, first = 1
     cdef const AdAsset *ours
@@ -408,32 +503,42 @@ cdef bint _native(
     for j in range(ad.assets_start, ad.assets_start + ad.assets_count):
         ours = &frames.assets[j]
         if ours.kind == KIND_LINK:
+            if _is_dynamic(frames.text + ours.text_start, ours.text_count):
+                return False
             _literal(rb',\"link\":{\"url\":\"')
-            _put(frames.text + ours.text_start, ours.text_count)
+            _url(
+                links, sheet, PLACE_CLICK, ESCAPE_NONE, frames.text + ours.text_start,
+                ours.text_count,
+            )
             _literal(rb'\"}')
             break
-    _trackers(imp, ad, frames)
+    _trackers(imp, ad, frames, links, sheet)
     _literal(b"}}" if wrapped else b"}")
     return True
 
 
-cdef int _trackers(const Imp *imp, const Creative *ad, Frames frames) except -1:
+cdef int _trackers(
+    const Imp *imp, const Creative *ad, Frames frames, LinkSet links, const Sheet *sheet
+) except -1:
     cdef bint events = imp.native_events >> EVENT_IMPRESSION & 1
-    cdef bint opened = False
+    cdef bint viewable = imp.native_events >> EVENT_VIEWABLE & 1
     cdef int j
+    _literal(rb',\"eventtrackers\":[' if events else rb',\"imptrackers\":[')
+    _literal(rb'{\"event\":1,\"method\":1,\"url\":\"' if events else rb'\"')
+    _url(links, sheet, PLACE_IMPRESSION, ESCAPE_NONE, NULL, 0)
+    _literal(rb'\"}' if events else rb'\"')
     for j in range(ad.assets_start, ad.assets_start + ad.assets_count):
         if frames.assets[j].kind != KIND_TRACKER:
             continue
-        if not opened:
-            _literal(rb',\"eventtrackers\":[' if events else rb',\"imptrackers\":[')
-        else:
-            _literal(b",")
-        opened = True
-        _literal(rb'{\"event\":1,\"method\":1,\"url\":\"' if events else rb'\"')
+        _literal(rb',{\"event\":1,\"method\":1,\"url\":\"' if events else rb',\"')
         _put(frames.text + frames.assets[j].text_start, frames.assets[j].text_count)
         _literal(rb'\"}' if events else rb'\"')
-    if opened:
-        _literal(b"]")
+    if viewable:
+        _literal(b"," if events else rb'],\"eventtrackers\":[')
+        _literal(rb'{\"event\":2,\"method\":1,\"url\":\"')
+        _url(links, sheet, PLACE_VIEW, ESCAPE_NONE, NULL, 0)
+        _literal(rb'\"}')
+    _literal(b"]")
     return 0
 
 

@@ -2,7 +2,8 @@
 
 from bench.kernels.line import measure, show
 from rtb._ext import notices as compiled
-from rtb.base.events import Kind, bid_id
+from rtb.base.events import bid_id
+from rtb.base.links import Place
 from rtb.exchanges import prices
 from rtb.exchanges.settings import Exchange
 from rtb.notices import tokens as readable
@@ -25,7 +26,7 @@ def main() -> None:
     show("sign_events", measure(lambda: fast.sign(CLAIMS, True), 20_000))
     show("sign_readable", measure(lambda: slow.sign(CLAIMS), 2_000))
 
-    url = Urls("https://bid.example", EXCHANGE).piece(Kind.BILL, "USD").url(fast.sign(CLAIMS))
+    url = Urls("https://bid.example", EXCHANGE).links("USD")[Place.BILL].url(fast.sign(CLAIMS))
     target = url.removeprefix(b"https://bid.example").replace(b"${AUCTION_PRICE}", b"1.25")
     terms = {EXCHANGE.claim_key: Terms(EXCHANGE, prices.reader(EXCHANGE, {}))}
     show("read_notice", measure(lambda: read(target, NOW_S * 1000, KEYS, terms), 2_000))

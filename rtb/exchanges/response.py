@@ -3,28 +3,29 @@
     {"id":<echo>,"seatbid":[{"seat":..,"bid":[..]}],"bidid":..,"cur":..}
 
 One seatbid per seat, in the order in which a seat first occurs; bids in the decision's order. A bid
-is its own members (id, impid, price, dealid), then the creative's frame, which the catalogue
-rendered at publish and whose holes are filled here, then `exp`. Ids of the request are echoed as
-the raw text that came; `slotinpod` is never set, as structured pods forbid it and we insist on no
-place in dynamic ones.
+is its own members (id, impid, price, dealid, nurl, burl, lurl), then the creative's frame, which
+the catalogue rendered at publish and whose holes are filled here, then `exp`. Ids of the request
+are echoed as the raw text that came; `slotinpod` is never set, as structured pods forbid it and we
+insist on no place in dynamic ones.
 
 Everything is a function of the arguments, ids too: the same request gives the same bytes.
 
-    bid_id       mix64 over exchange, request id, imp index, group, line item key, creative key, in
-                 two lanes of 64 bits: 32 hex digits
-    bidid        the same over exchange and request id
-    cachebuster  the first lane of the bid id as a decimal number below 10^10
+    bid_id       the number under which the bid was signed and booked: 16 hex digits
+    bidid        mix64 over exchange and request id, in two lanes of 64 bits: 32 hex digits
+    cachebuster  mix64 of the bid's number as a decimal number below 10^10
     auction_id, imp_id holes   the id percent-encoded but for A-Z a-z 0-9 - . _ ~: they stand
                  inside markup and URLs, where the raw text of a stranger is an attack
     dsa hole     the piece's own text, where the request asks for transparency
     native hole  the whole native answer, escaped to stand in the string `adm`: assets that answer
-                 the request's (`openrtb.native.match_assets`), link, trackers as eventtrackers
-                 when the request takes impression events by image, else as imptrackers; wrapped in
+                 the request's (`openrtb.native.match_assets`), link, trackers, ours first, as
+                 eventtrackers when the request takes impression events by image, else as
+                 imptrackers; one for viewability where the request takes that; wrapped in
                  {"native":..} when the request was
+    URL holes    the bid's notice URLs (`rtb.base.links`)
 """
 
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import quote
 
 import numpy as np
@@ -32,6 +33,7 @@ import numpy.typing as npt
 
 from rtb.base.errors import InvariantError
 from rtb.base.hashing import mix64
+from rtb.base.links import Links, Place, Sheets
 from rtb.base.money import currency_name, format_micros
 from rtb.base.reasons import NoBid
 from rtb.base.records import Decision, Hole, ImpFlag, Opportunity
@@ -45,6 +47,13 @@ _CACHEBUSTER_BELOW: Final = 10**10
 _ASSET_FIELDS: Final = ("kind", "type", "chars", "w", "h", "dur_s", "mime", "protocol")
 _VERSIONS: Final = {10: b"1.0", 11: b"1.1", 12: b"1.2"}
 
+_URL_HOLES: Final = {
+    Hole.CLICK_URL: Place.CLICK,
+    Hole.IMPRESSION_URL: Place.IMPRESSION,
+    Hole.VIEW_URL: Place.VIEW,
+    Hole.VIDEO_URL: Place.VIDEO,
+}
+
 Record = np.void
 
 
@@ -55,19 +64,26 @@ class Arrays(Protocol):
 
 
 def encode(
-    opportunity: Opportunity, decision: Decision, arrays: Arrays, exchange: Exchange
+    opportunity: Opportunity,
+    decision: Decision,
+    arrays: Arrays,
+    exchange: Exchange,
+    links: Links,
+    sheets: Sheets,
 ) -> bytes:
     """The body of a bid response with every chosen bid of a decision.
 
+    links: of the exchange, in the decision's currency; sheets: the chosen bids, signed.
     Raises: InvariantError when no bid is chosen (that is a no-bid, see `no_bid`), or when a native
     ad was chosen that does not answer a required asset.
     """
-    writer = _Writer(opportunity, arrays, exchange)
+    writer = _Writer(opportunity, arrays, exchange, links)
     head, bids = decision.data["head"][0], decision.data["bids"][0]
     seats: dict[bytes, list[bytes]] = {}
-    for bid in bids[: head["bids_count"]]:
+    for number, bid in enumerate(bids[: head["bids_count"]]):
         if bid["chosen"]:
-            seats.setdefault(writer.seat(bid), []).append(writer.bid(bid))
+            signed = Signed(int(sheets.data[number]["bid"]), sheets.sheet(number))
+            seats.setdefault(writer.seat(bid), []).append(writer.bid(bid, signed))
     if not seats:
         raise InvariantError("no bid was chosen")
     seatbids = b",".join(_seatbid(seat, answers) for seat, answers in seats.items())
@@ -100,6 +116,49 @@ def mixed_id(*parts: int) -> tuple[int, int]:
     return first, second
 
 
+class Signed(NamedTuple):
+    """A bid's number and its sheet (`rtb.base.links`)."""
+
+    number: int
+    sheet: bytes
+
+    @property
+    def id(self) -> bytes:
+        """Bid.id."""
+        return b"%016x" % self.number
+
+
+def landing_page(
+    text: bytes, number: int, bid: Record, imp: Record, opportunity: Opportunity
+) -> bytes:
+    """The landing page of a click, percent-encoded, with what only the auction knew filled in.
+
+    text: as the catalogue has it (`records.Hole.CLICK_URL`); number: the bid's.
+    """
+    if b"{" not in text:
+        return text
+    values = {
+        b"{bid_id}": b"%016x" % number,
+        b"{cachebuster}": b"%d" % cachebuster(number),
+        b"{width}": b"%d" % bid["w"],
+        b"{height}": b"%d" % bid["h"],
+        b"{auction_id}": _percent_encoded(_echo(opportunity, opportunity.facts[0]["head"], "id")),
+        b"{imp_id}": _percent_encoded(_echo(opportunity, imp, "id")),
+    }
+    for name, value in values.items():
+        text = text.replace(name, quote(value, safe="").encode())
+    return text
+
+
+def cachebuster(number: int) -> int:
+    """A number that differs from bid to bid."""
+    return mix64(number) % _CACHEBUSTER_BELOW
+
+
+def _echo(opportunity: Opportunity, row: Record, name: str) -> bytes:
+    return opportunity.slice(int(row[f"{name}_off"]), int(row[f"{name}_len"]))
+
+
 def _seatbid(seat: bytes, bids: list[bytes]) -> bytes:
     named = b'"seat":"%s",' % seat if seat else b""
     return b'{%s"bid":[%s]}' % (named, b",".join(bids))
@@ -108,7 +167,10 @@ def _seatbid(seat: bytes, bids: list[bytes]) -> bytes:
 class _Writer:
     """What all bids of one answer share."""
 
-    def __init__(self, opportunity: Opportunity, arrays: Arrays, exchange: Exchange) -> None:
+    def __init__(
+        self, opportunity: Opportunity, arrays: Arrays, exchange: Exchange, links: Links
+    ) -> None:
+        self._links = links
         self._opportunity = opportunity
         self._facts = opportunity.facts[0]
         self._arrays = arrays
@@ -128,36 +190,27 @@ class _Writer:
                 return self._text(seat)
         return self._seat
 
-    def bid(self, bid: Record) -> bytes:
+    def bid(self, bid: Record, signed: Signed) -> bytes:
         """One bid object."""
         imp = self._facts["imps"][bid["imp"]]
         creative = self._arrays["creatives"][bid["creative"]]
-        lanes = self._lanes(bid, creative)
-        out = bytearray(b'{"id":"%016x%016x"' % lanes)
+        out = bytearray(b'{"id":"%s"' % signed.id)
         out += b',"impid":"%s"' % self._echo(imp, "id")
         out += b',"price":%s' % format_micros(int(bid["price_micros"])).encode()
         if bid["deal"] >= 0:
             out += b',"dealid":"%s"' % self._echo(self._facts["deals"][bid["deal"]], "id")
+        for name, place in ((b"nurl", Place.WIN), (b"burl", Place.BILL), (b"lurl", Place.LOSS)):
+            out += b',"%s":"%s"' % (name, self._links[place].url(signed.sheet))
         for piece in self._rows("pieces", creative, "frame"):
             hole = Hole(int(piece["hole"]))
             if hole == Hole.NONE:
                 out += self._text(piece)
             else:
-                out += self._fill(hole, piece, bid, imp, creative, lanes)
+                out += self._fill(hole, piece, bid, imp, creative, signed)
         if imp["exp_s"] > 0:
             # The exchange said how long it may take; we keep the price for that long.
             out += b',"exp":%d' % imp["exp_s"]
         return bytes(out + b"}")
-
-    def _lanes(self, bid: Record, creative: Record) -> tuple[int, int]:
-        return mixed_id(
-            self._exchange,
-            int(self._facts["head"]["id_hash"]),
-            int(bid["imp"]),
-            int(bid["group"]),
-            int(self._arrays["line_items"][bid["line_item"]]["key"]),
-            int(creative["key"]),
-        )
 
     def _fill(
         self,
@@ -166,25 +219,35 @@ class _Writer:
         bid: Record,
         imp: Record,
         creative: Record,
-        lanes: tuple[int, int],
+        signed: Signed,
     ) -> bytes:
+        if hole in _URL_HOLES:
+            return self._url(hole, piece, bid, imp, signed)
         if hole == Hole.BID_ID:
-            return b"%016x%016x" % lanes
+            return signed.id
         if hole == Hole.WIDTH:
             return b"%d" % bid["w"]
         if hole == Hole.HEIGHT:
             return b"%d" % bid["h"]
         if hole == Hole.CACHEBUSTER:
-            return b"%d" % (lanes[0] % _CACHEBUSTER_BELOW)
+            return b"%d" % cachebuster(signed.number)
         if hole == Hole.AUCTION_ID:
             return _percent_encoded(self.auction_id)
         if hole == Hole.DSA:
             return self._text(piece) if self._facts["head"]["dsarequired"] > 0 else b""
         if hole == Hole.IMP_ID:
             return _percent_encoded(self._echo(imp, "id"))
-        return self._native(imp, creative)
+        return self._native(bid, imp, creative, signed)
 
-    def _native(self, imp: Record, creative: Record) -> bytes:
+    def _url(self, hole: Hole, piece: Record, bid: Record, imp: Record, signed: Signed) -> bytes:
+        link = self._links[_URL_HOLES[hole] + int(piece["event"])]
+        page = b""
+        if hole == Hole.CLICK_URL:
+            text = self._text(piece)
+            page = landing_page(text, signed.number, bid, imp, self._opportunity)
+        return link.url(signed.sheet, page, int(piece["escape"]))
+
+    def _native(self, bid: Record, imp: Record, creative: Record, signed: Signed) -> bytes:
         ads = list(self._rows("assets", creative))
         start, count = int(imp["assets_start"]), int(imp["assets_count"])
         requested = self._facts["assets"][start : start + count]
@@ -192,19 +255,29 @@ class _Writer:
             rb"\"ver\":\"%s\"" % _VERSIONS.get(int(imp["native_ver"]), b"1.2"),
             rb"\"assets\":[%s]" % b",".join(self._assets(requested, ads)),
         ]
-        urls = self._urls(ads, AssetKind.LINK)
-        if urls:
-            members.append(rb"\"link\":{\"url\":\"%s\"}" % urls[0])
-        trackers = self._urls(ads, AssetKind.TRACKER)
-        if trackers and int(imp["native_events"]) >> NativeEvent.IMPRESSION & 1:
-            rows = (rb"{\"event\":1,\"method\":1,\"url\":\"%s\"}" % url for url in trackers)
-            members.append(rb"\"eventtrackers\":[%s]" % b",".join(rows))
-        elif trackers:
-            rows = (rb"\"%s\"" % url for url in trackers)
-            members.append(rb"\"imptrackers\":[%s]" % b",".join(rows))
+        pages = self._urls(ads, AssetKind.LINK)
+        if pages:
+            page = landing_page(pages[0], signed.number, bid, imp, self._opportunity)
+            url = self._links[Place.CLICK].url(signed.sheet, page)
+            members.append(rb"\"link\":{\"url\":\"%s\"}" % url)
+        members += self._trackers(int(imp["native_events"]), ads, signed.sheet)
         native = b"{%s}" % b",".join(members)
         wrapped = int(imp["flags"]) & ImpFlag.NATIVE_WRAPPED
         return rb"{\"native\":%s}" % native if wrapped else native
+
+    def _trackers(self, events: int, ads: list[Record], sheet: bytes) -> Iterator[bytes]:
+        """Of impressions, ours first, then of viewability, each as the request takes it."""
+        ours = self._links[Place.IMPRESSION].url(sheet)
+        urls = [ours, *self._urls(ads, AssetKind.TRACKER)]
+        rows = [(NativeEvent.IMPRESSION, url) for url in urls]
+        if not events >> NativeEvent.IMPRESSION & 1:
+            yield rb"\"imptrackers\":[%s]" % b",".join(rb"\"%s\"" % url for url in urls)
+            rows = []
+        if events >> NativeEvent.VIEWABLE_MRC50 & 1:
+            rows.append((NativeEvent.VIEWABLE_MRC50, self._links[Place.VIEW].url(sheet)))
+        if rows:
+            texts = (rb"{\"event\":%d,\"method\":1,\"url\":\"%s\"}" % row for row in rows)
+            yield rb"\"eventtrackers\":[%s]" % b",".join(texts)
 
     def _assets(self, requested: npt.NDArray[np.void], ads: list[Record]) -> Iterator[bytes]:
         offered = [{name: int(ad[name]) for name in _ASSET_FIELDS} for ad in ads]
@@ -238,7 +311,7 @@ class _Writer:
         return self._arrays["text"][start : start + int(row["text_count"])].tobytes()
 
     def _echo(self, row: Record, name: str) -> bytes:
-        return self._opportunity.slice(int(row[f"{name}_off"]), int(row[f"{name}_len"]))
+        return _echo(self._opportunity, row, name)
 
 
 def _percent_encoded(raw: bytes) -> bytes:

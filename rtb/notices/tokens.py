@@ -22,13 +22,12 @@ from typing import Final, NamedTuple
 
 from rtb.base.errors import ConfigError, InvariantError
 from rtb.base.events import CLAIMS, CLAIMS_VERSION, Kind, VideoEvent
+from rtb.base.links import CLAIMS_CHARS, TAG_CHARS
 from rtb.notices.notice import Refusal
 
 CLAIMS_BYTES: Final = CLAIMS.itemsize
-CLAIMS_CHARS: Final = CLAIMS_BYTES // 3 * 4
 # One forgery in 2^64 tries, each of which is a request that we count.
 TAG_BYTES: Final = 8
-TAG_CHARS: Final = 11
 TOKEN_CHARS: Final = CLAIMS_CHARS + TAG_CHARS
 GROUP_SLOTS: Final = 8
 
@@ -142,14 +141,6 @@ class Signer:
             digests += _digest(self._prepared.events, claims)
         tags = (digests[at : at + TAG_BYTES] for at in range(0, len(digests), TAG_BYTES))
         return _text(claims) + b"".join(_text(tag) for tag in tags)
-
-
-def token_of(sheet: bytes, slot: int) -> bytes:
-    """One token of a signed bid. Raises: InvariantError when the sheet has no such tag."""
-    start = CLAIMS_CHARS + slot * TAG_CHARS
-    if len(sheet) < start + TAG_CHARS:
-        raise InvariantError(f"signed without the tag of slot {slot}")
-    return sheet[:CLAIMS_CHARS] + sheet[start : start + TAG_CHARS]
 
 
 def _text(data: bytes) -> bytes:

@@ -12,20 +12,20 @@
     m multiplier   w min to win   l loss   d discount CPM   t when it was shown, epoch ms
 
 Macros stay as they are, `${..}`: percent-encoded ones are not replaced. Everything else is encoded.
-A URL is a constant head, a token and a constant tail, so an encoder splices and formats nothing;
-URLs are raw: who puts one into HTML or JSON escapes head and tail for that place.
+What is the same for all bids of an exchange and a currency is a `base.links.Link`.
 """
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import quote
 
 from rtb.base.errors import ConfigError
 from rtb.base.events import Kind, VideoEvent
+from rtb.base.links import Link, Links
 from rtb.notices.notice import Settings
 from rtb.notices.settle import is_priced
-from rtb.notices.tokens import slot_of, token_of
+from rtb.notices.tokens import slot_of
 
 PREFIX: Final = "/n/"
 VIDEO_NAMES: Final[Mapping[VideoEvent, str]] = {
@@ -68,18 +68,6 @@ _KNOWN: Final[Mapping[Kind, set[str]]] = {
 _BASE = re.compile(r"https?://[A-Za-z0-9.\-:\[\]]+(?:/[A-Za-z0-9._~\-]+)*")
 
 
-class Piece(NamedTuple):
-    """A URL but for its token: `head`, the token of `slot`, `tail`."""
-
-    head: bytes
-    slot: int
-    tail: bytes
-
-    def url(self, sheet: bytes) -> bytes:
-        """The URL for a signed bid."""
-        return self.head + token_of(sheet, self.slot) + self.tail
-
-
 class Urls:
     """The notice URLs of one exchange.
 
@@ -93,26 +81,29 @@ class Urls:
         self._base = base
         self._settings = settings
 
-    def piece(self, kind: Kind, currency: str, event: int = 0) -> Piece:
-        """The URL of any kind but a click; `currency` is the bid's ISO code.
+    def links(self, currency: str) -> Links:
+        """The links of bids in a currency, in the order of `base.links.Place`."""
+        kinds = (Kind.WIN, Kind.BILL, Kind.LOSS, Kind.IMPRESSION, Kind.VIEW)
+        events = (self._link(Kind.VIDEO, currency, event) for event in VideoEvent)
+        return (*(self._link(kind, currency) for kind in kinds), self._click(), *events)
 
-        It is the same for all bids of a currency: build once, splice often.
-        """
+    def _link(self, kind: Kind, currency: str, event: int = 0) -> Link:
         tail = "&".join(self._query(kind, currency))
         head = f"{self._base}{PREFIX}{PATHS[kind, event]}/"
-        return Piece(head.encode(), slot_of(kind, event), f"?{tail}".encode() if tail else b"")
+        return Link(head.encode(), slot_of(kind, event), f"?{tail}".encode() if tail else b"")
 
-    def click(self, target: str) -> Piece:
-        """The click URL to a landing page, behind the exchange's click macro where it has one.
+    def _click(self) -> Link:
+        """Clicks stand behind the exchange's click macro where it has one.
 
-        The claims must hold `target_hash` of the same text.
+        The claims must hold `target_hash` of the landing page.
         """
         head = f"{self._base}{PREFIX}{PATHS[Kind.CLICK, 0]}/"
-        tail = f"?to={quote(target, safe='')}"
+        tail = "?to="
         macro = self._settings.click_macro
-        if macro and self._settings.click_url_encoded:
+        encoded = bool(macro) and self._settings.click_url_encoded
+        if encoded:
             head, tail = quote(head, safe=""), quote(tail, safe="")
-        return Piece((macro + head).encode(), slot_of(Kind.CLICK), tail.encode())
+        return Link((macro + head).encode(), slot_of(Kind.CLICK), tail.encode(), 1 + encoded)
 
     def _query(self, kind: Kind, currency: str) -> Iterator[str]:
         settings = self._settings

@@ -1,7 +1,9 @@
 """The encoder: whole answers of hand-made decisions, against the schema and byte for byte."""
 
+import html
 import json
 from collections.abc import Callable
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import jsonschema
 import numpy as np
@@ -9,18 +11,24 @@ import numpy.typing as npt
 import pytest
 
 from rtb.base.errors import InvariantError
+from rtb.base.events import Kind, VideoEvent
 from rtb.base.hashing import token_hash
 from rtb.base.money import currency_code
 from rtb.base.reasons import NoBid
-from rtb.base.records import Decision, Dim, Hole, Opportunity
+from rtb.base.records import Decision, Dim, Escape, Hole, Opportunity
 from rtb.catalogue import snapshot
 from rtb.exchanges.decode import decode
 from rtb.exchanges.response import encode, mixed_id, no_bid
 from rtb.exchanges.settings import Exchange
+from rtb.notices.notice import Notice
 from rtb.openrtb.reading import escape
+from tests.notices import bids
 
 Arrays = dict[str, npt.NDArray[np.void]]
 STATIC = ',"adomain":["shop.example"],"cid":"c1","crid":"cr1","cat":["IAB18"],"mtype":1'
+
+
+Gap = tuple[Hole, str, int, int]  # with text, event and escape
 
 
 class Catalogue:
@@ -42,12 +50,15 @@ class Catalogue:
         self._rows.setdefault(name, []).append(row)
         return len(self._rows[name]) - 1
 
-    def creative(self, key: int, *frame: "str | Hole", **values: object) -> int:
+    def creative(self, key: int, *frame: "str | Hole | Gap", **values: object) -> int:
         """A creative whose frame is these pieces."""
         start = len(self._rows.get("pieces", []))
         for piece in frame:
             if isinstance(piece, Hole):
                 self.add("pieces", hole=piece)
+            elif isinstance(piece, tuple):
+                hole, text, event, escape = piece
+                self.add("pieces", hole=hole, text=text, event=event, escape=escape)
             else:
                 self.add("pieces", text=piece)
         return self.add("creatives", key=key, frame_start=start, frame_count=len(frame), **values)
@@ -107,6 +118,12 @@ def check(response_schema: dict) -> Callable[[bytes], dict]:
     return parsed
 
 
+def answered(asked: Opportunity, chosen: Decision, arrays: Arrays, exchange: Exchange) -> bytes:
+    """The answer, every chosen bid signed."""
+    signed = bids.links_of(exchange, chosen), bids.signed(chosen)
+    return encode(asked, chosen, arrays, exchange, *signed)
+
+
 REQUEST = {
     "id": "auction-1",
     "imp": [
@@ -121,7 +138,7 @@ def test_banner(catalogue: Catalogue, opportunity, check, generic: Exchange):
     frame = (STATIC + ',"w":', Hole.WIDTH, ',"h":', Hole.HEIGHT, ',"adm":"<b>\\"hi\\"</b>"')
     catalogue.creative(22, *frame)
     chosen = decision({"w": 300, "h": 250, "price_micros": 1_234_500})
-    answer = check(encode(opportunity(REQUEST), chosen, catalogue.arrays(), generic))
+    answer = check(answered(opportunity(REQUEST), chosen, catalogue.arrays(), generic))
     assert ("auction-1", "USD") == (answer["id"], answer["cur"])
     (seatbid,) = answer["seatbid"]
     assert "seat" not in seatbid
@@ -143,7 +160,7 @@ def test_price_is_exact(
     """A price leaves as the decimal that its micros are, never as a float's idea of it."""
     catalogue.creative(22, STATIC)
     chosen = decision({"price_micros": micros})
-    body = encode(opportunity(REQUEST), chosen, catalogue.arrays(), generic)
+    body = answered(opportunity(REQUEST), chosen, catalogue.arrays(), generic)
     assert b',"price":%s,' % text in body
 
 
@@ -151,7 +168,7 @@ def test_deal_and_order(catalogue: Catalogue, opportunity, check, generic: Excha
     """A deal bid names its deal; bids that were not chosen stay out."""
     catalogue.creative(22, STATIC)
     chosen = decision({"imp": 1, "deal": 0, "group": 1}, {"imp": 0, "chosen": 0}, {"imp": 1})
-    answer = check(encode(opportunity(REQUEST), chosen, catalogue.arrays(), generic))
+    answer = check(answered(opportunity(REQUEST), chosen, catalogue.arrays(), generic))
     bids = answer["seatbid"][0]["bid"]
     assert [("2", "deal/7"), ("2", None)] == [(bid["impid"], bid.get("dealid")) for bid in bids]
     assert 2 == len({bid["id"] for bid in bids})
@@ -166,7 +183,7 @@ def test_seats(catalogue: Catalogue, opportunity, check, exchanges: dict[str, Ex
     catalogue.add("line_items", key=12, advertiser=1)
     catalogue.creative(22, STATIC)
     chosen = decision({"line_item": 0}, {"line_item": 1, "imp": 1}, {"line_item": 0, "imp": 1})
-    answer = check(encode(opportunity(REQUEST), chosen, catalogue.arrays(), exchange))
+    answer = check(answered(opportunity(REQUEST), chosen, catalogue.arrays(), exchange))
     seats = [(seatbid["seat"], len(seatbid["bid"])) for seatbid in answer["seatbid"]]
     assert [("rtb-first", 2), ("own/seat", 1)] == seats
 
@@ -174,7 +191,7 @@ def test_seats(catalogue: Catalogue, opportunity, check, exchanges: dict[str, Ex
 def test_currency(catalogue: Catalogue, opportunity, check, generic: Exchange):
     """The currency of the decision is always said: omitted would mean USD."""
     catalogue.creative(22, STATIC)
-    answer = encode(opportunity(REQUEST), decision({}, cur="EUR"), catalogue.arrays(), generic)
+    answer = answered(opportunity(REQUEST), decision({}, cur="EUR"), catalogue.arrays(), generic)
     assert "EUR" == check(answer)["cur"]
 
 
@@ -182,7 +199,7 @@ def test_ids_are_echoed_raw(catalogue: Catalogue, opportunity, generic: Exchange
     """Ids of the exchange come back byte for byte, escapes and all."""
     catalogue.creative(22, STATIC)
     body = rb'{"id":"a\/\u00e9","imp":[{"id":"\"1\"","banner":{"w":1,"h":1}}]}'
-    answer = encode(opportunity(body), decision({}), catalogue.arrays(), generic)
+    answer = answered(opportunity(body), decision({}), catalogue.arrays(), generic)
     assert answer.startswith(rb'{"id":"a\/\u00e9","seatbid":')
     assert rb'"impid":"\"1\""' in answer
 
@@ -202,7 +219,7 @@ def test_holes(catalogue: Catalogue, opportunity, check, generic: Exchange):
         '"',
     )
     body = {"id": '"><script>', "imp": [{"id": "é &/x-._~", "banner": {"w": 1, "h": 1}}]}
-    answer = check(encode(opportunity(body), decision({}), catalogue.arrays(), generic))
+    answer = check(answered(opportunity(body), decision({}), catalogue.arrays(), generic))
     bid = answer["seatbid"][0]["bid"][0]
     auction, imp, bid_id, buster = (part.partition("=")[2] for part in bid["adm"].split("&"))
     assert "%22%3E%3Cscript%3E" == auction
@@ -211,25 +228,76 @@ def test_holes(catalogue: Catalogue, opportunity, check, generic: Exchange):
     assert buster.isdecimal()
 
 
-def test_ids_are_a_function_of_the_request(
-    catalogue: Catalogue, opportunity, generic: Exchange, exchanges: dict[str, Exchange]
-):
-    """The same request gives the same bytes; another request, group or exchange other ids."""
+def test_ids(catalogue: Catalogue, opportunity, generic: Exchange, exchanges: dict[str, Exchange]):
+    """A bid's id is the number under which it is booked; the answer's is the request's."""
     catalogue.creative(22, STATIC)
     arrays = catalogue.arrays()
 
-    def bid_id(body: dict, exchange: Exchange, **bid: object) -> tuple[str, str]:
-        answer = json.loads(encode(opportunity(body), decision(bid), arrays, exchange))
+    def ids(body: dict, exchange: Exchange) -> tuple[str, str]:
+        answer = json.loads(answered(opportunity(body), decision({}), arrays, exchange))
         return answer["seatbid"][0]["bid"][0]["id"], answer["bidid"]
 
-    first = bid_id(REQUEST, generic)
-    assert first == bid_id(REQUEST, generic)
-    assert 32 == len(first[0]) == len(first[1])
-    other = bid_id({**REQUEST, "id": "auction-2"}, generic)
-    assert not set(first) & set(other)
-    assert first[0] != bid_id(REQUEST, generic, group=1)[0]
-    assert first[0] != bid_id(REQUEST, generic, imp=1)[0]
-    assert not set(first) & set(bid_id(REQUEST, exchanges["euro"]))
+    bid, response = ids(REQUEST, generic)
+    assert (f"{bids.signed(decision({})).data[0]['bid']:016x}", 32) == (bid, len(response))
+    assert (bid, response) == ids(REQUEST, generic)
+    assert response != ids({**REQUEST, "id": "auction-2"}, generic)[1]
+    assert response != ids(REQUEST, exchanges["euro"])[1]
+
+
+def test_notice_urls(catalogue: Catalogue, opportunity, check, generic: Exchange):
+    """Every bid says where its win, bill and loss are told; each URL reads as its kind."""
+    catalogue.creative(22, STATIC)
+    chosen = decision({}, {"imp": 1})
+    answer = check(answered(opportunity(REQUEST), chosen, catalogue.arrays(), generic))
+
+    for bid in answer["seatbid"][0]["bid"]:
+        for name, kind in (("nurl", Kind.WIN), ("burl", Kind.BILL), ("lurl", Kind.LOSS)):
+            found = bids.received(bids.sent(bid[name], PRICE="0"))
+            assert isinstance(found, Notice)
+            assert (kind, bid["id"]) == (found.kind, f"{found.claims.bid:016x}")
+
+
+URLS = (
+    (Hole.IMPRESSION_URL, Kind.IMPRESSION, 0),
+    (Hole.VIEW_URL, Kind.VIEW, 0),
+    (Hole.VIDEO_URL, Kind.VIDEO, VideoEvent.COMPLETE),
+    (Hole.CLICK_URL, Kind.CLICK, 0),
+)
+
+
+@pytest.mark.parametrize(("hole", "kind", "event"), URLS, ids=[one[0].name for one in URLS])
+@pytest.mark.parametrize("escape", Escape)
+def test_url_holes(
+    catalogue: Catalogue, opportunity, check, generic: Exchange, hole: Hole, kind: Kind, event: int,
+    escape: Escape,
+):  # fmt: skip
+    """A URL in the markup, escaped for its place, is the notice of its kind and event."""
+    text = quote(bids.LANDING, safe="") if hole == Hole.CLICK_URL else ""
+    frame = (STATIC + ',"adm":"', (hole, text, int(event), int(escape)), '"')
+    catalogue.creative(22, *frame)
+    answer = check(answered(opportunity(REQUEST), decision({}), catalogue.arrays(), generic))
+    found = answer["seatbid"][0]["bid"][0]["adm"]
+
+    undo = {Escape.NONE: str, Escape.HTML: html.unescape, Escape.URL: unquote}[escape]
+    notice = bids.received(bids.sent(undo(found)))
+    assert isinstance(notice, Notice)
+    assert (kind, event) == (notice.kind, notice.detail)
+    assert (bids.LANDING if text else "") == notice.target
+
+
+def test_landing_page_that_the_auction_ends(
+    catalogue: Catalogue, opportunity, check, generic: Exchange
+):
+    """What only the auction knows is filled in before the page is encoded into the click."""
+    text = quote("https://shop.example/?b=", safe="") + "{bid_id}" + quote("&a=", safe="")
+    hole = (Hole.CLICK_URL, text + "{auction_id}", 0, 0)
+    catalogue.creative(22, STATIC + ',"adm":"', hole, '"')
+    body = {**REQUEST, "id": "a/b"}
+    answer = check(answered(opportunity(body), decision({}), catalogue.arrays(), generic))
+    bid = answer["seatbid"][0]["bid"][0]
+
+    (page,) = parse_qs(urlsplit(bid["adm"]).query)["to"]
+    assert f"https://shop.example/?b={bid['id']}&a=a%2Fb" == page
 
 
 def test_mixed_id_lanes_differ():
@@ -259,7 +327,7 @@ def native_ad(catalogue: Catalogue) -> Catalogue:
     catalogue.add("assets", kind=2, type=3, w=1200, h=627, text=twice("https://x.example/a.png"))
     catalogue.add("assets", kind=4, type=2, chars=4, text=twice("desc"))
     catalogue.add("assets", kind=3, dur_s=15, mime=1 << 16, protocol=2, text=twice("<VAST/>"))
-    catalogue.add("assets", kind=5, text=twice("https://shop.example/?a=1&b=2"))
+    catalogue.add("assets", kind=5, text=quote(bids.LANDING, safe=""))
     catalogue.add("assets", kind=6, text=twice("https://t.example/i"))
     frame = (STATIC + ',"adm":"', Hole.NATIVE, '"')
     catalogue.creative(22, *frame, assets_start=0, assets_count=6, media=4)
@@ -276,13 +344,17 @@ def native_request(wrapped: bool, **members: object) -> dict:
 def test_native(native_ad: Catalogue, opportunity, check, generic: Exchange, wrapped: bool):
     """The answer has the request's asset ids, version and wrapping; what we lack is left out."""
     body = native_request(wrapped)
-    answer = check(encode(opportunity(body), decision({}), native_ad.arrays(), generic))
+    answer = check(answered(opportunity(body), decision({}), native_ad.arrays(), generic))
     native = json.loads(answer["seatbid"][0]["bid"][0]["adm"])
     assert wrapped is ("native" in native)
     native = native.get("native", native)
     assert ("1.0" if wrapped else "1.2") == native["ver"]
-    assert {"url": "https://shop.example/?a=1&b=2"} == native["link"]
-    assert ["https://t.example/i"] == native["imptrackers"]
+    click = bids.received(bids.sent(native["link"]["url"]))
+    assert isinstance(click, Notice)
+    assert bids.LANDING == click.target
+    ours, theirs = native["imptrackers"]
+    assert "https://t.example/i" == theirs
+    assert is_of(Kind.IMPRESSION, ours)
     assert [
         {"id": 10, "title": {"text": '"A" title'}},
         {"id": 20, "img": {"url": "https://x.example/a.png", "w": 1200, "h": 627}},
@@ -292,13 +364,33 @@ def test_native(native_ad: Catalogue, opportunity, check, generic: Exchange, wra
 
 
 def test_native_event_trackers(native_ad: Catalogue, opportunity, generic: Exchange):
-    """Where impression events are taken by image, the tracker is an event tracker."""
-    body = native_request(False, eventtrackers=[{"event": 1, "methods": [1]}])
-    answer = json.loads(encode(opportunity(body), decision({}), native_ad.arrays(), generic))
+    """Where impression events are taken by image, trackers are event trackers, ours first."""
+    events = [{"event": 1, "methods": [1]}, {"event": 2, "methods": [1]}]
+    body = native_request(False, eventtrackers=events)
+    answer = json.loads(answered(opportunity(body), decision({}), native_ad.arrays(), generic))
     native = json.loads(answer["seatbid"][0]["bid"][0]["adm"])
-    trackers = [{"event": 1, "method": 1, "url": "https://t.example/i"}]
-    assert trackers == native["eventtrackers"]
+    ours, theirs, view = native["eventtrackers"]
+    assert {"event": 1, "method": 1, "url": "https://t.example/i"} == theirs
+    assert (1, 1, 2, 1) == (ours["event"], ours["method"], view["event"], view["method"])
+    assert is_of(Kind.IMPRESSION, ours["url"])
+    assert is_of(Kind.VIEW, view["url"])
     assert "imptrackers" not in native
+
+
+def test_native_viewability_alone(native_ad: Catalogue, opportunity, generic: Exchange):
+    """A request may take viewability as an event and impressions as plain trackers."""
+    body = native_request(False, eventtrackers=[{"event": 2, "methods": [1]}])
+    answer = json.loads(answered(opportunity(body), decision({}), native_ad.arrays(), generic))
+    native = json.loads(answer["seatbid"][0]["bid"][0]["adm"])
+
+    assert 2 == len(native["imptrackers"])
+    assert [2] == [one["event"] for one in native["eventtrackers"]]
+
+
+def is_of(kind: Kind, url: str) -> bool:
+    """Whether a URL is a genuine notice of a kind."""
+    found = bids.received(bids.sent(url))
+    return isinstance(found, Notice) and kind == found.kind
 
 
 def test_native_without_a_required_asset_is_a_bug(
@@ -307,13 +399,13 @@ def test_native_without_a_required_asset_is_a_bug(
     """The core must not have chosen it: an answer that breaks the request never leaves."""
     body = native_request(False, assets=[{"id": 1, "required": 1, "data": {"type": 3}}])
     with pytest.raises(InvariantError, match="required asset"):
-        encode(opportunity(body), decision({}), native_ad.arrays(), generic)
+        answered(opportunity(body), decision({}), native_ad.arrays(), generic)
 
 
 def test_no_chosen_bid_is_a_bug(catalogue: Catalogue, opportunity, generic: Exchange):
     """An answer without bids is a no-bid and has its own door."""
     with pytest.raises(InvariantError, match="no bid"):
-        encode(opportunity(REQUEST), decision({"chosen": 0}), catalogue.arrays(), generic)
+        answered(opportunity(REQUEST), decision({"chosen": 0}), catalogue.arrays(), generic)
 
 
 @pytest.mark.parametrize(

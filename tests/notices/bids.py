@@ -1,9 +1,12 @@
 """A signed bid, an exchange that reads its notices, and what they say of it."""
 
 from typing import Any
+from urllib.parse import quote
 
 from rtb.base.events import CLAIMS, RATE_ONE, Kind, VideoEvent, bid_id
-from rtb.base.records import Media
+from rtb.base.links import Links, Place, Sheets
+from rtb.base.money import currency_name
+from rtb.base.records import Decision, Media
 from rtb.exchanges import prices
 from rtb.exchanges.settings import Exchange
 from rtb.notices.notice import Claims, Notice, Refused, Terms
@@ -60,9 +63,25 @@ def sheet_of(made: Claims, keys: Keyring = KEYS) -> bytes:
 
 def url_of(kind: Kind, event: int = 0, made: Claims | None = None, **keys: Any) -> str:
     """The URL of one kind, as it stands in the answer."""
-    urls = Urls(BASE, exchange(**keys))
-    piece = urls.click(LANDING) if kind == Kind.CLICK else urls.piece(kind, "USD", event)
-    return piece.url(sheet_of(made or claims())).decode()
+    link = Urls(BASE, exchange(**keys)).links("USD")[Place[kind.name] + event]
+    text = quote(LANDING, safe="").encode() if kind == Kind.CLICK else b""
+    return link.url(sheet_of(made or claims()), text).decode()
+
+
+def links_of(exchange: Exchange, decision: Decision) -> Links:
+    """The links of an answer."""
+    return Urls(BASE, exchange).links(currency_name(int(decision.data["head"]["cur"][0])))
+
+
+def signed(decision: Decision) -> Sheets:
+    """Every chosen bid of a decision, signed; their numbers count up."""
+    sheets = Sheets()
+    bids = decision.data["bids"][0, : decision.data["head"]["bids_count"][0]]
+    for number, bid in enumerate(bids):
+        if bid["chosen"]:
+            made = claims(bid=bid_id(NOW_S, 3, 1, number), price_micros=int(bid["price_micros"]))
+            sheets.put(number, made.bid, sheet_of(made))
+    return sheets
 
 
 def sent(url: str, **values: str) -> bytes:

@@ -304,7 +304,6 @@ def test_unknown_exchanges_are_dead_letters() -> None:
         bids.LANDING[:-1],
         quote(bids.LANDING),
         bids.LANDING.replace("ä", "a"),
-        "",
     ],
 )
 def test_clicks_go_nowhere_else(to: str) -> None:
@@ -312,7 +311,16 @@ def test_clicks_go_nowhere_else(to: str) -> None:
     path = bids.sent(bids.url_of(Kind.CLICK)).partition(b"?")[0]
 
     assert Refusal.TARGET == refused(path + f"?to={quote(to, safe='')}".encode()).reason
-    assert Refusal.TARGET == refused(path).reason
+
+
+def test_clicks_that_only_count() -> None:
+    """A click that says no landing page, as players send theirs, is counted and goes nowhere."""
+    path = bids.sent(bids.url_of(Kind.CLICK)).partition(b"?")[0]
+
+    for target in (path, path + b"?to="):
+        found = bids.received(target)
+        assert isinstance(found, Notice)
+        assert "" == found.target
 
 
 def test_clicks_of_bids_without_a_landing_page() -> None:

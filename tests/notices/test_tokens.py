@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from rtb.base.errors import ConfigError, InvariantError
 from rtb.base.events import Kind
+from rtb.base.links import token_of
 from rtb.notices import tokens
 from rtb.notices.notice import Claims, Refusal, Refused
 from rtb.notices.reading import read
-from rtb.notices.tokens import Keyring, Signer, opened, slot_of, target_hash, token_of
+from rtb.notices.tokens import Keyring, Signer, opened, slot_of, target_hash
 from rtb.notices.urls import PATHS
 from tests.notices import bids
 from tests.notices.test_notice import ANY_CLAIMS

@@ -1,5 +1,6 @@
 """Notice URLs: what each kind carries, and that what is built is what is read."""
 
+import html
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from rtb.base.errors import ConfigError
 from rtb.base.events import Kind, VideoEvent
+from rtb.base.links import LINKS_COUNT, Place
+from rtb.base.records import Escape
 from rtb.notices.notice import Claims, Notice
 from rtb.notices.tokens import target_hash
 from rtb.notices.urls import VIDEO_NAMES, Urls
@@ -64,14 +67,34 @@ def test_video_urls_have_the_names_of_vast(event: VideoEvent) -> None:
     assert f"/n/video/{VIDEO_NAMES[event]}" == parts_of(bids.url_of(Kind.VIDEO, event))[0]
 
 
-def test_a_piece_is_constant() -> None:
+def test_links_are_constant() -> None:
     """What surrounds the token depends on exchange, kind and currency, not on the bid."""
     urls = Urls(bids.BASE, bids.exchange())
-    piece = urls.piece(Kind.BILL, "EUR")
+    links = urls.links("EUR")
 
-    assert piece == urls.piece(Kind.BILL, "EUR")
-    assert b"https://bid.example/n/bill/" == piece.head
-    assert piece.tail.endswith(b"&b=EUR")
+    assert LINKS_COUNT == len(links)
+    assert links == urls.links("EUR")
+    assert b"https://bid.example/n/bill/" == links[Place.BILL].head
+    assert links[Place.BILL].tail.endswith(b"&b=EUR")
+
+
+@pytest.mark.parametrize("escape", Escape)
+def test_urls_are_escaped_for_their_place(escape: Escape) -> None:
+    """In HTML an ampersand is an entity; within another URL nothing is left of its own marks."""
+    link = Urls(bids.BASE, bids.exchange()).links("USD")[Place.WIN]
+    sheet = bids.sheet_of(bids.claims())
+    plain, found = link.url(sheet).decode(), link.url(sheet, escape=escape).decode()
+
+    undo = {Escape.NONE: str, Escape.HTML: html.unescape, Escape.URL: unquote}[escape]
+    assert plain == undo(found)
+    assert (escape == Escape.NONE) == (plain == found)
+
+
+def test_clicks_without_a_landing_page_have_no_tail() -> None:
+    """A click that redirects nowhere ends with its token."""
+    link = Urls(bids.BASE, bids.exchange()).links("USD")[Place.CLICK]
+
+    assert b"?" not in link.url(bids.sheet_of(bids.claims()))
 
 
 def test_clicks_carry_their_target() -> None:

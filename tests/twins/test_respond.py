@@ -14,6 +14,7 @@ from rtb.exchanges.response import encode
 from rtb.exchanges.settings import Exchange
 from rtb.server import settings
 from tests.decide import worlds
+from tests.notices import bids
 
 RATES = settings.load_rates(settings.CONFIGS / "rates.toml")
 ZONES = settings.load_zones(settings.CONFIGS / "zones.toml", worlds.NOW_MS)
@@ -22,7 +23,10 @@ ZONES = settings.load_zones(settings.CONFIGS / "zones.toml", worlds.NOW_MS)
 @pytest.mark.parametrize("seed", range(8))
 def test_twins_encode_alike(seed: int) -> None:
     """Random decisions, with several seats, deals, native ads and holes, give the same bytes."""
-    exchange = Exchange(name="generic", path="generic", seat='ho"use' if seed % 2 else "")
+    exchange = Exchange(
+        name="generic", path="generic", seat='ho"use' if seed % 2 else "",
+        settle_on=("burl", "impression")[seed % 2], click_macro=("", "%%CLICK%%")[seed // 2 % 2],
+    )  # fmt: skip
     terms = settings.terms_of(exchange, RATES, ZONES, 1000, 1)
     snapshot = worlds.snapshot(seed, 80)
     engine = Engine(snapshot)
@@ -37,9 +41,10 @@ def test_twins_encode_alike(seed: int) -> None:
         if decision.data["head"]["nobid"][0]:
             continue
         encoded += 1
-        expected = encode(opportunity, decision, snapshot.arrays, exchange)
+        signed = bids.links_of(exchange, decision), bids.signed(decision)
+        expected = encode(opportunity, decision, snapshot.arrays, exchange, *signed)
 
-        assert expected == fast_encode(opportunity, decision, snapshot.arrays, exchange)
+        assert expected == fast_encode(opportunity, decision, snapshot.arrays, exchange, *signed)
         assert request["id"] == json.loads(expected)["id"]
     assert encoded > 10
 
@@ -57,6 +62,7 @@ def test_price_is_exact(micros: int) -> None:
     decision.data["bids"][0, 0]["price_micros"] = micros
     decision.data["head"]["cur"] = 0x555344
 
-    body = fast_encode(opportunity, decision, snapshot.arrays, exchange)
+    signed = bids.links_of(exchange, decision), bids.signed(decision)
+    body = fast_encode(opportunity, decision, snapshot.arrays, exchange, *signed)
 
     assert f'"price":{format_micros(micros)}'.encode() in body
