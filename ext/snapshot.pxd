@@ -12,10 +12,16 @@ cdef enum:
     SNAP_OPEN_MARKET = 1
     SNAP_REPEAT = 2
     SNAP_NEEDS_PROFILE = 4
+    SNAP_EXPECTED = 8
     SNAP_GOAL_CPM = 1
     SNAP_GOAL_CPC = 2
     SNAP_GOAL_CPA = 3
     SNAP_GOAL_ROAS = 4
+    SNAP_PACING_EVEN = 1
+    SNAP_PACING_AHEAD = 2
+    SNAP_PACING_ASAP = 3
+    SNAP_PACING_TRAFFIC = 4
+    SNAP_NO_LIMIT = -1
     SNAP_STACK_MAX = 32
     SNAP_OP_IN = 1
     SNAP_OP_ALL = 2
@@ -27,11 +33,14 @@ cdef enum:
     SNAP_OP_CONST = 8
     PROFILE_VERSION = 1
     PROFILE_OPT_OUT = 1
+    PROFILE_COUNTS_ONLY = 2
     PROFILE_SEGMENTS_MAX = 512
     PROFILE_ENTRIES_MAX = 512
     PROFILE_OPT_OUTS_MAX = 64
     PROFILE_RECORD_BYTES_MAX = 45600
     PROFILE_LINK_BYTES = 4
+    PROFILE_COUNTS_VERSION = 1
+    PROFILE_BIDS_MAX = 64
 
 cdef struct LineItem:
     int32_t creatives_start
@@ -125,13 +134,15 @@ cdef struct Creative:
     uint8_t rating
     uint8_t delivery
     uint8_t dsa
+    int32_t caps_start
+    int32_t caps_count
     int32_t features_start
     int32_t features_count
     int32_t frame_start
     int32_t frame_count
     int32_t id_start
     int32_t id_count
-    uint8_t padding_[48]
+    uint8_t padding_[40]
 
 cdef struct Product:
     uint64_t item

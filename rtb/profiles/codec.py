@@ -1,17 +1,25 @@
-"""Golden record <-> plain Python: for tools, imports and tests.
+"""Stored records <-> plain Python: for the keeper, tools, imports and tests.
 
 The bid path never decodes: the engine reads the layout of `rtb.profiles.record` in place. What a
-stored record may look like is decided here, by `check`; whoever writes one calls `encode`.
+stored record may look like is decided here, by `check`; whoever writes one calls `encode`. The
+same for counts, by `decode_counts` and `encode_counts`.
 """
 
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from rtb.base.errors import ProfileError
 from rtb.profiles.record import (
+    BIDS_MAX,
+    COUNT,
+    COUNTS_HEADER,
+    COUNTS_MAGIC,
+    COUNTS_VERSION,
     ENTRIES_MAX,
     ENTRY,
     HEADER,
@@ -181,3 +189,69 @@ def link_target(data: bytes | memoryview) -> bytes | None:
     if len(data) <= LINK_BYTES or data[2] != VERSION:
         raise ProfileError("not a link of this version", "link")
     return bytes(data[LINK_BYTES:])
+
+
+# -- counts ----------------------------------------------------------------------------------------
+
+# Small records that the keeper reads and writes a thousand times a second: no arrays.
+_COUNTS_HEADER: Final = struct.Struct("<2sBxHH")
+_COUNT: Final = struct.Struct("<QIIII")
+assert _COUNTS_HEADER.size == COUNTS_HEADER.itemsize
+assert _COUNT.size == COUNT.itemsize
+
+
+class Count(NamedTuple):
+    """Impressions of one cap in its window; window_s 0 is a lifetime."""
+
+    start_s: int
+    window_s: int
+    shown: int
+    last_s: int
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was shown to one person: counts by the cap's hash, and the bids in them, oldest first.
+
+    Limits: of more than ENTRIES_MAX counts those are kept that were counted last, of bids the last
+    BIDS_MAX.
+    """
+
+    counts: dict[int, Count] = field(default_factory=dict)
+    bids: list[int] = field(default_factory=list)
+
+
+def encode_counts(found: Counts) -> bytes:
+    """The stored form. What exceeds a limit loses its oldest part."""
+    rows = sorted(found.counts.items())
+    if len(rows) > ENTRIES_MAX:
+        rows.sort(key=lambda row: (-row[1].last_s, row[0]))
+        rows = sorted(rows[:ENTRIES_MAX])
+    bids = found.bids[-BIDS_MAX:]
+    parts = [_COUNTS_HEADER.pack(COUNTS_MAGIC, COUNTS_VERSION, len(rows), len(bids))]
+    parts += [_COUNT.pack(hash_, *count) for hash_, count in rows]
+    parts.append(struct.pack(f"<{len(bids)}Q", *bids))
+    return b"".join(parts)
+
+
+def decode_counts(data: bytes | memoryview) -> Counts:
+    """The plain view of counts.
+
+    Raises: ProfileError; its path names the part of the layout that is broken.
+    """
+    head = _COUNTS_HEADER.size
+    if len(data) < head:
+        raise ProfileError(f"expected at least {head} bytes, got {len(data)}", "counts.header")
+    magic, version, counts_count, bids_count = _COUNTS_HEADER.unpack_from(data)
+    if magic != COUNTS_MAGIC or version != COUNTS_VERSION:
+        raise ProfileError(f"not counts of version {COUNTS_VERSION}", "counts.header")
+    bids_at = head + counts_count * _COUNT.size
+    if counts_count > ENTRIES_MAX or bids_count > BIDS_MAX:
+        raise ProfileError("more entries than the limit", "counts.header")
+    if len(data) != bids_at + 8 * bids_count:
+        raise ProfileError(f"counts ask for another size than {len(data)} bytes", "counts.header")
+    rows = _COUNT.iter_unpack(data[head:bids_at])
+    counts = {hash_: Count(*rest) for hash_, *rest in rows}
+    if [*counts] != sorted(counts) or len(counts) != counts_count:
+        raise ProfileError("hashes are not ascending", "counts.counts")
+    return Counts(counts, list(struct.unpack_from(f"<{bids_count}Q", data, bids_at)))

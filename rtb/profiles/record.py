@@ -18,6 +18,16 @@ A person is known by several identifiers (`rtb.profiles.identity`). The record l
 them; each other one holds a link, so that a look-up costs one read, at most two:
 
     link   4 bytes     magic "RL", version, spare; then the key of the record
+
+What was shown to a person is counted apart, under a key made of the person's hash, so that an
+import of records erases no counts and somebody without a record is counted too:
+
+    header  8 bytes    magic "RC", version, spare, two counts (u2)
+    counts             n x COUNT of caps, sorted by hash
+    bids               n x u8    bids whose impression is in the counts, oldest first
+
+A person is `token_hash(Dim.PERSON, key)`: of the key that the record lies under, or of a key of
+the request where no record was found.
 """
 
 from typing import Final
@@ -28,6 +38,7 @@ MAGIC: Final = b"RP"
 VERSION: Final = 1
 
 OPT_OUT: Final = 1
+COUNTS_ONLY: Final = 2  # made for one request out of counts: nobody that we know
 
 HEADER = np.dtype(
     [
@@ -58,3 +69,35 @@ RECORD_BYTES_MAX: Final = 32 + 8 * SEGMENTS_MAX + 5 * 16 * ENTRIES_MAX + 8 * OPT
 
 LINK_MAGIC: Final = b"RL"
 LINK_BYTES: Final = 4
+
+COUNTS_MAGIC: Final = b"RC"
+COUNTS_VERSION: Final = 1
+COUNTS_HEADER = np.dtype(
+    [
+        ("magic", "S2"),
+        ("version", "u1"),
+        ("spare", "u1"),
+        ("counts_count", "u2"),
+        ("bids_count", "u2"),
+    ]
+)
+COUNT = np.dtype(
+    [
+        ("hash", "u8"),  # as in `caps`
+        ("start_s", "u4"),  # of the window; rounded up, so that none ends early
+        ("window_s", "u4"),  # 0 = lifetime
+        ("count", "u4"),
+        ("last_s", "u4"),  # when it was last counted
+    ]
+)
+assert COUNTS_HEADER.itemsize == 8
+assert COUNT.itemsize == 24
+# Bids that a person's counts remember. More impressions of one person within a day are no person's.
+BIDS_MAX: Final = 64
+
+PERSON_PREFIX: Final = b"h:"
+
+
+def counts_key(person: int) -> bytes:
+    """Where the counts of a person lie; in the order of the hashes."""
+    return PERSON_PREFIX + person.to_bytes(8, "big")

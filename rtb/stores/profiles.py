@@ -6,11 +6,14 @@ layout is `rtb.profiles.record`. Neither waits longer than it was told, neither 
 path for a fault of the store: that is an outcome, and the bid goes on without a profile.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Protocol
 
+from rtb.profiles.reducers import Impression
+
 Record = bytes | memoryview
+Shown = dict[int, list[Impression]]  # by person
 
 
 class Lookup(IntEnum):
@@ -73,3 +76,19 @@ class ProfileWriter(Protocol):
 
     def put_many(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> int:
         """Writes (key, record or link; None erases) all or none; returns how many."""
+
+
+class CountsWriter(Protocol):
+    """The write side of what was shown to whom, used by the keeper."""
+
+    def positions(self) -> dict[str, int]:
+        """How far each journal is counted. Raises: StoreError."""
+
+    def count(self, shown: Shown, positions: Mapping[str, int]) -> int:
+        """Counts impressions and moves positions, all or none; each bid counts once.
+
+        Returns: how many persons' counts changed. Raises: StoreError when nothing was written.
+        """
+
+    def sweep(self, low: int, high: int, now_s: int) -> list[int]:
+        """Drops counts of the persons [low, high) that are spent; returns the others, in order."""

@@ -12,12 +12,14 @@ one process nor one that crossed a fork.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, cast
+from typing import Final, Self, TypeVar, cast
 
 import lmdb
 
 from rtb.base.errors import StoreCorrupt, StoreError
-from rtb.profiles.record import LINK_BYTES, RECORD_BYTES_MAX
+from rtb.base.records import Dim
+from rtb.catalogue.tokens import token_hash
+from rtb.profiles.record import LINK_BYTES, RECORD_BYTES_MAX, counts_key
 
 # Address space, not disk: the file grows as it fills. Large, so that readers need no new map.
 MAP_BYTES: Final = 64 << 30
@@ -26,6 +28,8 @@ READERS_MAX: Final = 512
 BATCH_PAIRS: Final = 50_000
 
 _LINK_SECOND_BYTE: Final = ord("L")
+
+Made = TypeVar("Made")
 
 
 class ProfileStore:
@@ -96,6 +100,25 @@ class ProfileStore:
             return record
         return None
 
+    def find_key(self, keys: Sequence[bytes]) -> tuple[memoryview | None, bytes | None]:
+        """`find`, and the key under which the record itself lies: it names the person."""
+        get = self._get
+        for key in keys:
+            record = get(key)
+            if record is None:
+                continue
+            if len(record) > LINK_BYTES and record[1] == _LINK_SECOND_BYTE:
+                key = bytes(record[LINK_BYTES:])
+                record = self._follow(record)
+                if record is None:
+                    continue
+            return record, key
+        return None, None
+
+    def counts(self, person: int) -> memoryview | None:
+        """What was shown to a person, as `reducers` keeps it; None when nothing was. As `get`."""
+        return self._get(counts_key(person))
+
     def _follow(self, link: memoryview) -> memoryview | None:
         """The record that a link names. A link to a link is a broken store, and a miss to a bid."""
         record = self._get(bytes(link[LINK_BYTES:]))
@@ -135,6 +158,7 @@ class ProfileStore:
     def put_many(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> int:
         """Writes pairs (key, record or link) in one transaction; None erases the key.
 
+        Erasing a key erases what was shown to the person that it names; writing one does not.
         Returns how many pairs there were. Ends the life of views, as `refresh` does.
         Raises: StoreError when nothing was written; ValueError for a record over its limit.
         """
@@ -142,31 +166,39 @@ class ProfileStore:
         for key, record in batch:
             if record is not None and len(record) > RECORD_BYTES_MAX:
                 raise ValueError(f"profile {key!r}: {len(record)} bytes, limit {RECORD_BYTES_MAX}")
+
+        def put(transaction: lmdb.Transaction) -> None:
+            for key, record in batch:
+                if record is None:
+                    transaction.delete(key)
+                    transaction.delete(counts_key(token_hash(int(Dim.PERSON), key)))
+                else:
+                    transaction.put(key, record)
+
+        self.write(put)
+        return len(batch)
+
+    def write(self, work: Callable[[lmdb.Transaction], Made]) -> Made:
+        """Does `work` in one transaction, all or none; ends the life of views.
+
+        work: may be called again from the start, when the store had to grow for it.
+        Raises: StoreError when nothing was written; what `work` raises, likewise.
+        """
         if self._readonly:
             raise StoreError("profiles were opened for reading", transient=False)
         # Our own reader would keep the writer from reusing pages, and from resizing.
         self._end()
         try:
-            while not self._write(batch):
-                self._environment.set_mapsize(2 * self._environment.info()["map_size"])
+            while True:
+                try:
+                    with self._environment.begin(write=True, buffers=True) as transaction:
+                        return work(transaction)
+                except lmdb.MapFullError:
+                    self._environment.set_mapsize(2 * self._environment.info()["map_size"])
         except lmdb.Error as error:
             raise StoreError(f"profiles not written: {error}") from error
         finally:
             self._begin()
-        return len(batch)
-
-    def _write(self, batch: list[tuple[bytes, bytes | None]]) -> bool:
-        """One transaction; False when the map is full and nothing was written."""
-        try:
-            with self._environment.begin(write=True) as transaction:
-                for key, record in batch:
-                    if record is None:
-                        transaction.delete(key)
-                    else:
-                        transaction.put(key, record)
-        except lmdb.MapFullError:
-            return False
-        return True
 
     def load(self, pairs: Iterable[tuple[bytes, bytes]]) -> int:
         """Bulk load, in transactions of BATCH_PAIRS; returns how many pairs were written.
@@ -185,11 +217,11 @@ class ProfileStore:
         return count + (self.put_many(batch) if batch else 0)
 
     def count(self) -> int:
-        """Records and links in the store."""
+        """Keys in the store: records, links, counts, and positions of journals."""
         return int(self._environment.stat()["entries"])
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Every key with its record or link, as one version of the store has them."""
+        """Every key with what lies under it, as one version of the store has them."""
         with self._environment.begin() as transaction, transaction.cursor() as cursor:
             yield from cursor.iternext()
 

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from rtb.base.errors import StoreCorrupt, StoreError
+from rtb.base.hashing import token_hash
+from rtb.base.records import Dim
 from rtb.profiles import codec
 from rtb.profiles.codec import Profile
+from rtb.profiles.record import counts_key
 from rtb.stores.profiles_lmdb import ProfileStore
 
 RECORD = codec.encode(Profile(segments=[1, 2, 3]))
@@ -28,6 +31,33 @@ def test_find_follows_one_link(tmp_path: Path) -> None:
         assert view is not None
         assert bytes(view) == RECORD
         assert store.find([]) is None
+
+
+def test_find_key_names_where_the_record_lies(tmp_path: Path) -> None:
+    """A person is named by the key of its record, not by that of the link."""
+    with ProfileStore.open(tmp_path, readonly=False) as store:
+        link = codec.encode_link
+        store.put_many([(b"b:1", RECORD), (b"i:a", link(b"b:1")), (b"i:b", link(b"i:a"))])
+        for keys, expected in (([b"b:1"], b"b:1"), ([b"b:2", b"i:b", b"i:a"], b"b:1"),
+                               ([b"i:b"], None), ([], None)):  # fmt: skip
+            record, key = store.find_key(keys)
+            assert expected == key
+            assert (None if expected is None else RECORD) == (record and bytes(record))
+
+
+def test_counts_live_and_die_apart(tmp_path: Path) -> None:
+    """An import of a record leaves what was shown to its person; erasing the key erases it."""
+    person = token_hash(Dim.PERSON, b"b:1")
+    with ProfileStore.open(tmp_path, readonly=False) as store:
+        assert store.counts(person) is None
+        store.put_many([(counts_key(person), b"counts"), (b"b:1", RECORD)])
+        store.put_many([(b"b:1", RECORD)])
+        counts = store.counts(person)
+        assert counts is not None
+        assert b"counts" == bytes(counts)
+        store.put_many([(b"b:1", None)])
+        assert store.counts(person) is None
+        assert 0 == store.count()
 
 
 def test_erase(tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""Events made part of what we know of a person: (record, events) -> record. Pure.
+
+Impressions are counted for frequency caps. The rules:
+
+1. A bid's impression counts once. The record remembers the bids it has counted; a duplicate of one
+   that it no longer remembers counts again, for a cap that holds too early is the lesser fault.
+2. An impression whose bid is older than that memory is not counted; the books do not take it
+   either.
+3. A window begins with the first impression that no window holds, and ends its length later. Starts
+   are whole seconds, rounded up: a window never ends early.
+4. Impressions are met in about the order of time. One that belongs to a window that was over before
+   the present one began changes nothing; one from just before its start counts in it, and does not
+   move the start back.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from rtb.base.errors import ProfileError
+from rtb.base.events import bid_time_s
+from rtb.profiles.codec import Count, Counts, decode_counts, encode_counts
+from rtb.profiles.record import BIDS_MAX
+
+MS_PER_S: Final = 1000
+COUNT_MAX: Final = 0xFFFF_FFFF
+TIME_S_MAX: Final = 0xFFFF_FFFF
+
+Cap = tuple[int, int]  # its hash, its window in seconds (0: lifetime)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How long a person's counts are remembered.
+
+    remember_s  90,000: for so long after a bid its duplicates are known; as the books do
+    idle_s      400 days: a lifetime's count that was not added to for so long is dropped, for
+                identifiers of people live no longer
+    """
+
+    remember_s: int = 90_000
+    idle_s: int = 400 * 86_400
+
+
+MEMORY: Final = Memory()
+
+
+class Impression(NamedTuple):
+    """One that was shown: for which bid, when it was told, and the caps that it counts for."""
+
+    bid: int
+    time_ms: int
+    caps: tuple[Cap, ...]
+
+
+def folded(start_s: int, count: int, window_s: int, time_ms: int) -> tuple[int, int]:
+    """Start and count of a window after one more impression; count 0: there is no window yet."""
+    time_s = min(-(-time_ms // MS_PER_S), TIME_S_MAX)
+    if count == 0 or (window_s and time_ms >= (start_s + window_s) * MS_PER_S):
+        return time_s, 1
+    if window_s and time_s + window_s <= start_s:
+        return start_s, count
+    return start_s, min(count + 1, COUNT_MAX)
+
+
+def count_impressions(
+    record: bytes | memoryview | None, shown: Iterable[Impression], memory: Memory = MEMORY
+) -> bytes | None:
+    """A person's counts after impressions; None when they change nothing.
+
+    A record that cannot be read is begun anew.
+    """
+    found = _opened(record)
+    now_s = 0
+    for one in sorted(shown, key=lambda one: (one.time_ms, one.bid)):
+        time_s = one.time_ms // MS_PER_S
+        if one.bid in found.bids or bid_time_s(one.bid) + memory.remember_s < time_s:
+            continue
+        _add(found, one)
+        now_s = max(now_s, time_s)
+    if not now_s:
+        return None
+    found.counts = {h: one for h, one in found.counts.items() if _lives(one, now_s, memory)}
+    found.bids = _remembered(found.bids, now_s, memory)
+    return encode_counts(found)
+
+
+def _opened(record: bytes | memoryview | None) -> Counts:
+    if record is not None:
+        try:
+            return decode_counts(record)
+        except ProfileError:
+            pass
+    return Counts()
+
+
+def _add(found: Counts, one: Impression) -> None:
+    last_s = min(one.time_ms // MS_PER_S, TIME_S_MAX)
+    for hash_, window_s in one.caps:
+        before = found.counts.get(hash_, Count(0, window_s, 0, 0))
+        start_s, count = folded(before.start_s, before.shown, window_s, one.time_ms)
+        found.counts[hash_] = Count(start_s, window_s, count, max(last_s, before.last_s))
+    found.bids.append(one.bid)
+
+
+def _lives(one: Count, now_s: int, memory: Memory) -> bool:
+    if one.window_s:
+        return now_s < one.start_s + one.window_s
+    return now_s < one.last_s + memory.idle_s
+
+
+def _remembered(bids: list[int], now_s: int, memory: Memory) -> list[int]:
+    return [bid for bid in bids if bid_time_s(bid) + memory.remember_s >= now_s][-BIDS_MAX:]
+
+
+def is_spent(record: bytes | memoryview, now_s: int, memory: Memory = MEMORY) -> bool:
+    """Whether nothing in a person's counts matters any more; so for one that cannot be read."""
+    found = _opened(record)
+    lives = any(_lives(one, now_s, memory) for one in found.counts.values())
+    return not lives and not _remembered(found.bids, now_s, memory)

@@ -1,0 +1,90 @@
+"""Counts in the embedded store: impressions and positions together, or neither."""
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from rtb.base.errors import StoreCorrupt, StoreError
+from rtb.base.events import bid_id
+from rtb.profiles import codec
+from rtb.profiles.codec import Profile
+from rtb.profiles.reducers import Impression
+from rtb.stores.counts_lmdb import CountsStore
+from rtb.stores.profiles_lmdb import ProfileStore
+
+T = 1_790_000_000
+LIFE, MINUTE = ((9, 0),), ((7, 60),)
+
+
+def shown(number: int, caps: tuple[tuple[int, int], ...] = LIFE) -> list[Impression]:
+    """One impression at T."""
+    return [Impression(bid_id(T, 0, 0, number), T * 1000, caps)]
+
+
+def count_of(store: ProfileStore, person: int) -> int:
+    """Impressions of a person, whatever the cap."""
+    record = store.counts(person)
+    return 0 if record is None else sum(
+        one.shown for one in codec.decode_counts(record).counts.values()
+    )  # fmt: skip
+
+
+def test_counts_and_positions(tmp_path: Path) -> None:
+    """What is counted and how far each journal was read is one write, and is there at the next
+    start.
+    """
+    with ProfileStore.open(tmp_path, readonly=False) as store:
+        store.put_many([(b"u:zz", codec.encode(Profile()))])  # after all positions
+        counts = CountsStore(store)
+        assert {} == counts.positions()
+        assert 2 == counts.count({5: shown(1), 1 << 63: shown(2)}, {"0/1/ab": 7})
+        assert 1 == counts.count({5: shown(3), 1 << 63: shown(2)}, {"0/0/cd": 1 << 40})
+    with ProfileStore.open(tmp_path, readonly=False) as store:
+        assert {"0/0/cd": 1 << 40, "0/1/ab": 7} == CountsStore(store).positions()
+        assert [2, 1] == [count_of(store, person) for person in (5, 1 << 63)]
+
+
+def test_all_or_none(tmp_path: Path) -> None:
+    """A batch that fails in the middle leaves nothing of itself."""
+    broken = [Impression(bid_id(T, 0, 0, 1), T * 1000, ((1 << 70, 0),))]  # no hash
+    with ProfileStore.open(tmp_path, readonly=False) as store:
+        counts = CountsStore(store)
+        with pytest.raises(struct.error):
+            counts.count({1: shown(1), 2: broken}, {"0/0/ab": 7})
+        assert 0 == count_of(store, 1)
+        assert {} == counts.positions()
+    with ProfileStore.open(tmp_path) as reader, pytest.raises(StoreError, match="for reading"):
+        CountsStore(reader).count({}, {})
+
+
+def test_a_store_that_grows(tmp_path: Path) -> None:
+    """A batch that does not fit is written whole once the map is larger."""
+    with ProfileStore.open(tmp_path, readonly=False, map_size=1 << 16) as store:
+        CountsStore(store).count({person: shown(person) for person in range(1, 3_000)}, {"j": 1})
+        assert [1] * 2_999 == [count_of(store, person) for person in range(1, 3_000)]
+
+
+def test_sweep(tmp_path: Path) -> None:
+    """Spent counts in a range of persons are dropped, the others told in order."""
+    with ProfileStore.open(tmp_path, readonly=False) as store:
+        counts = CountsStore(store)
+        last = (1 << 64) - 1
+        batch = {1: shown(1), 2: shown(2, MINUTE), 3: shown(3, MINUTE), 1 << 63: shown(4),
+                 last: shown(5)}  # fmt: skip
+        counts.count(batch, {"j": 1})
+        assert [1, 2, 3] == counts.sweep(0, 1 << 63, T + 60)
+        assert [1] == counts.sweep(0, 1 << 63, T + 90_001)
+        assert [1, 1 << 63, last] == counts.sweep(0, 1 << 64, T)
+        assert [] == counts.sweep(2, 1 << 63, T)
+        assert [0, 0] == [count_of(store, person) for person in (2, 3)]
+        assert [] == counts.sweep(0, 1 << 64, T + 500 * 86_400)
+        assert {"j": 1} == counts.positions()
+
+
+def test_a_position_that_is_none(tmp_path: Path) -> None:
+    """A broken position is told with its place, before anything is counted by it."""
+    with ProfileStore.open(tmp_path, readonly=False) as store:
+        store.put_many([(b"p:0/0/ab", b"7")])
+        with pytest.raises(StoreCorrupt, match="at key `0/0/ab`"):
+            CountsStore(store).positions()
