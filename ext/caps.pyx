@@ -1,0 +1,758 @@
+"""Compiled twin of `rtb.stores.caps.Caps`, whose file states the rules.
+
+The order of reads and writes of an entry is stated in `rtb.stores.caps_board`.
+"""
+
+from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memmove, memset
+
+from records cimport DIM_PERSON
+from snapshot cimport (
+    PROFILE_BIDS_MAX,
+    PROFILE_COUNTS_ONLY,
+    PROFILE_COUNTS_VERSION,
+    PROFILE_ENTRIES_MAX,
+    PROFILE_OPT_OUT,
+    PROFILE_OPT_OUTS_MAX,
+    PROFILE_RECORD_BYTES_MAX,
+    PROFILE_SEGMENTS_MAX,
+    PROFILE_VERSION,
+    ProfileEntry,
+    ProfileHeader,
+)
+from tokens cimport token_hash
+
+from rtb.base.errors import ConfigError
+from rtb.profiles import record as layout
+from rtb.stores import caps as rules
+from rtb.stores import caps_board
+from rtb.stores.caps_table import CapsTable
+
+import numpy as np
+
+cdef extern from "caps.h":
+    uint64_t caps_load(const uint64_t *) noexcept nogil
+    void caps_store(uint64_t *, uint64_t) noexcept nogil
+    uint8_t caps_load_byte(const uint8_t *) noexcept nogil
+    void caps_store_byte(uint8_t *, uint8_t) noexcept nogil
+    void caps_fence() noexcept nogil
+
+cdef enum:
+    WAYS = 8
+    ALIASES_MAX = 8
+    IN_FLIGHT = 0
+    LOST = -1
+    MS = 1000
+
+cdef uint64_t EVERY_BYTE = 0x0101010101010101ULL
+cdef int64_t U32_MAX = 0xFFFFFFFF
+
+cdef struct Set:  # caps_board.SET
+    uint64_t person[WAYS]
+    uint64_t stamp[WAYS]
+    uint64_t bid[WAYS]
+    uint64_t line_item[WAYS]
+    uint64_t creative[WAYS]
+    int64_t time_ms[WAYS]
+    int64_t sequence[WAYS]
+    uint64_t spare[WAYS]
+
+cdef struct Count:  # profiles.record.COUNT
+    uint64_t hash_
+    uint32_t start_s
+    uint32_t window_s
+    uint32_t count
+    uint32_t last_s
+
+cdef struct CountsHeader:  # profiles.record.COUNTS_HEADER
+    uint8_t magic[2]
+    uint8_t version
+    uint8_t spare
+    uint16_t counts_count
+    uint16_t bids_count
+
+cdef struct Found:
+    uint64_t bid
+    uint64_t line_item
+    uint64_t creative
+    int64_t time_ms
+    int64_t sequence
+    int worker
+    bint counts
+
+assert WAYS == caps_board.WAYS and ALIASES_MAX == rules.ALIASES_MAX
+assert IN_FLIGHT == caps_board.IN_FLIGHT and LOST == caps_board.LOST
+assert sizeof(Set) == caps_board.SET.itemsize
+assert sizeof(Count) == layout.COUNT.itemsize
+assert sizeof(CountsHeader) == layout.COUNTS_HEADER.itemsize
+
+
+cdef inline uint64_t _hash(bytes key) noexcept:
+    return token_hash(DIM_PERSON, <const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+
+
+cdef inline bint _is_open(int64_t start_s, int64_t window_s, int64_t now_ms) noexcept nogil:
+    return window_s == 0 or now_ms < (start_s + window_s) * MS
+
+
+cdef void _fold(ProfileEntry *entry, int64_t window_s, int64_t time_ms) noexcept nogil:
+    """`reducers.folded`, in place."""
+    # Division rounds towards zero here: add up only what is positive.
+    cdef int64_t time_s = (time_ms + MS - 1) // MS if time_ms > 0 else 0
+    if time_s > U32_MAX:
+        time_s = U32_MAX
+    if entry.value == 0 or not _is_open(entry.time_s, window_s, time_ms):
+        entry.time_s = <uint32_t>time_s
+        entry.value = 1
+    elif window_s and time_s + window_s <= entry.time_s:
+        return
+    elif entry.value < U32_MAX:
+        entry.value += 1
+
+
+cdef class Caps:
+    """One worker's frequency caps."""
+
+    cdef object board, table, stored, limits
+    cdef object keeper_rows, worker_rows, seen_rows, mine
+    cdef int worker, node, workers_count, stride
+    cdef uint64_t sets_mask
+    cdef int filter_shift
+    cdef int64_t in_flight_ms, reader_ms_max, everywhere
+    cdef uint8_t *tags
+    cdef const uint64_t *filter
+    cdef const uint64_t *ready
+    cdef Set *sets  # of all workers
+    cdef Set *own
+    cdef int64_t *seen
+    cdef object read_before
+    cdef uint64_t swept
+    # of the table
+    cdef const uint64_t *keys
+    cdef const int64_t *starts
+    cdef const int64_t *counts
+    cdef const uint64_t *hashes
+    cdef const int64_t *windows_s
+    cdef int64_t keys_count
+    # of the view that is being made
+    cdef Found *found
+    cdef int found_max, found_count
+    cdef ProfileEntry entries[PROFILE_ENTRIES_MAX]
+    cdef int entries_count
+    cdef uint64_t counted[ALIASES_MAX * PROFILE_BIDS_MAX]
+    cdef int counted_count
+    cdef char *out
+    cdef readonly uint64_t person
+
+    def __cinit__(self):
+        self.found = NULL
+        self.seen = NULL
+        self.out = NULL
+
+    def __init__(
+        self, board, int worker, int node, uint64_t identity, limits=rules.Limits(), stored=None
+    ):
+        cdef uintptr_t at
+        if not 0 <= worker < board.workers_count:
+            raise ConfigError(f"worker {worker} of a caps board for {board.workers_count}")
+        self.board, self.worker, self.node = board, worker, node
+        self.limits, self.stored = limits, stored
+        self.in_flight_ms, self.reader_ms_max = limits.in_flight_ms, limits.reader_ms_max
+        self.workers_count, self.stride = board.workers_count, board.tags.shape[1]
+        self.sets_mask, self.filter_shift = board.sets_count - 1, board.filter_shift
+        self.keeper_rows, self.worker_rows = board.keeper, board.worker
+        self.seen_rows, self.mine = board.seen, board.worker[worker]
+        at = board.tags.ctypes.data
+        self.tags = <uint8_t *>at
+        at = board.filter.ctypes.data
+        self.filter = <const uint64_t *>at
+        at = board.header.ctypes.data + board.header.dtype.fields["ready"][1]
+        self.ready = <const uint64_t *>at
+        at = board.sets.ctypes.data
+        self.sets = <Set *>at
+        self.own = self.sets + <int64_t>worker * <int64_t>board.sets_count
+        self.found_max = self.workers_count * WAYS * ALIASES_MAX
+        self.found = <Found *>calloc(self.found_max, sizeof(Found))
+        self.seen = <int64_t *>calloc(self.workers_count, sizeof(int64_t))
+        self.out = <char *>calloc(1, PROFILE_RECORD_BYTES_MAX)
+        if self.found == NULL or self.seen == NULL or self.out == NULL:
+            raise MemoryError
+        self.read_before = [0] * self.workers_count
+        self.everywhere, self.swept, self.person = 0, 0, 0
+        self._start(identity)
+        self.serve(CapsTable.empty())
+
+    def __dealloc__(self):
+        free(self.found)
+        free(self.seen)
+        free(self.out)
+
+    cdef _start(self, uint64_t identity):
+        cdef int64_t place
+        cdef int way
+        cdef bint stranger = int(self.mine["identity"]) != identity
+        for place in range(<int64_t>self.sets_mask + 1):
+            if stranger:
+                for way in range(WAYS):
+                    if self.own[place].person[way]:
+                        caps_store(&self.own[place].person[way], 0)
+            self._tag(place)
+        self.mine["identity"] = identity
+        self.seen_rows[self.worker] = 0
+
+    def serve(self, table) -> None:
+        """As the twin."""
+        cdef uintptr_t at
+        self.table = table
+        at = table.keys.ctypes.data
+        self.keys = <const uint64_t *>at
+        at = table.starts.ctypes.data
+        self.starts = <const int64_t *>at
+        at = table.counts.ctypes.data
+        self.counts = <const int64_t *>at
+        at = table.hashes.ctypes.data
+        self.hashes = <const uint64_t *>at
+        at = table.windows_s.ctypes.data
+        self.windows_s = <const int64_t *>at
+        self.keys_count = len(table.keys)
+
+    @property
+    def refused(self) -> int:
+        return int(self.mine["refused"])
+
+    @property
+    def given_up(self) -> int:
+        return int(self.mine["given_up"])
+
+    # -- the store's view -------------------------------------------------------------------------
+
+    def refresh(self, renew=None) -> None:
+        """As the twin."""
+        cdef int worker
+        known = self.keeper_rows["identity"] == self.worker_rows["identity"]
+        counted = np.where(known, self.keeper_rows["counted"], 0).tolist()
+        if renew is not None:
+            renew()
+            fresh = counted
+        else:
+            fresh, self.read_before = self.read_before, counted
+        for worker in range(self.workers_count):
+            self.seen[worker] = fresh[worker]
+        self.seen_rows[self.worker, : self.workers_count] = fresh
+        self.everywhere = int(self.seen_rows[:, self.worker].min())
+
+    # -- before the decision ----------------------------------------------------------------------
+
+    def view(self, list keys not None, key, profile, int64_t now_ms, counts=()):
+        """As the twin."""
+        cdef uint64_t aliases[ALIASES_MAX]
+        cdef int sources[ALIASES_MAX]
+        cdef bint may[ALIASES_MAX]
+        cdef int n = 0, every = 0, i
+        cdef bint any_ = False, out
+        cdef Py_buffer buffer
+        if key is not None:
+            aliases[0], sources[0] = _hash(<bytes?>key), 0
+            n = every = 1
+        for one in keys:
+            if every == ALIASES_MAX:
+                break
+            n = self._alias(aliases, sources, n, _hash(<bytes?>one), every)
+            every += 1
+        self.person = aliases[0] if n else 0
+        if profile is not None:
+            PyObject_GetBuffer(profile, &buffer, PyBUF_SIMPLE)
+            out = buffer.len > 3 and (<const uint8_t *>buffer.buf)[3] & PROFILE_OPT_OUT
+            PyBuffer_Release(&buffer)
+            if out:
+                self.person = 0
+                return profile
+        for i in range(n):
+            if self.stored is None:
+                may[i] = sources[i] < len(counts) and counts[sources[i]] is not None
+            else:
+                may[i] = self._may_have(aliases[i])
+            any_ = any_ or may[i] or self._tagged(aliases[i])
+        if not any_:
+            return profile
+        return self._with_counts(aliases, sources, may, n, key, profile, now_ms, counts)
+
+    cdef int _alias(
+        self, uint64_t *aliases, int *sources, int count, uint64_t person, int source
+    ) noexcept:
+        cdef int i
+        for i in range(count):
+            if aliases[i] == person:
+                return count
+        aliases[count], sources[count] = person, source
+        return count + 1
+
+    cdef inline bint _may_have(self, uint64_t person) noexcept nogil:
+        cdef uint64_t bit = person >> self.filter_shift
+        return caps_load(self.ready) == 0 or caps_load(&self.filter[bit >> 6]) >> (bit & 63) & 1
+
+    cdef inline bint _tagged(self, uint64_t person) noexcept nogil:
+        cdef uint64_t place = person >> 3 & self.sets_mask, wanted = EVERY_BYTE << (person & 7)
+        cdef const uint64_t *row = <const uint64_t *>(self.tags + place * <uint64_t>self.stride)
+        cdef int i
+        for i in range(self.stride >> 3):
+            if caps_load(&row[i]) & wanted:
+                return True
+        return False
+
+    cdef _with_counts(
+        self, uint64_t *aliases, int *sources, bint *may, int n, key, profile, int64_t now_ms, counts
+    ):
+        """The slow half of `view`: somebody with counts, or who may be."""
+        cdef int i, before
+        cdef bint chosen = key is not None, has, known = False
+        cdef Py_ssize_t size
+        stored = [None] * n
+        self.found_count = 0
+        for i in range(n):
+            if may[i]:
+                stored[i] = (
+                    counts[sources[i]] if self.stored is None else self.stored(aliases[i])
+                )
+            if stored[i] is not None and not self._check_counts(stored[i]):
+                stored[i] = None
+            before = self.found_count
+            self._find(aliases[i])
+            has = stored[i] is not None or self.found_count > before
+            known = known or has
+            if has and not chosen:
+                chosen, self.person = True, aliases[i]
+        if not known:
+            return profile
+        size = self._merge(profile, stored, now_ms)
+        if size == 0:
+            return profile
+        return PyMemoryView_FromMemory(self.out, size, PyBUF_READ)
+
+    cdef void _find(self, uint64_t person) noexcept nogil:
+        """What the board holds of a person, in order of workers."""
+        cdef uint64_t place = person >> 3 & self.sets_mask
+        cdef int worker, way
+        for worker in range(self.workers_count):
+            if not caps_load_byte(
+                &self.tags[place * <uint64_t>self.stride + <uint64_t>worker]
+            ) >> (person & 7) & 1:
+                continue
+            for way in range(WAYS):
+                self._read(
+                    &self.sets[<uint64_t>worker * (self.sets_mask + 1) + place], way, person, worker
+                )
+
+    cdef void _read(self, Set *entries, int way, uint64_t person, int worker) noexcept nogil:
+        cdef uint64_t stamp
+        cdef Found *one = &self.found[self.found_count]
+        while True:
+            stamp = caps_load(&entries.stamp[way])
+            if caps_load(&entries.person[way]) != person:
+                return
+            one.sequence = <int64_t>caps_load(<uint64_t *>&entries.sequence[way])
+            one.bid = caps_load(&entries.bid[way])
+            one.line_item = caps_load(&entries.line_item[way])
+            one.creative = caps_load(&entries.creative[way])
+            one.time_ms = <int64_t>caps_load(<uint64_t *>&entries.time_ms[way])
+            if caps_load(&entries.stamp[way]) == stamp and (
+                caps_load(&entries.person[way]) == person
+            ):
+                break
+        one.worker = worker
+        self.found_count += 1
+
+    # -- the merge --------------------------------------------------------------------------------
+
+    cdef bint _check_counts(self, data) except -1:
+        cdef Py_buffer buffer
+        cdef const CountsHeader *head
+        cdef const Count *rows
+        cdef bint good = False
+        cdef int i
+        PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+        head = <const CountsHeader *>buffer.buf
+        if (
+            buffer.len >= <Py_ssize_t>sizeof(CountsHeader)
+            and head.magic[0] == c'R' and head.magic[1] == c'C'
+            and head.version == PROFILE_COUNTS_VERSION
+            and head.counts_count <= PROFILE_ENTRIES_MAX and head.bids_count <= PROFILE_BIDS_MAX
+            and buffer.len == <Py_ssize_t>sizeof(CountsHeader)
+            + head.counts_count * <Py_ssize_t>sizeof(Count) + 8 * <Py_ssize_t>head.bids_count
+        ):
+            good = True
+            rows = <const Count *>(<const char *>buffer.buf + sizeof(CountsHeader))
+            for i in range(1, head.counts_count):
+                good = good and rows[i - 1].hash_ < rows[i].hash_
+        PyBuffer_Release(&buffer)
+        return good
+
+    cdef Py_ssize_t _merge(self, profile, list stored, int64_t now_ms) except -1:
+        """Writes the merged record; 0 when there is nothing to add."""
+        cdef Py_buffer buffer
+        cdef const ProfileHeader *head = NULL
+        cdef Py_ssize_t start = sizeof(ProfileHeader), end = sizeof(ProfileHeader), size = 0
+        self.entries_count = self.counted_count = 0
+        if profile is not None:
+            PyObject_GetBuffer(profile, &buffer, PyBUF_SIMPLE)
+            head = self._checked(<const char *>buffer.buf, buffer.len)
+        try:
+            if head != NULL:
+                start += 8 * head.segments_count + <Py_ssize_t>sizeof(ProfileEntry) * (
+                    head.items_count + head.categories_count
+                )
+                end = start + <Py_ssize_t>sizeof(ProfileEntry) * head.caps_count
+                self.entries_count = head.caps_count
+                memcpy(self.entries, <const char *>head + start, end - start)
+            for one in stored:
+                if one is not None:
+                    self._join(one, now_ms)
+            self._add_found(now_ms)
+            if self.entries_count:
+                size = self._write_out(head, start, end, buffer.len if head != NULL else end)
+        finally:
+            if profile is not None:
+                PyBuffer_Release(&buffer)
+        return size
+
+    cdef const ProfileHeader *_checked(self, const char *data, Py_ssize_t size) noexcept nogil:
+        """The record, or NULL where its layout is broken."""
+        cdef const ProfileHeader *head = <const ProfileHeader *>data
+        cdef const ProfileEntry *rows
+        cdef Py_ssize_t at
+        cdef int i
+        if size < <Py_ssize_t>sizeof(ProfileHeader) or data[0] != c'R' or data[1] != c'P':
+            return NULL
+        if (
+            head.version != PROFILE_VERSION or head.segments_count > PROFILE_SEGMENTS_MAX
+            or head.items_count > PROFILE_ENTRIES_MAX
+            or head.categories_count > PROFILE_ENTRIES_MAX
+            or head.caps_count > PROFILE_ENTRIES_MAX or head.viewed_count > PROFILE_ENTRIES_MAX
+            or head.cart_count > PROFILE_ENTRIES_MAX
+            or head.opt_outs_count > PROFILE_OPT_OUTS_MAX
+        ):
+            return NULL
+        at = <Py_ssize_t>sizeof(ProfileHeader) + 8 * head.segments_count + (
+            <Py_ssize_t>sizeof(ProfileEntry)
+        ) * (head.items_count + head.categories_count)
+        rows = <const ProfileEntry *>(data + at)
+        at += <Py_ssize_t>sizeof(ProfileEntry) * (
+            head.caps_count + head.viewed_count + head.cart_count
+        ) + 8 * head.opt_outs_count
+        if at != size:
+            return NULL
+        for i in range(1, head.caps_count):
+            if rows[i - 1].hash_ >= rows[i].hash_:
+                return NULL
+        return head
+
+    cdef int _place_of(self, uint64_t wanted) noexcept nogil:
+        """Where a cap stands among the entries, or would."""
+        cdef int low = 0, high = self.entries_count, middle
+        while low < high:
+            middle = (low + high) >> 1
+            if self.entries[middle].hash_ < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    cdef ProfileEntry *_entry(self, uint64_t wanted) noexcept nogil:
+        """The entry of a cap, made with a count of 0 where there is none; NULL without room."""
+        cdef int place = self._place_of(wanted)
+        cdef ProfileEntry *entry = &self.entries[place]
+        if place < self.entries_count and entry.hash_ == wanted:
+            return entry
+        if self.entries_count == PROFILE_ENTRIES_MAX:
+            return NULL
+        memmove(entry + 1, entry, <size_t>(self.entries_count - place) * sizeof(ProfileEntry))
+        self.entries_count += 1
+        entry.hash_, entry.time_s, entry.value = wanted, 0, 0
+        return entry
+
+    cdef _join(self, data, int64_t now_ms):
+        """Adds one store's counts, which were checked."""
+        cdef Py_buffer buffer
+        cdef const CountsHeader *head
+        cdef const Count *rows
+        cdef const uint64_t *bids
+        cdef ProfileEntry *entry
+        cdef int i
+        PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+        head = <const CountsHeader *>buffer.buf
+        rows = <const Count *>(<const char *>buffer.buf + sizeof(CountsHeader))
+        bids = <const uint64_t *>(rows + head.counts_count)
+        for i in range(head.bids_count):
+            self.counted[self.counted_count] = bids[i]
+            self.counted_count += 1
+        for i in range(head.counts_count):
+            if not _is_open(rows[i].start_s, rows[i].window_s, now_ms):
+                continue
+            entry = self._entry(rows[i].hash_)
+            if entry == NULL:
+                continue
+            if entry.value == 0 or not _is_open(entry.time_s, rows[i].window_s, now_ms):
+                entry.time_s, entry.value = rows[i].start_s, rows[i].count
+            else:
+                entry.time_s = max(entry.time_s, rows[i].start_s)
+                entry.value = <uint32_t>min(<int64_t>entry.value + rows[i].count, U32_MAX)
+        PyBuffer_Release(&buffer)
+
+    cdef bint _is_counted(self, uint64_t bid) noexcept nogil:
+        cdef int i
+        for i in range(self.counted_count):
+            if self.counted[i] == bid:
+                return True
+        for i in range(self.found_count):
+            if (
+                self.found[i].bid == bid
+                and 0 < self.found[i].sequence <= self.seen[self.found[i].worker]
+            ):
+                return True
+        return False
+
+    cdef void _add_found(self, int64_t now_ms) noexcept nogil:
+        """Folds in each bid of the board that counts: shown ones by time, then those in flight."""
+        cdef int i, j, count = 0
+        cdef Found one
+        for i in range(self.found_count):
+            one = self.found[i]
+            self.found[i].counts = (
+                one.sequence != LOST and not self._is_counted(one.bid) and self._is_strongest(i)
+                and (one.sequence != IN_FLIGHT or self._flies(one.time_ms, now_ms))
+            )
+        for i in range(self.found_count):
+            one = self.found[i]
+            if not one.counts:
+                continue
+            if one.sequence == IN_FLIGHT:
+                one.time_ms = now_ms
+            j = count
+            while j > 0 and _before(&one, &self.found[j - 1]):
+                self.found[j] = self.found[j - 1]
+                j -= 1
+            self.found[j] = one
+            count += 1
+        for i in range(count):
+            self._fold_caps(self.found[i].line_item, self.found[i].time_ms)
+            self._fold_caps(self.found[i].creative, self.found[i].time_ms)
+
+    cdef bint _is_strongest(self, int number) noexcept nogil:
+        """Whether no other entry says more of the same bid; of equal ones the first."""
+        cdef int i
+        cdef const Found *one = &self.found[number]
+        cdef const Found *other
+        for i in range(self.found_count):
+            other = &self.found[i]
+            if i != number and other.bid == one.bid and (
+                _stronger(other, one) or i < number and not _stronger(one, other)
+            ):
+                return False
+        return True
+
+    cdef void _fold_caps(self, uint64_t key, int64_t time_ms) noexcept nogil:
+        cdef int64_t row = self._row_of(key), i
+        cdef ProfileEntry *entry
+        if row < 0:
+            return
+        for i in range(self.starts[row], self.starts[row] + self.counts[row]):
+            entry = self._entry(self.hashes[i])
+            if entry != NULL:
+                _fold(entry, self.windows_s[i], time_ms)
+
+    cdef Py_ssize_t _write_out(
+        self, const ProfileHeader *head, Py_ssize_t start, Py_ssize_t end, Py_ssize_t size
+    ) noexcept nogil:
+        cdef ProfileHeader *to = <ProfileHeader *>self.out
+        cdef Py_ssize_t caps_bytes = self.entries_count * <Py_ssize_t>sizeof(ProfileEntry)
+        if head == NULL:
+            memset(to, 0, sizeof(ProfileHeader))
+            self.out[0], self.out[1] = c'R', c'P'
+            to.version, to.flags = PROFILE_VERSION, PROFILE_COUNTS_ONLY
+        else:
+            memcpy(self.out, head, start)
+            memcpy(self.out + start + caps_bytes, <const char *>head + end, size - end)
+        memcpy(self.out + start, self.entries, caps_bytes)
+        to.caps_count = <uint16_t>self.entries_count
+        return start + caps_bytes + size - end
+
+    # -- what happens to a bid --------------------------------------------------------------------
+
+    def bid(
+        self, uint64_t person, uint64_t bid, uint64_t line_item, uint64_t creative, int64_t now_ms
+    ) -> bool:
+        """As the twin."""
+        cdef int way
+        cdef int64_t place = person >> 3 & self.sets_mask
+        if person == 0 or not self._has_caps(line_item, creative):
+            return True
+        way = self._room(place, now_ms)
+        if way < 0:
+            self.mine["refused"] += 1
+            return False
+        self._write(place, way, person, bid, line_item, creative, now_ms, IN_FLIGHT)
+        return True
+
+    def shown(
+        self, uint64_t person, uint64_t bid, uint64_t line_item, uint64_t creative,
+        int64_t sequence, int64_t now_ms,
+    ) -> None:
+        """As the twin."""
+        cdef int way
+        cdef int64_t place = person >> 3 & self.sets_mask
+        cdef Set *entries = &self.own[place]
+        if person == 0 or not self._has_caps(line_item, creative):
+            return
+        way = self._way_of(place, person, bid)
+        if way >= 0:
+            if entries.sequence[way] <= IN_FLIGHT:
+                # A lost bid of another worker did not say what it was for.
+                caps_store(&entries.line_item[way], line_item)
+                caps_store(&entries.creative[way], creative)
+                caps_store(<uint64_t *>&entries.time_ms[way], <uint64_t>now_ms)
+                caps_store(<uint64_t *>&entries.sequence[way], <uint64_t>sequence)
+            return
+        way = self._room(place, now_ms)
+        if way < 0:
+            way = self._oldest(place)
+            self.mine["given_up"] += 1
+        self._write(place, way, person, bid, line_item, creative, now_ms, sequence)
+
+    def lost(self, uint64_t person, uint64_t bid, int64_t now_ms) -> None:
+        """As the twin."""
+        cdef int way
+        cdef int64_t place = person >> 3 & self.sets_mask
+        if person == 0:
+            return
+        way = self._way_of(place, person, bid)
+        if way >= 0:
+            if self.own[place].sequence[way] == IN_FLIGHT:
+                caps_store(&self.own[place].person[way], 0)
+                self._tag(place)
+            return
+        if (<int>(bid >> 16 & 255) == self.worker and <int>(bid >> 24 & 255) == self.node) or (
+            <int64_t>(bid >> 32) * MS + MS + self.in_flight_ms <= now_ms
+        ):
+            return
+        way = self._room(place, now_ms)
+        if way >= 0:
+            self._write(place, way, person, bid, 0, 0, now_ms, LOST)
+
+    def tidy(self, int64_t now_ms, int64_t sets_max=1024) -> None:
+        """As the twin."""
+        cdef int64_t i, count = min(sets_max, <int64_t>self.sets_mask + 1)
+        cdef uint64_t place
+        for i in range(count):
+            place = self.swept & self.sets_mask
+            self.swept += 1
+            if self.tags[place * <uint64_t>self.stride + <uint64_t>self.worker]:
+                self._clean(<int64_t>place, now_ms)
+
+    cdef int64_t _row_of(self, uint64_t key) noexcept nogil:
+        """The row of a key in the table, -1 without caps."""
+        cdef int64_t low = 0, high = self.keys_count, middle
+        while low < high:
+            middle = (low + high) >> 1
+            if self.keys[middle] < key:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < self.keys_count and self.keys[low] == key else -1
+
+    cdef inline bint _has_caps(self, uint64_t line_item, uint64_t creative) noexcept nogil:
+        return self._row_of(line_item) >= 0 or self._row_of(creative) >= 0
+
+    cdef int _way_of(self, int64_t place, uint64_t person, uint64_t bid) noexcept nogil:
+        cdef int way
+        for way in range(WAYS):
+            if self.own[place].person[way] == person and self.own[place].bid[way] == bid:
+                return way
+        return -1
+
+    cdef int _room(self, int64_t place, int64_t now_ms) noexcept nogil:
+        cdef int turn, way
+        for turn in range(2):
+            for way in range(WAYS):
+                if self.own[place].person[way] == 0:
+                    return way
+            self._clean(place, now_ms)
+        return -1
+
+    cdef int _oldest(self, int64_t place) noexcept nogil:
+        cdef Set *entries = &self.own[place]
+        cdef int way, best = 0
+        cdef bint shown, best_shown
+        for way in range(1, WAYS):
+            shown, best_shown = entries.sequence[way] > 0, entries.sequence[best] > 0
+            if shown < best_shown or (
+                shown == best_shown and entries.time_ms[way] < entries.time_ms[best]
+            ):
+                best = way
+        return best
+
+    cdef void _clean(self, int64_t place, int64_t now_ms) noexcept nogil:
+        cdef Set *entries = &self.own[place]
+        cdef int way
+        for way in range(WAYS):
+            if entries.person[way] and self._is_over(
+                entries.sequence[way], entries.time_ms[way], now_ms
+            ):
+                caps_store(&entries.person[way], 0)
+        self._tag(place)
+
+    cdef bint _is_over(self, int64_t sequence, int64_t time_ms, int64_t now_ms) noexcept nogil:
+        if sequence <= IN_FLIGHT:
+            return not self._flies(time_ms, now_ms)
+        if sequence <= self.everywhere:
+            return True
+        return now_ms - time_ms >= self.reader_ms_max and sequence <= self.seen[self.worker]
+
+    cdef inline bint _flies(self, int64_t time_ms, int64_t now_ms) noexcept nogil:
+        return -self.in_flight_ms < now_ms - time_ms < self.in_flight_ms
+
+    cdef void _write(
+        self, int64_t place, int way, uint64_t person, uint64_t bid, uint64_t line_item,
+        uint64_t creative, int64_t time_ms, int64_t sequence,
+    ) noexcept nogil:
+        cdef Set *entries = &self.own[place]
+        caps_store(&entries.person[way], 0)
+        caps_store(&entries.stamp[way], entries.stamp[way] + 1)
+        caps_fence()
+        caps_store(&entries.bid[way], bid)
+        caps_store(&entries.line_item[way], line_item)
+        caps_store(&entries.creative[way], creative)
+        caps_store(<uint64_t *>&entries.time_ms[way], <uint64_t>time_ms)
+        caps_store(<uint64_t *>&entries.sequence[way], <uint64_t>sequence)
+        caps_store(&entries.person[way], person)
+        self._tag(place)
+
+    cdef void _tag(self, int64_t place) noexcept nogil:
+        cdef uint8_t bits = 0
+        cdef int way
+        for way in range(WAYS):
+            if self.own[place].person[way]:
+                bits |= <uint8_t>(1 << (self.own[place].person[way] & 7))
+        caps_store_byte(&self.tags[place * self.stride + self.worker], bits)
+
+
+cdef inline bint _stronger(const Found *one, const Found *other) noexcept nogil:
+    """Shown, the first time, beats lost beats in flight."""
+    if one.sequence > 0 and other.sequence > 0:
+        return one.time_ms < other.time_ms
+    if one.sequence > 0 or other.sequence > 0:
+        return one.sequence > 0
+    return one.sequence == LOST and other.sequence != LOST
+
+
+cdef inline bint _before(const Found *one, const Found *other) noexcept nogil:
+    """The order in which bids are counted."""
+    cdef bint flies = one.sequence == IN_FLIGHT, other_flies = other.sequence == IN_FLIGHT
+    if flies != other_flies:
+        return other_flies
+    if one.time_ms != other.time_ms:
+        return one.time_ms < other.time_ms
+    return one.bid < other.bid

@@ -1,0 +1,494 @@
+"""Frequency caps as a worker sees them: counts of the store and what the board adds, one record.
+
+    view     before the decision: the person's record, with what was shown and is in flight
+    bid      a bid goes out: counts at once, for all workers of the node
+    lost     a loss notice: the bid counts no more
+    shown    an impression: counts until the keeper has put it into the store
+    refresh  a few times a second: a newer view of the store
+
+`ext/caps.pyx` is the compiled twin. Both work on the same board (`rtb.stores.caps_board`).
+
+Who is asked about. A person is the hash of the key under which its record lies; without a record,
+of the first key of the request that has counts, or of the first key. Counts under all keys of the
+request are looked at, so one who was first seen by a device id alone keeps them when another id
+comes along. A person who opted out is nobody: 0.
+
+What counts. The store's counts; and each bid in the board that they do not name and that was
+neither lost nor given up by time, shown ones in the order of time, then those in flight as of now.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from rtb.base.errors import ConfigError, ProfileError
+from rtb.base.records import Dim
+from rtb.catalogue.tokens import token_hash
+from rtb.profiles import codec
+from rtb.profiles.codec import Count
+from rtb.profiles.record import COUNTS_ONLY, ENTRIES_MAX, HEADER, MAGIC, OPT_OUT, VERSION
+from rtb.profiles.reducers import COUNT_MAX, folded
+from rtb.stores.caps_board import IN_FLIGHT, LOST, WAYS, CapsBoard
+from rtb.stores.caps_table import CapsTable
+from rtb.stores.profiles import Record
+
+Stored = Callable[[int], Record | None]
+
+PERSON: Final = int(Dim.PERSON)
+ALIASES_MAX: Final = 8  # keys of one request, and that of its record
+_MS: Final = 1000
+_WORKER_SHIFT: Final = 16  # of a bid's id
+_NODE_SHIFT: Final = 24
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Times, each with its reason.
+
+    in_flight_ms   2,000: auctions end within a second, and most impressions are told in another
+                   one; what comes later counts from then on
+    reader_ms_max  10,000: a worker that has not looked at the store for so long is dead, and
+                   entries need not wait for it
+    """
+
+    in_flight_ms: int = 2_000
+    reader_ms_max: int = 10_000
+
+
+class Found(NamedTuple):
+    """An entry of the board."""
+
+    sequence: int
+    bid: int
+    line_item: int
+    creative: int
+    time_ms: int
+    worker: int
+
+
+class Caps:
+    """One worker's frequency caps. One thread, the loop's, calls all methods.
+
+    identity  of the worker's journal: entries that another journal left behind are dropped
+    stored    the counts of a person in the store that `refresh` looks at; None where they come with
+              the record (`view`)
+    person    of the last `view`; 0: nobody to count for
+    """
+
+    def __init__(
+        self,
+        board: CapsBoard,
+        worker: int,
+        node: int,
+        identity: int,
+        limits: Limits = Limits(),
+        stored: Stored | None = None,
+    ) -> None:
+        if not 0 <= worker < board.workers_count:
+            raise ConfigError(f"worker {worker} of a caps board for {board.workers_count}")
+        self._board, self._worker, self._node, self._limits = board, worker, node, limits
+        self._stored = stored
+        self._sets, self._mine = board.sets[worker], board.worker[worker]
+        self._table = CapsTable.empty()
+        self._seen = [0] * board.workers_count
+        self._read = [0] * board.workers_count
+        self._everywhere = 0
+        self._swept = 0
+        self.person = 0
+        self._start(identity)
+
+    def _start(self, identity: int) -> None:
+        """Takes over what a worker before this one left: its entries are right, its tags perhaps
+        not.
+        """
+        if self._mine["identity"] != identity:
+            self._sets["person"] = 0
+            self._mine["identity"] = identity
+        persons = self._sets["person"]
+        bits = np.where(persons == 0, 0, 1 << (persons & np.uint64(7)).astype(np.uint8))
+        self._board.tags[:, self._worker] = np.bitwise_or.reduce(bits, axis=1)
+        self._board.seen[self._worker] = 0
+
+    def serve(self, table: CapsTable) -> None:
+        """Puts the caps of a new snapshot in force."""
+        self._table = table
+
+    @property
+    def refused(self) -> int:
+        """Bids that were refused since the board was made: their set was full."""
+        return int(self._mine["refused"])
+
+    @property
+    def given_up(self) -> int:
+        """Entries overwritten before their time since the board was made."""
+        return int(self._mine["given_up"])
+
+    # -- the store's view -------------------------------------------------------------------------
+
+    def refresh(self, renew: Callable[[], object] | None = None) -> None:
+        """Goes on to a newer view of the store, and says so on the board.
+
+        renew: makes what `stored` reads as new as the store is now. Without it counts come with
+            records, and each is at least as new as the `refresh` before this one.
+        """
+        counted = self._counted()
+        if renew is not None:
+            renew()
+            self._seen = counted
+        else:
+            self._seen, self._read = self._read, counted
+        seen = self._board.seen
+        seen[self._worker, : len(self._seen)] = self._seen
+        self._everywhere = int(seen[:, self._worker].min())
+
+    def _counted(self) -> list[int]:
+        """How far the keeper has come with each journal; 0 for one that it does not know yet."""
+        keeper, worker = self._board.keeper, self._board.worker
+        known = keeper["identity"] == worker["identity"]
+        return [int(one) for one in np.where(known, keeper["counted"], 0)]
+
+    # -- before the decision ----------------------------------------------------------------------
+
+    def view(
+        self,
+        keys: Sequence[bytes],
+        key: bytes | None,
+        profile: Record | None,
+        now_ms: int,
+        counts: Sequence[Record | None] = (),
+    ) -> Record | None:
+        """The person's record with its caps up to date; `profile` itself where nothing is added.
+
+        keys    of the request, most trusted first; key: where `profile` was found, None if nowhere
+        counts  where there is no `stored`: those of `key`, if there is one, then of each of `keys`
+        Returns: a record that is valid until the next call. One made of counts alone has the flag
+            COUNTS_ONLY.
+        """
+        aliases = _aliases(keys, key)
+        self.person = aliases[0] if aliases else 0
+        if profile is not None and len(profile) > 3 and profile[3] & OPT_OUT:
+            self.person = 0
+            return profile
+        known = self._known(aliases, keys, key, counts)
+        found = {person: self._entries(person) for person in aliases}
+        if not any(known.values()) and not any(found.values()):
+            return profile
+        if key is None:
+            with_counts = (one for one in aliases if known.get(one) or found[one])
+            self.person = next(with_counts, self.person)
+        return self._merged(profile, known, [one for every in found.values() for one in every],
+                            now_ms)  # fmt: skip
+
+    def _known(
+        self, aliases: list[int], keys: Sequence[bytes], key: bytes | None,
+        counts: Sequence[Record | None],
+    ) -> dict[int, codec.Counts | None]:  # fmt: skip
+        """The store's counts of each person."""
+        if self._stored is None:
+            every = [*([key] if key is not None else []), *keys][:ALIASES_MAX]
+            pairs = zip((token_hash(PERSON, one) for one in every), counts, strict=False)
+            given = {person: _opened(one) for person, one in reversed([*pairs])}
+            return {person: given.get(person) for person in aliases}
+        return {
+            person: _opened(self._stored(person)) for person in aliases if self._may_have(person)
+        }
+
+    def _may_have(self, person: int) -> bool:
+        board = self._board
+        bit = person >> board.filter_shift
+        ready = board.header["ready"][0]
+        return not ready or bool(int(board.filter[bit >> 6]) >> (bit & 63) & 1)
+
+    def _entries(self, person: int) -> list[Found]:
+        """What the board holds of a person, in order of workers."""
+        board, found = self._board, []
+        place = board.set_of(person)
+        for worker in range(board.workers_count):
+            if not board.tags[place, worker] >> (person & 7) & 1:
+                continue
+            entries = board.sets[worker, place]
+            for way in range(WAYS):
+                entry = _read(entries, way, person, worker)
+                if entry is not None:
+                    found.append(entry)
+        return found
+
+    def _merged(
+        self,
+        profile: Record | None,
+        known: dict[int, codec.Counts | None],
+        found: list[Found],
+        now_ms: int,
+    ) -> Record | None:
+        parts = _split(profile)
+        counts, counted = _base(parts[1], known, now_ms)
+        for time_ms, line_item, creative in self._pending(found, counted, now_ms):
+            for hash_, window_s in self._table.caps(line_item, creative):
+                before = counts.get(hash_)
+                if before is None and len(counts) >= ENTRIES_MAX:
+                    continue
+                counts[hash_] = folded(*(before or (0, 0)), window_s, time_ms)
+        if not counts:
+            return profile
+        entries = [(hash_, *counts[hash_]) for hash_ in sorted(counts)]
+        head, _, front, back = parts
+        head["caps_count"] = len(entries)
+        return b"".join((head.tobytes(), front, np.array(entries, _ENTRY).tobytes(), back))
+
+    def _pending(
+        self, found: list[Found], counted: set[int], now_ms: int
+    ) -> list[tuple[int, int, int]]:
+        """(time, line item, creative) of each bid that the board adds."""
+        bids: dict[int, Found] = {}
+        for one in found:
+            bids[one.bid] = _stronger(bids.get(one.bid), one)
+            if 0 < one.sequence <= self._seen[one.worker]:
+                counted.add(one.bid)
+        pending = []
+        for one in bids.values():
+            if one.bid in counted or one.sequence == LOST:
+                continue
+            if one.sequence > IN_FLIGHT:
+                pending.append((0, one.time_ms, one.bid, one))
+            elif self._flies(one.time_ms, now_ms):
+                pending.append((1, now_ms, one.bid, one))
+        pending.sort(key=lambda row: row[:3])
+        return [(time_ms, one.line_item, one.creative) for _, time_ms, _, one in pending]
+
+    # -- what happens to a bid --------------------------------------------------------------------
+
+    def bid(self, person: int, bid: int, line_item: int, creative: int, now_ms: int) -> bool:
+        """Counts a bid that is about to go out, by the keys of line item and creative.
+
+        Returns: False when it must not go out: it has caps, and no room is left to count it.
+        """
+        if not person or not self._has_caps(line_item, creative):
+            return True
+        place = self._board.set_of(person)
+        way = self._room(place, now_ms)
+        if way < 0:
+            self._mine["refused"] += 1
+            return False
+        self._write(place, way, (person, IN_FLIGHT, bid, line_item, creative, now_ms))
+        return True
+
+    def shown(
+        self, person: int, bid: int, line_item: int, creative: int, sequence: int, now_ms: int
+    ) -> None:
+        """Counts an impression, before its notice is answered.
+
+        sequence: of its record in this worker's journal; now_ms: the time in that record.
+        """
+        if not person or not self._has_caps(line_item, creative):
+            return
+        place = self._board.set_of(person)
+        way = self._way_of(place, person, bid)
+        if way >= 0:
+            entries = self._sets[place]
+            if entries["sequence"][way] <= IN_FLIGHT:
+                # A lost bid of another worker did not say what it was for.
+                entries["line_item"][way], entries["creative"][way] = line_item, creative
+                entries["time_ms"][way] = now_ms
+                entries["sequence"][way] = sequence
+            return
+        way = self._room(place, now_ms)
+        if way < 0:
+            way = self._oldest(place)
+            self._mine["given_up"] += 1
+        self._write(place, way, (person, sequence, bid, line_item, creative, now_ms))
+
+    def lost(self, person: int, bid: int, now_ms: int) -> None:
+        """Takes a bid back that was not shown."""
+        if not person:
+            return
+        place = self._board.set_of(person)
+        way = self._way_of(place, person, bid)
+        if way >= 0:
+            if self._sets[place]["sequence"][way] == IN_FLIGHT:
+                self._free(place, way)
+            return
+        if self._is_ours(bid) or (bid >> 32) * _MS + _MS + self._limits.in_flight_ms <= now_ms:
+            return  # it counts no more
+        way = self._room(place, now_ms)
+        if way >= 0:  # else it counts until its time is over
+            self._write(place, way, (person, LOST, bid, 0, 0, now_ms))
+
+    def tidy(self, now_ms: int, sets_max: int = 1024) -> None:
+        """Frees entries whose time is over, in so many sets, going round; a few times a second."""
+        count = min(sets_max, self._board.sets_count)
+        for place in range(self._swept, self._swept + count):
+            place &= self._board.sets_count - 1
+            if self._board.tags[place, self._worker]:
+                self._clean(place, now_ms)
+        self._swept = self._swept + count & self._board.sets_count - 1
+
+    def _has_caps(self, line_item: int, creative: int) -> bool:
+        return bool(self._table.of_key(line_item) or self._table.of_key(creative))
+
+    def _is_ours(self, bid: int) -> bool:
+        number = bid >> _WORKER_SHIFT & 255, bid >> _NODE_SHIFT & 255
+        return number == (self._worker, self._node)
+
+    def _way_of(self, place: int, person: int, bid: int) -> int:
+        """Where this worker keeps a bid, -1 nowhere."""
+        entries = self._sets[place]
+        for way in range(WAYS):
+            if entries["person"][way] == person and entries["bid"][way] == bid:
+                return way
+        return -1
+
+    def _room(self, place: int, now_ms: int) -> int:
+        """A free way of a set, -1 when it is full."""
+        for _ in range(2):
+            for way, person in enumerate(self._sets[place]["person"]):
+                if not person:
+                    return way
+            self._clean(place, now_ms)
+        return -1
+
+    def _oldest(self, place: int) -> int:
+        """The way that is missed least: the oldest not shown, else the oldest shown."""
+        entries = self._sets[place]
+        rows = zip(entries["sequence"].tolist(), entries["time_ms"].tolist(), strict=True)
+        order = [(sequence > IN_FLIGHT, time_ms, way)
+                 for way, (sequence, time_ms) in enumerate(rows)]  # fmt: skip
+        return min(order)[2]
+
+    def _clean(self, place: int, now_ms: int) -> None:
+        entries = self._sets[place]
+        for way in range(WAYS):
+            if entries["person"][way] and self._is_over(
+                int(entries["sequence"][way]), int(entries["time_ms"][way]), now_ms
+            ):
+                entries["person"][way] = 0
+        self._tag(place)
+
+    def _is_over(self, sequence: int, time_ms: int, now_ms: int) -> bool:
+        """Whether nobody needs an entry any more."""
+        if sequence <= IN_FLIGHT:
+            return not self._flies(time_ms, now_ms)
+        if sequence <= self._everywhere:
+            return True
+        late = now_ms - time_ms >= self._limits.reader_ms_max
+        return late and sequence <= self._seen[self._worker]
+
+    def _flies(self, time_ms: int, now_ms: int) -> bool:
+        """Whether a bid of then may still be shown. Clocks of workers differ by a little, and a
+        clock that is set back must not keep entries for ever.
+        """
+        return abs(now_ms - time_ms) < self._limits.in_flight_ms
+
+    def _free(self, place: int, way: int) -> None:
+        self._sets[place]["person"][way] = 0
+        self._tag(place)
+
+    def _write(self, place: int, way: int, values: tuple[int, int, int, int, int, int]) -> None:
+        entries = self._sets[place]
+        entries["person"][way] = 0
+        entries["stamp"][way] += 1
+        for name, value in zip(_FIELDS[1:], values[1:], strict=True):
+            entries[name][way] = value
+        entries["person"][way] = values[0]
+        self._tag(place)
+
+    def _tag(self, place: int) -> None:
+        bits = 0
+        for person in self._sets[place]["person"].tolist():
+            bits |= 1 << (person & 7) if person else 0
+        self._board.tags[place, self._worker] = bits
+
+
+# In the order in which a reader takes them: what is shown has all that is before `sequence`.
+_FIELDS: Final = ("person", "sequence", "bid", "line_item", "creative", "time_ms")
+_ENTRY: Final = np.dtype([("hash", "u8"), ("time_s", "u4"), ("value", "u4")])
+
+
+def _aliases(keys: Sequence[bytes], key: bytes | None) -> list[int]:
+    """The hashes under which a person may have counts, the record's first."""
+    every = [*([key] if key is not None else []), *keys][:ALIASES_MAX]
+    return list(dict.fromkeys(token_hash(PERSON, one) for one in every))
+
+
+def _opened(counts: Record | None) -> codec.Counts | None:
+    if counts is not None:
+        try:
+            return codec.decode_counts(counts)
+        except ProfileError:
+            pass  # the keeper begins it anew
+    return None
+
+
+def _read(entries: Any, way: int, person: int, worker: int) -> Found | None:
+    """One entry as its owner wrote it, if it is this person's."""
+    while True:
+        stamp = entries["stamp"][way]
+        if entries["person"][way] != person:
+            return None
+        sequence, bid, line_item, creative, time_ms = (
+            int(entries[name][way]) for name in _FIELDS[1:]
+        )
+        if entries["stamp"][way] == stamp and entries["person"][way] == person:
+            return Found(sequence, bid, line_item, creative, time_ms, worker)
+
+
+def _stronger(before: Found | None, one: Found) -> Found:
+    """What two workers know of a bid: shown, for the first time, beats lost beats in flight."""
+    if before is None:
+        return one
+    if before.sequence > 0 and one.sequence > 0:
+        return min(before, one, key=lambda found: found.time_ms)
+    return max(before, one, key=lambda found: (found.sequence > 0, found.sequence == LOST))
+
+
+def _split(profile: Record | None) -> tuple[Any, dict[int, tuple[int, int]], bytes, bytes]:
+    """Header, caps, and what lies before and behind them; of nobody where it is no record."""
+    if profile is not None:
+        try:
+            codec.check(profile)
+        except ProfileError:
+            profile = None
+    if profile is None:
+        head = np.zeros(1, HEADER)
+        head["magic"], head["version"], head["flags"] = MAGIC, VERSION, COUNTS_ONLY
+        return head, {}, b"", b""
+    data = bytes(profile)
+    head = np.frombuffer(data, HEADER, 1).copy()
+    row = head[0]
+    start = HEADER.itemsize + 8 * int(row["segments_count"])
+    start += 16 * (int(row["items_count"]) + int(row["categories_count"]))
+    end = start + 16 * int(row["caps_count"])
+    caps = {int(h): (int(t), int(n)) for h, t, n in np.frombuffer(data[start:end], _ENTRY).tolist()}
+    return head, caps, data[HEADER.itemsize : start], data[end:]
+
+
+def _base(
+    own: dict[int, tuple[int, int]], known: dict[int, codec.Counts | None], now_ms: int
+) -> tuple[dict[int, tuple[int, int]], set[int]]:
+    """Start and count by cap, from the record and the store; and the bids that are in them.
+
+    Windows that are over are left out. A cap that is counted at two places has the sum.
+    """
+    counts, counted = own, set()
+    for one in known.values():
+        if one is None:
+            continue
+        counted.update(one.bids)
+        for hash_, count in one.counts.items():
+            if _is_open(count.start_s, count.window_s, now_ms):
+                _join(counts, hash_, count, now_ms)
+    return counts, counted
+
+
+def _join(counts: dict[int, tuple[int, int]], hash_: int, count: Count, now_ms: int) -> None:
+    before = counts.get(hash_)
+    if before is None or not _is_open(before[0], count.window_s, now_ms):
+        if before is not None or len(counts) < ENTRIES_MAX:
+            counts[hash_] = count.start_s, count.shown
+        return
+    counts[hash_] = max(before[0], count.start_s), min(before[1] + count.shown, COUNT_MAX)
+
+
+def _is_open(start_s: int, window_s: int, now_ms: int) -> bool:
+    return not window_s or now_ms < (start_s + window_s) * _MS

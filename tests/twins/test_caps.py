@@ -1,0 +1,405 @@
+"""Frequency caps as workers see them: one body for both twins, and both on one board."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtb._ext import caps as compiled
+from rtb.base.errors import ConfigError
+from rtb.base.events import bid_id
+from rtb.base.hashing import token_hash
+from rtb.base.records import Dim
+from rtb.profiles import codec
+from rtb.profiles.codec import Count, Counts, Profile
+from rtb.profiles.record import COUNTS_ONLY
+from rtb.stores import caps as readable
+from rtb.stores.caps import Limits
+from rtb.stores.caps_board import WAYS, CapsBoard, Filter, Sizes
+from rtb.stores.caps_table import CapsTable
+
+TWINS = [pytest.param(readable.Caps, id="readable"), pytest.param(compiled.Caps, id="compiled")]
+T = 1_790_000_000
+NOW = T * 1000
+LINE, CREATIVE, BARE = 11, 12, 13  # keys; the last one has no caps
+HOUR, LIFE, AD = 101, 102, 103  # caps: two of the line item, one of the creative
+TABLE = CapsTable(
+    np.array([LINE, CREATIVE], np.uint64), np.array([0, 2]), np.array([2, 1]),
+    np.array([HOUR, LIFE, AD], np.uint64), np.array([3600, 0, 60]),
+)  # fmt: skip
+KEY, OTHER_KEY = b"i:phone", b"b:us"
+PERSON, OTHER = (token_hash(Dim.PERSON, key) for key in (KEY, OTHER_KEY))
+SIZES = Sizes(sets_count=4, filter_bits=64)
+
+
+class View:
+    """Counts as one reader sees them: as of its last renewal."""
+
+    def __init__(self, kept: dict[int, bytes]) -> None:
+        self.kept = kept
+        self.seen: dict[int, bytes] = {}
+        self.asked = 0
+
+    def renew(self) -> None:
+        self.seen = dict(self.kept)
+
+    def get(self, person: int) -> bytes | None:
+        self.asked += 1
+        return self.seen.get(person)
+
+
+class Node:
+    """A board, workers of one kind of twin, and a store."""
+
+    def __init__(self, directory: Path, twin: Any, workers: int = 2) -> None:
+        self.board = CapsBoard.create(directory / "caps", workers, SIZES)
+        self.board.header["ready"] = 1
+        self.kept: dict[int, bytes] = {}
+        self.views = [View(self.kept) for _ in range(workers)]
+        self.twin = twin
+        self.workers = [self.start(number) for number in range(workers)]
+
+    def start(self, number: int, identity: int = 7) -> Any:
+        worker = self.twin(
+            self.board, number, 0, identity + number, Limits(), self.views[number].get
+        )
+        worker.serve(TABLE)
+        worker.refresh(self.views[number].renew)
+        return worker
+
+    def count(self, worker: int, sequence: int, person: int, counts: Counts) -> None:
+        """What the keeper does with impressions of a worker's journal."""
+        Filter(self.board).add(person)
+        self.kept[person] = codec.encode_counts(counts)
+        row = self.board.keeper[worker]
+        row["identity"], row["counted"] = self.board.worker[worker]["identity"], sequence
+
+    def refresh(self) -> None:
+        for _ in range(2):  # the second time everybody knows what the others have seen
+            for worker, view in zip(self.workers, self.views, strict=True):
+                worker.refresh(view.renew)
+
+
+@pytest.fixture(params=TWINS)
+def node(request: pytest.FixtureRequest, tmp_path: Path) -> Node:
+    return Node(tmp_path, request.param)
+
+
+def caps_of(record: Any) -> dict[int, tuple[int, int]]:
+    """Start, from T on, and count of each cap of a record."""
+    if record is None:
+        return {}
+    return {h: (t - T, n) for h, (t, n) in codec.decode(bytes(record)).caps.items()}
+
+
+def counts_of(worker: Any, now_ms: int = NOW, keys: list[bytes] | None = None) -> list[int]:
+    """How often each cap of the person is counted."""
+    found = caps_of(worker.view([KEY] if keys is None else keys, None, None, now_ms))
+    return [found.get(cap, (0, 0))[1] for cap in (HOUR, LIFE, AD)]
+
+
+def bid(number: int, worker: int = 0, time_s: int = T) -> int:
+    return bid_id(time_s, 0, worker, number)
+
+
+def test_nothing_to_add(node: Node) -> None:
+    """Who has no counts keeps his record, the very same, and the store is not asked."""
+    record = codec.encode(Profile(segments=[1]))
+    caps = node.workers[0]
+    assert caps.view([KEY], KEY, record, NOW) is record
+    assert PERSON == caps.person
+    assert caps.view([KEY], None, None, NOW) is None
+    assert caps.view([], None, None, NOW) is None
+    assert 0 == caps.person
+    assert 0 == node.views[0].asked
+
+
+def test_a_bid_counts_until_it_is_lost_or_late(node: Node) -> None:
+    """In flight it counts for every worker; a loss or two seconds end that."""
+    a, b = node.workers
+    assert a.bid(PERSON, bid(1), LINE, CREATIVE, NOW)
+    assert a.bid(PERSON, bid(2), LINE, BARE, NOW)
+    assert [2, 2, 1] == counts_of(a) == counts_of(b)
+    a.lost(PERSON, bid(1), NOW)
+    assert [1, 1, 0] == counts_of(a) == counts_of(b)
+    assert [1, 1, 0] == counts_of(b, NOW + 1999)
+    assert [0, 0, 0] == counts_of(b, NOW + 2000)
+    a.tidy(NOW + 2000)
+    assert not node.board.tags.any()
+
+
+def test_who_and_what_has_no_caps_is_not_kept(node: Node) -> None:
+    """No person, or neither line item nor creative with caps: nothing is written."""
+    caps = node.workers[0]
+    assert caps.bid(0, bid(1), LINE, CREATIVE, NOW)
+    assert caps.bid(PERSON, bid(1), BARE, BARE, NOW)
+    caps.shown(0, bid(1), LINE, CREATIVE, 1, NOW)
+    caps.shown(PERSON, bid(1), BARE, BARE, 1, NOW)
+    caps.lost(0, bid(1, 1), NOW)
+    assert not node.board.tags.any()
+
+
+def test_loss_told_to_another_worker(node: Node) -> None:
+    """It counts no more for anybody; an impression after all does."""
+    a, b = node.workers
+    a.bid(PERSON, bid(1), LINE, CREATIVE, NOW)
+    b.lost(PERSON, bid(1), NOW + 10)
+    assert [0, 0, 0] == counts_of(a, NOW + 10) == counts_of(b, NOW + 10)
+    b.shown(PERSON, bid(1), LINE, CREATIVE, 5, NOW + 20)
+    assert [1, 1, 1] == counts_of(a, NOW + 20) == counts_of(b, NOW + 9_000)
+    b.lost(PERSON, bid(9, 0, T - 10), NOW)  # long over: not kept
+    b.lost(PERSON, bid(9, 1), NOW)  # its own, and not in flight
+    assert 1 == int((node.board.sets["person"][1] != 0).sum())
+
+
+def test_impression_at_another_worker(node: Node) -> None:
+    """A bid is counted once: in flight here, shown there, told twice, and counted by the keeper."""
+    a, b = node.workers
+    a.bid(PERSON, bid(1), LINE, CREATIVE, NOW)
+    b.shown(PERSON, bid(1), LINE, CREATIVE, 5, NOW + 500)
+    a.shown(PERSON, bid(1), LINE, CREATIVE, 9, NOW + 600)
+    b.shown(PERSON, bid(1), LINE, CREATIVE, 6, NOW + 700)
+    assert [1, 1, 1] == counts_of(a, NOW + 700) == counts_of(b, NOW + 700)
+    assert {HOUR: (1, 1), LIFE: (1, 1), AD: (1, 1)} == caps_of(a.view([KEY], None, None, NOW))
+    shown = Counts({HOUR: Count(T + 1, 3600, 1, T), LIFE: Count(T + 1, 0, 1, T)}, [bid(1)])
+    node.count(1, 6, PERSON, shown)
+    assert [1, 1, 1] == counts_of(a, NOW + 700)  # whose view of the store is older
+    b.refresh(node.views[1].renew)
+    assert [1, 1, 0] == counts_of(b, NOW + 700)
+    node.refresh()
+    assert [1, 1, 0] == counts_of(a, NOW + 700)
+    for worker in node.workers:
+        worker.tidy(NOW + 700)
+    assert [False, True] == [
+        bool((node.board.sets["person"][worker] == 0).all()) for worker in (0, 1)
+    ]  # the keeper has not come to the record of the other worker
+    assert [1, 1, 0] == counts_of(b, NOW + 5_000)
+
+
+def test_entries_wait_for_every_reader(node: Node) -> None:
+    """What the keeper has counted stays until all workers see it in their store, or are dead."""
+    a, b = node.workers
+    a.shown(PERSON, bid(1), LINE, BARE, 5, NOW)
+    node.count(0, 5, PERSON, Counts({LIFE: Count(T, 0, 1, T)}, [bid(1)]))
+    a.refresh(node.views[0].renew)
+    a.tidy(NOW)
+    assert [1, 1, 0] == counts_of(b)
+    a.tidy(NOW + 10_000)
+    assert [0, 0, 0] == counts_of(b)
+    node.refresh()
+    assert [0, 1, 0] == counts_of(a) == counts_of(b)
+
+
+def test_counts_of_the_store_and_of_the_record_add_up(node: Node) -> None:
+    """Windows that are over are left out; the rest of the record is as it was."""
+    profile = Profile(segments=[3], items={5: T}, categories={6: T}, viewed=[(5, T)], cart={5: T},
+                      caps={LIFE: (T - 9, 2), 999: (T, 4), HOUR: (T - 9_000, 7)},
+                      opt_outs={77}, updated_s=T)  # fmt: skip
+    record = codec.encode(profile)
+    caps = node.workers[0]
+    node.count(0, 1, PERSON, Counts({HOUR: Count(T - 60, 3600, 2, T), LIFE: Count(T - 60, 0, 3, T),
+                                     AD: Count(T - 60, 60, 9, T)}, []))  # fmt: skip
+    node.refresh()
+    caps.bid(PERSON, bid(1), LINE, CREATIVE, NOW)
+    merged = caps.view([KEY], KEY, record, NOW)
+    codec.check(bytes(merged))
+    expected = {HOUR: (-60, 3), LIFE: (-9, 6), AD: (0, 1), 999: (0, 4)}
+    assert expected == caps_of(merged)
+    found = codec.decode(bytes(merged))
+    found.caps = profile.caps
+    assert codec.decode(record) == found
+
+
+def test_somebody_without_a_record(node: Node) -> None:
+    """The record that is made for him says that it holds counts only."""
+    node.count(0, 1, PERSON, Counts({HOUR: Count(T, 3600, 2, T)}, []))
+    node.refresh()
+    merged = bytes(node.workers[0].view([KEY], None, None, NOW))
+    codec.check(merged)
+    assert COUNTS_ONLY == merged[3]
+    assert {HOUR: (0, 2)} == caps_of(merged)
+    assert {HOUR: (0, 2)} == caps_of(node.workers[0].view([KEY], KEY, b"RP no record", NOW))
+
+
+def test_who_opted_out_is_nobody(node: Node) -> None:
+    """His record is left as it is, and nothing is to be counted."""
+    record = codec.encode(Profile(opt_out=True))
+    node.count(0, 1, PERSON, Counts({HOUR: Count(T, 3600, 2, T)}, []))
+    node.refresh()
+    assert node.workers[0].view([KEY], KEY, record, NOW) is record
+    assert 0 == node.workers[0].person
+
+
+def test_one_person_under_several_keys(node: Node) -> None:
+    """Counts under any key of the request are seen; new ones go where there are some, or to the
+    record's key.
+    """
+    a, b = node.workers
+    a.bid(PERSON, bid(1), LINE, BARE, NOW)
+    assert [1, 1, 0] == counts_of(b, keys=[OTHER_KEY, KEY])
+    assert PERSON == b.person
+    assert [0, 0, 0] == counts_of(b, keys=[OTHER_KEY])
+    assert OTHER == b.person
+    record = codec.encode(Profile())
+    assert [(0, 1), (0, 1)] == [*caps_of(b.view([KEY], OTHER_KEY, record, NOW)).values()]
+    assert OTHER == b.person
+    node.count(0, 1, OTHER, Counts({LIFE: Count(T - 5, 0, 2, T), HOUR: Count(T, 60, 0, T)}, []))
+    node.count(0, 1, PERSON, Counts({LIFE: Count(T - 3, 0, 1, T)}, [bid(1)]))
+    node.refresh()
+    assert {LIFE: (-3, 3)} == {
+        cap: one for cap, one in caps_of(b.view([OTHER_KEY, KEY], None, None, NOW)).items()
+        if cap == LIFE
+    }  # fmt: skip
+
+
+def test_counts_that_come_with_the_record(node: Node) -> None:
+    """Without a store at hand counts are given: of the record's key first, then of each key."""
+    caps = node.twin(node.board, 0, 0, 7, Limits())
+    caps.serve(TABLE)
+    life = codec.encode_counts(Counts({LIFE: Count(T, 0, 2, T)}, []))
+    hour = codec.encode_counts(Counts({HOUR: Count(T, 3600, 1, T)}, []))
+    view: Callable[..., Any] = caps.view
+    assert {LIFE: (0, 2)} == caps_of(view([KEY], None, None, NOW, [life]))
+    assert {LIFE: (0, 2)} == caps_of(view([KEY, KEY], None, None, NOW, [life, hour]))
+    record = codec.encode(Profile())
+    merged = view([KEY], OTHER_KEY, record, NOW, [None, hour])
+    assert {HOUR: (0, 1)} == caps_of(merged)
+    assert OTHER == caps.person
+    assert view([KEY], OTHER_KEY, record, NOW, [None, None]) is record
+    caps.shown(PERSON, bid(1), LINE, BARE, 5, NOW)
+    node.board.keeper[0]["identity"], node.board.keeper[0]["counted"] = 7, 5
+    for expected in ({HOUR, LIFE}, {HOUR, LIFE}, set()):  # a reply may be one refresh old
+        assert expected == set(caps_of(view([KEY], None, None, NOW, [None])))
+        caps.refresh()
+
+
+def test_broken_counts_are_no_counts(node: Node) -> None:
+    """What the store has is not believed when it breaks its layout."""
+    good = codec.encode_counts(Counts({LIFE: Count(T, 0, 2, T), AD: Count(T, 0, 2, T)}, [1]))
+    swapped = good[:8] + good[32:56] + good[8:32] + good[56:]
+    for broken in (b"", b"RC", good[:-1], good + b"x", b"RP" + good[2:], swapped, b"RC\x09" * 3,
+                   good[:4] + b"\xff\xff" + good[6:]):  # fmt: skip
+        Filter(node.board).add(PERSON)
+        node.kept[PERSON] = broken
+        node.refresh()
+        assert node.workers[0].view([KEY], None, None, NOW) is None
+
+
+def test_everybody_is_looked_for_before_the_filter_is_whole(node: Node) -> None:
+    """A board that is new tells of nobody, so it is not asked."""
+    node.board.header["ready"] = 0
+    node.kept[PERSON] = codec.encode_counts(Counts({LIFE: Count(T, 0, 2, T)}, []))
+    node.refresh()
+    assert [0, 2, 0] == counts_of(node.workers[0])
+
+
+def test_a_full_set_refuses_bids_and_takes_impressions(node: Node) -> None:
+    """No bid goes out that cannot be counted; an impression takes the least missed place."""
+    a, b = node.workers
+    for number in range(WAYS):
+        assert a.bid(PERSON, bid(number), LINE, BARE, NOW + number)
+    assert not a.bid(PERSON, bid(99), LINE, BARE, NOW + 50)
+    assert 1 == a.refused
+    assert b.bid(PERSON, bid(98, 1), LINE, BARE, NOW + 50)
+    for number in range(WAYS):
+        a.shown(PERSON, bid(100 + number, 1), LINE, BARE, 1 + number, NOW + 60 + number)
+    assert [WAYS + 1] * 2 == counts_of(b, NOW + 80)[:2]
+    assert WAYS == a.given_up
+    a.shown(PERSON, bid(110, 1), LINE, BARE, 20, NOW + 90)
+    assert WAYS + 1 == a.given_up
+    node.count(0, 20, PERSON, Counts())
+    node.refresh()
+    assert a.bid(PERSON, bid(99), LINE, BARE, NOW + 95)
+
+
+def test_a_killed_worker_leaves_its_entries(node: Node) -> None:
+    """Its successor takes them over, whatever became of the tags; not those of another journal."""
+    a, b = node.workers
+    a.bid(PERSON, bid(1), LINE, BARE, NOW)
+    a.shown(PERSON, bid(2), LINE, BARE, 3, NOW)
+    node.board.tags[:, 0] = 0xAA
+    node.workers[0] = node.start(0)
+    assert [2, 2, 0] == counts_of(b) == counts_of(node.workers[0])
+    assert 1 == int((node.board.tags[:, 0] != 0).sum())
+    assert [1, 1, 0] == counts_of(b, NOW + 2_000)
+    node.start(0, identity=1_000)
+    assert [0, 0, 0] == counts_of(b)
+    assert not node.board.tags.any()
+
+
+def test_a_clock_that_is_set_back(node: Node) -> None:
+    """A bid of the near future counts, for clocks differ; one of the far future does not."""
+    a, b = node.workers
+    a.bid(PERSON, bid(1), LINE, BARE, NOW + 5)
+    assert [1, 1, 0] == counts_of(b, NOW)
+    assert [0, 0, 0] == counts_of(b, NOW - 60_000)
+    a.tidy(NOW - 60_000)
+    assert not node.board.tags.any()
+
+
+def test_a_worker_that_the_board_does_not_know(node: Node) -> None:
+    """A number beyond the board's is a mistake of whoever starts it."""
+    with pytest.raises(ConfigError, match="worker 2"):
+        node.twin(node.board, 2, 0, 7)
+
+
+# -- both twins, any order of events ---------------------------------------------------------------
+
+PEOPLE = [b"i:%d" % number for number in range(3)]
+HASHES = [token_hash(Dim.PERSON, key) for key in PEOPLE]
+EVENTS = st.tuples(
+    st.sampled_from(["bid", "shown", "lost", "tidy", "count", "refresh", "restart", "view"]),
+    st.integers(0, 1),  # worker
+    st.integers(0, 2),  # person
+    st.integers(0, 11),  # bid
+    st.sampled_from([0, 1, 40, 700, 2_100, 61_000]),  # time that passes, ms
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(events=st.lists(EVENTS, max_size=60))
+def test_twins_agree(tmp_path_factory: pytest.TempPathFactory, events: list[Any]) -> None:
+    """The same events leave the same bytes on two boards, and the same views."""
+    directory = tmp_path_factory.mktemp("boards")
+    nodes = [Node(directory / str(n), twin) for n, twin in
+             enumerate((readable.Caps, compiled.Caps))]  # fmt: skip
+    now_ms = NOW
+    for sequence, (what, worker, person, number, passes_ms) in enumerate(events, start=1):
+        now_ms += passes_ms
+        results = [_play(node, what, worker, person, number, sequence, now_ms) for node in nodes]
+        assert results[0] == results[1]
+        for name in ("sets", "tags", "seen", "worker"):
+            ours, theirs = (getattr(node.board, name).tobytes() for node in nodes)
+            assert ours == theirs
+
+
+def _play(
+    node: Node, what: str, worker: int, person: int, number: int, sequence: int, now_ms: int
+) -> Any:
+    caps, hash_, one = node.workers[worker], HASHES[person], bid(number, number & 1)
+    ad = (LINE, CREATIVE if number & 2 else BARE)
+    if what == "bid":
+        return caps.bid(hash_, one, *ad, now_ms)
+    if what == "shown":
+        return caps.shown(hash_, one, *ad, sequence, now_ms)
+    if what == "lost":
+        return caps.lost(hash_, one, now_ms)
+    if what == "tidy":
+        return caps.tidy(now_ms, 3)
+    if what == "count":
+        bids = [bid(n, n & 1) for n in range(number)]
+        entries = {LIFE: Count(now_ms // 1000, 0, number, 0), AD: Count(T, 60, 1 + person, 0)}
+        return node.count(worker, sequence - 2, hash_, Counts(entries, bids))
+    if what == "refresh":
+        return caps.refresh(node.views[worker].renew)
+    if what == "restart":
+        node.workers[worker] = node.start(worker, identity=7 if number < 9 else 70)
+        return None
+    record = codec.encode(Profile(caps={LIFE: (T, 1), HOUR: (T, 2)})) if number & 4 else None
+    keys = PEOPLE[person:] if number & 1 else [PEOPLE[person]]
+    view = caps.view(keys, PEOPLE[person] if record else None, record, now_ms)
+    return view and bytes(view), caps.person
