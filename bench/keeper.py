@@ -101,6 +101,8 @@ def world(size: Size) -> Iterator[World]:
             Journal.open(folder / "journals", worker, Limits(), KERNEL) for worker in range(WORKERS)
         ]
         purses = [Purse(board, one, lambda one=one: journals[one].last_sequence) for one in (0, 1)]
+        for purse in purses:
+            purse.bind(np.arange(1, size.line_items + 1, dtype=np.uint64))
         yield World(keeper, journals, purses, size)
         for journal in journals:
             journal.close()
@@ -113,7 +115,7 @@ def offer(found: World, now_ms: int) -> None:
     worker = found.chance.randrange(WORKERS)
     key = found.chance.randrange(1, found.size.line_items + 1)
     purse = found.purses[worker]
-    slot = purse.slot_of(key)
+    slot = int(purse.slots()[key - 1])
     if slot == NO_SLOT or not purse.affords(slot, key, COST, now_ms):
         return
     second = now_ms // 1000

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from rtb.base.records import Overlay
+from rtb.base.records import MULTIPLIER_E6_ONE, PARTICIPATION_E4_ALL, Overlay
 from rtb.keeper.leases import Lent, Mask
-from rtb.stores.board_money import MoneyBoard
+from rtb.stores.board_money import RESERVE_E6_ALL, MoneyBoard
 
 
 def shut(board: MoneyBoard, worker: int, slots: Mask) -> None:
@@ -53,7 +53,17 @@ def raise_grant(
 def overlay(board: MoneyBoard, slot: int, bits: Overlay, *, on: bool) -> None:
     """Sets or clears bits of a slot."""
     before = int(board.overlay[slot])
-    board.overlay[slot] = before | int(bits) if on else before & ~int(bits)
+    after = before | int(bits) if on else before & ~int(bits)
+    if after != before:
+        board.overlay[slot] = after
+        board.header["changes"] += 1
+
+
+def pace(board: MoneyBoard, slot: int, multiplier_e6: int, participation_e4: int) -> None:
+    """Sets how a slot's line item is paced."""
+    board.multiplier_e6[slot] = multiplier_e6
+    board.participation_e4[slot] = participation_e4
+    board.header["changes"] += 1
 
 
 class Slots:
@@ -71,6 +81,9 @@ class Slots:
         for key, slot in zip(new, free, strict=False):
             self.slot[key], self.key[slot] = slot, key
             self._board.overlay[slot] = 0
+            self._board.multiplier_e6[slot] = MULTIPLIER_E6_ONE
+            self._board.participation_e4[slot] = PARTICIPATION_E4_ALL
+            self._board.reserve_e6[slot] = RESERVE_E6_ALL
             self._board.keys[slot] = key
         if free:
             self._board.header["generation"] += 1

@@ -3,7 +3,8 @@
 A grant costs the bid path two comparisons and no system call. Every word has one writer, the keeper
 or one worker, and is an aligned 8-byte store: a reader sees the old value or the new.
 
-    keeper writes   keys, generation, granted, from_ms, until_ms, incarnation, asked, overlay, ...
+    keeper writes   keys, generation, granted, from_ms, until_ms, incarnation, asked, and what holds
+                    line items back: overlay bits, pacing, `changes` after any of these
     worker writes   taken, wanted, refusals, and its own incarnation, answered, said
 
 `granted` and `taken` only grow while a lease is open. A bid is paid from a lease when, in this
@@ -39,14 +40,16 @@ import numpy as np
 import numpy.typing as npt
 
 from rtb.base.errors import ConfigError, StoreCorrupt
+from rtb.base.records import MULTIPLIER_E6_ONE, PARTICIPATION_E4_ALL
 from rtb.stores.mapped import open_mapped, replace_file
 
 MAGIC: Final = 0x4559_4E4F_4D42_5452  # "RTBMONEY"
-VERSION: Final = 1
+VERSION: Final = 2
 # Rows of eight words: no two workers write to one cache line.
 SLOTS_STEP: Final = 8
 NO_SLOT: Final = -1
-MULTIPLIER_ONE: Final = 1_000_000
+# What of a bid's cost is taken: all of it, but for budgets that reserve what they expect to pay.
+RESERVE_E6_ALL: Final = 1_000_000
 # Cumulative sums stay far below 63 bits: nothing is lent beyond this.
 GRANTED_MAX: Final = 1 << 62
 
@@ -61,7 +64,8 @@ _HEADER: Final = np.dtype(
         ("slots", "u8"),
         ("generation", "i8"),  # raised after every change of `keys`
         ("beat_ms", "i8"),  # when the keeper was last seen
-        ("spare", "u8", 3),
+        ("changes", "i8"),  # raised after every change of bits, multiplier or participation
+        ("spare", "u8", 2),
     ]
 )
 _KEEPER: Final = np.dtype([("incarnation", "i8"), ("asked", "i8"), ("spare", "u8", 6)])
@@ -77,7 +81,8 @@ WORKER_WORDS: Final = ("taken", "taken_units", "wanted", "refusals")
 class MoneyBoard:
     """The file, mapped. Arrays of (workers, slots) by the names of the words.
 
-    wanted    nanos of the last bid that was refused; refusals: how many were
+    wanted      nanos of the last bid that was refused; refusals: how many were
+    reserve_e6  of a bid's cost so many millionths are taken
     """
 
     def __init__(self, path: Path, mapped: mmap.mmap) -> None:
@@ -97,6 +102,10 @@ class MoneyBoard:
         at += self.keys.nbytes
         self.multiplier_e6 = np.frombuffer(mapped, "u4", slots, at)
         at += self.multiplier_e6.nbytes
+        self.reserve_e6 = np.frombuffer(mapped, "u4", slots, at)
+        at += self.reserve_e6.nbytes
+        self.participation_e4 = np.frombuffer(mapped, "u2", slots, at)
+        at += self.participation_e4.nbytes
         self.overlay = np.frombuffer(mapped, "u1", slots, at)
         at += self.overlay.nbytes
         words = {}
@@ -122,7 +131,9 @@ class MoneyBoard:
         header["workers"], header["slots"] = workers_count, slots_count
         replace_file(path, header, _size(workers_count, slots_count))
         board = cls.open(path)
-        board.multiplier_e6[:] = MULTIPLIER_ONE
+        board.multiplier_e6[:] = MULTIPLIER_E6_ONE
+        board.participation_e4[:] = PARTICIPATION_E4_ALL
+        board.reserve_e6[:] = RESERVE_E6_ALL
         return board
 
     @classmethod
@@ -134,7 +145,7 @@ class MoneyBoard:
 def _size(workers: int, slots: int) -> int:
     words = len(KEEPER_WORDS) + len(WORKER_WORDS)
     each = _KEEPER.itemsize + _WORKER.itemsize + words * slots * 8
-    return _HEADER.itemsize + workers * each + slots * (8 + 4 + 1)
+    return _HEADER.itemsize + workers * each + slots * (8 + 4 + 4 + 2 + 1)
 
 
 class Purse:
@@ -144,10 +155,11 @@ class Purse:
     """
 
     def __init__(self, board: MoneyBoard, worker: int, sequence: Callable[[], int]) -> None:
-        self._keep = board
+        self.board, self.worker = board, worker
         self._sequence = sequence
-        self._slots: dict[int, int] = {}
-        self._generation = -1
+        self._line_items: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
+        self._slots: npt.NDArray[np.int32] = np.zeros(0, np.int32)
+        self._bound = -1  # the generation of slots that `_slots` is of
         self._keeper, self._mine = board.keeper[worker], board.worker[worker]
         self._granted, self._granted_units = board.granted[worker], board.granted_units[worker]
         self._from_ms, self._until_ms = board.from_ms[worker], board.until_ms[worker]
@@ -168,14 +180,9 @@ class Purse:
         """Whether the keeper has settled what the worker before this one left."""
         return bool(self._keeper["incarnation"] == self.incarnation)
 
-    def slot_of(self, line_item: int) -> int:
-        """Where a line item stands, or NO_SLOT."""
-        generation = int(self._keep.header["generation"][0])
-        if generation != self._generation:
-            keys = self._keep.keys.tolist()
-            self._slots = {key: slot for slot, key in enumerate(keys) if key}
-            self._generation = generation
-        return self._slots.get(line_item, NO_SLOT)
+    def reserve_e6(self, slot: int) -> int:
+        """What of a bid's cost is taken, in millionths."""
+        return int(self.board.reserve_e6[slot])
 
     def affords(self, slot: int, line_item: int, nanos: int, now_ms: int) -> bool:
         """May a bid of this cost go out? If so: append it to the journal, then call `take`, with
@@ -196,7 +203,7 @@ class Purse:
         """Is the lease open? `until_ms` is read before what it opens."""
         return bool(
             self._keeper["incarnation"] == self.incarnation
-            and self._keep.keys[slot] == line_item
+            and self.board.keys[slot] == line_item
             and now_ms < self._until_ms[slot]
             and self._from_ms[slot] <= now_ms
         )
@@ -205,6 +212,43 @@ class Purse:
         """Counts a bid that was appended."""
         self._taken[slot] += nanos
         self._taken_units[slot] += 1
+
+    def bind(self, line_items: npt.NDArray[np.uint64]) -> None:
+        """Serves a snapshot with these line items, by their keys."""
+        self._line_items = line_items
+        self._bound = -1
+
+    def slots(self) -> npt.NDArray[np.int32]:
+        """Where the line items of the snapshot stand, or NO_SLOT; the same array until that
+        changes."""
+        generation = int(self.board.header["generation"][0])
+        if generation != self._bound:
+            keys = self.board.keys.copy()
+            order = np.argsort(keys)
+            found = np.searchsorted(keys, self._line_items, sorter=order)
+            slots = order[np.minimum(found, len(keys) - 1)]
+            self._slots = np.where(keys[slots] == self._line_items, slots, NO_SLOT).astype(np.int32)
+            self._bound = generation
+        return self._slots
+
+    def changes(self) -> int:
+        """Another number than before when `hold_back` has something new to say."""
+        header = self.board.header
+        return int(header["changes"][0]) + int(header["generation"][0])
+
+    def hold_back(self, rows: npt.NDArray[np.void]) -> None:
+        """Brings `rows` (dtype OVERLAY, one a line item) up to what the keeper says of them.
+
+        Line items without a slot are not held back: without a lease they cannot bid anyway.
+        """
+        board, slots = self.board, self.slots()
+        known = slots != NO_SLOT
+        at = slots[known]
+        rows["multiplier_e6"], rows["participation_e4"] = MULTIPLIER_E6_ONE, PARTICIPATION_E4_ALL
+        rows["bits"] = 0
+        rows["multiplier_e6"][known] = board.multiplier_e6[at]
+        rows["participation_e4"][known] = board.participation_e4[at]
+        rows["bits"][known] = board.overlay[at]
 
     def rest(self) -> None:
         """Answers the keeper; to be called between bids, several times a second."""

@@ -52,6 +52,36 @@ class StatePaths:
         return self.root / "run" / "serving.json"
 
     @property
+    def money_board(self) -> Path:
+        return self.root / "run" / "money"
+
+    @property
+    def caps_board(self) -> Path:
+        return self.root / "run" / "caps"
+
+    @property
+    def journals(self) -> Path:
+        return self.root / "journals"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger" / "ledger.db"
+
+    @property
+    def ledger_url(self) -> str:
+        """Of the embedded ledger."""
+        return f"sqlite:///{self.ledger}"
+
+    @property
+    def letters(self) -> Path:
+        """Records that could not be booked."""
+        return self.root / "ledger" / "dead-letters.jsonl"
+
+    @property
+    def notice_secret(self) -> Path:
+        return self.root / "secrets" / "notices"
+
+    @property
     def kernels(self) -> Path:
         return self.root / "run" / "kernels"
 

@@ -55,10 +55,15 @@ class Worker:
         self.purse = Purse(node.board, number, lambda: self.journal.last_sequence)
         self._second, self._count = 0, 0
 
+    def slot_of(self, line_item: int) -> int:
+        """Where a line item stands on the board, or NO_SLOT."""
+        self.purse.bind(np.array([line_item], np.uint64))
+        return int(self.purse.slots()[0])
+
     def bid(self, line_item: int, micros: int = 1000) -> Bid | None:
         """One opportunity: bids if the purse affords it."""
         node = self.node
-        slot = self.purse.slot_of(line_item)
+        slot = self.slot_of(line_item)
         if slot == NO_SLOT or not self.purse.affords(slot, line_item, micros, node.now_ms):
             return None
         found = Bid(claims(self._id(), line_item, micros), micros, line_item, node.now_ms)

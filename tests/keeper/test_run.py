@@ -448,7 +448,7 @@ def test_a_line_item_that_left_gives_its_place_to_another(node: Node) -> None:
     node.offer(line(HATS, UNLIMITED))
     node.turns(3)
     assert 0 == _bids(node, 1)
-    assert NO_SLOT == _worker(node).purse.slot_of(SHOES)
+    assert NO_SLOT == _worker(node).slot_of(SHOES)
     node.offer(*(line(100 + number, UNLIMITED) for number in range(7)), line(HATS, UNLIMITED))
     _worker(node).notice(Kind.BILL, node.sent[0], 600)
     node.turns(2)

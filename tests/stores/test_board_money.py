@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from rtb.base.errors import ConfigError, StoreCorrupt
-from rtb.stores.board_money import MULTIPLIER_ONE, NO_SLOT, MoneyBoard, Purse
+from rtb.base.records import MULTIPLIER_E6_ONE, OVERLAY, Overlay
+from rtb.keeper import publish
+from rtb.stores.board_money import NO_SLOT, MoneyBoard, Purse
 
 SHOES, NOW = 7, 1_000_000
 
@@ -40,7 +43,7 @@ def test_a_fresh_board_lends_nothing(board: MoneyBoard) -> None:
     purse = _purse(board)
     again = MoneyBoard.open(board.path)
 
-    assert MULTIPLIER_ONE == again.multiplier_e6[5]
+    assert MULTIPLIER_E6_ONE == again.multiplier_e6[5]
     assert not purse.affords(3, SHOES, 0, NOW)
     assert (1, 0) == (again.refusals[0, 3], again.refusals[1, 3])
     assert (2, 8) == (again.workers_count, again.slots_count)
@@ -49,12 +52,27 @@ def test_a_fresh_board_lends_nothing(board: MoneyBoard) -> None:
 def test_slots_follow_the_generation(board: MoneyBoard) -> None:
     """A purse looks line items up anew when the keeper has changed the keys."""
     purse = _purse(board)
+    purse.bind(np.array([SHOES, 9], np.uint64))
 
-    assert (3, NO_SLOT) == (purse.slot_of(SHOES), purse.slot_of(9))
+    assert [3, NO_SLOT] == purse.slots().tolist()
     board.keys[4] = 9
-    assert NO_SLOT == purse.slot_of(9)
+    assert [3, NO_SLOT] == purse.slots().tolist()
     board.header["generation"] += 1
-    assert 4 == purse.slot_of(9)
+    assert [3, 4] == purse.slots().tolist()
+
+
+def test_what_holds_line_items_back(board: MoneyBoard) -> None:
+    """Rows of the snapshot's line items say what the keeper says of their slots."""
+    purse = _purse(board)
+    purse.bind(np.array([9, SHOES], np.uint64))
+    rows = np.zeros(2, OVERLAY)
+    before = purse.changes()
+    publish.pace(board, 3, 400_000, 2_000)
+    publish.overlay(board, 3, Overlay.EXHAUSTED, on=True)
+
+    assert before < purse.changes()
+    purse.hold_back(rows)
+    assert [(1_000_000, 10_000, 0, 0), (400_000, 2_000, 2, 0)] == rows.tolist()
 
 
 def test_a_purse_takes_what_was_granted(board: MoneyBoard) -> None:
