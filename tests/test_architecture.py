@@ -23,13 +23,13 @@ ALLOWED: dict[str, set[str]] = {
     "decide": {"base", "catalogue", "profiles", "_ext"},
     "stores": {"base", "catalogue", "profiles", "ledger"},
     "learn": {"base", "catalogue", "decide", "stores"},
-    "keeper": {"base", "exchanges", "notices", "ledger", "stores"},
+    "keeper": {"base", "exchanges", "notices", "catalogue", "ledger", "pacing", "stores"},
     "server": {"base", "openrtb", "exchanges", "notices", "catalogue", "profiles", "decide",
                "stores", "_ext"},
-    "sim": {"base", "openrtb", "exchanges", "notices", "catalogue", "profiles", "decide", "stores",
-            "learn", "server", "cli"},
-    "cli": {"base", "openrtb", "exchanges", "notices", "catalogue", "profiles", "decide", "stores",
-            "learn", "server", "sim"},
+    "sim": {"base", "openrtb", "exchanges", "notices", "catalogue", "profiles", "decide", "ledger",
+            "stores", "learn", "server", "cli"},
+    "cli": {"base", "openrtb", "exchanges", "notices", "catalogue", "profiles", "decide", "ledger",
+            "stores", "learn", "server", "keeper", "sim"},
 }  # fmt: skip
 # Standard modules that would let time, chance or the world into a pure package.
 IMPURE = {

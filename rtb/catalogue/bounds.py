@@ -16,6 +16,7 @@ from rtb.base.events import VideoEvent
 from rtb.base.hashing import HASH_VERSION
 from rtb.base.records import Dim, Escape, Hole
 from rtb.catalogue import snapshot
+from rtb.catalogue.model import is_zone
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Ints = npt.NDArray[np.int64]
@@ -28,6 +29,9 @@ RANGES: Final = (
     ("line_items", "caps", "caps"),
     ("line_items", "deals", "line_item_deals"),
     ("line_items", "program", "programs"),
+    ("line_item_budgets", "flights", "flight_budgets"),
+    ("advertiser_budgets", "zone", "text"),
+    ("advertiser_budgets", "name", "text"),
     ("advertisers", "id", "text"),
     ("advertisers", "seats", "seats"),
     ("campaigns", "id", "text"),
@@ -37,6 +41,7 @@ RANGES: Final = (
     ("creatives", "domains", "creative_domains"),
     ("creatives", "statuses", "creative_statuses"),
     ("creatives", "assets", "assets"),
+    ("creatives", "caps", "caps"),
     ("creatives", "features", "features"),
     ("creatives", "frame", "pieces"),
     ("products", "id", "text"),
@@ -76,6 +81,7 @@ def check_arrays(arrays: Arrays, meta: Mapping[str, object]) -> None:
     _check_slots(arrays)
     _check_programs(arrays)
     _check_values(arrays)
+    _check_budgets(arrays)
 
 
 def _fail(what: str) -> None:
@@ -244,3 +250,58 @@ def _check_values(arrays: Arrays) -> None:
     dims = arrays["dims"]["dim"]
     _require(np.all((dims >= 1) & (dims <= 63)), "dims.dim")
     _require(len(np.unique(dims)) == len(dims), "dims.dim repeats")
+
+
+# -- what the keeper relies on --------------------------------------------------------------------
+
+# Sums of money are 64-bit, and a nano is a thousandth of a micro.
+LIMIT_MAX: Final = (1 << 63) // 1000
+_LIMITS: Final = (
+    ("advertiser_budgets", "total_micros"),
+    ("campaign_budgets", "total_micros"),
+    ("campaign_budgets", "daily_micros"),
+    ("line_item_budgets", "total_micros"),
+    ("line_item_budgets", "daily_micros"),
+    ("line_item_budgets", "impressions"),
+    ("flight_budgets", "total_micros"),
+    ("flight_budgets", "impressions"),
+)
+_KEYS: Final = ("line_items", "advertisers", "campaign_budgets", "flight_budgets")
+
+
+def _check_budgets(arrays: Arrays) -> None:
+    """Every owner has its budget and a key of its own, and books can be opened for it."""
+    for owner in ("advertiser", "campaign", "line_item"):
+        same = len(arrays[f"{owner}_budgets"]) == len(arrays[f"{owner}s"])
+        _require(same, f"{owner}_budgets are not one each")
+    for name, column in _LIMITS:
+        _within(f"{name}.{column}", arrays[name][column], snapshot.NO_LIMIT, LIMIT_MAX)
+    for name in _KEYS:
+        keys = np.sort(arrays[name]["key"])
+        _require(not len(keys) or keys[0] > 0, f"{name}.key is 0")
+        _require(np.all(keys[1:] > keys[:-1]), f"{name}.key repeats")
+    _within("line_item_budgets.pacing", arrays["line_item_budgets"]["pacing"], 1, 5)
+    _check_flights(arrays)
+    _check_zones(arrays)
+
+
+def _check_flights(arrays: Arrays) -> None:
+    """Flights follow one another, and those that have budgets have one each."""
+    items, flights = arrays["line_items"], arrays["flights"]
+    counts = arrays["line_item_budgets"]["flights_count"]
+    right = (counts == items["flights_count"]) | (counts == 0)
+    _require(np.all(right), "flight_budgets are not one each")
+    start, end = flights["start_ms"] // 1000, flights["end_ms"] // 1000
+    _require(np.all((start >= 0) & (start < end)), "flights end before they start")
+    ranges = np.stack([items["flights_start"], items["flights_count"]], axis=1)
+    for first, count in np.unique(ranges, axis=0).tolist():
+        inner = slice(first, first + count - 1)
+        _require(np.all(end[inner] <= start[first + 1 : first + count]), "flights overlap")
+
+
+def _check_zones(arrays: Arrays) -> None:
+    budgets, text = arrays["advertiser_budgets"], arrays["text"]
+    ranges = np.stack([budgets["zone_start"], budgets["zone_count"]], axis=1)
+    for start, count in np.unique(ranges, axis=0).tolist():
+        name = text[start : start + count].tobytes().decode(errors="replace")
+        _require(is_zone(name), "advertiser_budgets.zone is no time zone")

@@ -9,8 +9,8 @@ sizes that no screen has, URLs that a browser should not open.
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Set
+from itertools import pairwise
 from typing import Final, Literal, NamedTuple
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -33,6 +33,7 @@ from rtb.catalogue.model import (
     Product,
     Segment,
     flight_ms,
+    is_zone,
     key_of,
     micros,
     price_of,
@@ -87,6 +88,8 @@ class Finding(NamedTuple):
     severity: Severity = "error"
 
 
+# What has budgets or frequency caps of its own.
+_COUNTED: Final = frozenset({"advertisers", "campaigns", "line_items", "creatives"})
 _Remark = tuple[str, str] | tuple[str, str, Severity]  # field, message, severity
 _Remarks = Iterator[_Remark]
 
@@ -100,8 +103,19 @@ NOTHING_KNOWN: Final[Known] = {}
 def check(catalogue: Catalogue, known: Known = NOTHING_KNOWN) -> Iterator[Finding]:
     """Every rule on every object, in the order of `KINDS`."""
     for kind in KINDS:
+        yield from _twins(kind, catalogue)
         for entity in catalogue.table(kind).values():
             yield from check_entity(kind, entity, catalogue, known)
+
+
+def _twins(kind: str, catalogue: Catalogue) -> Iterator[Finding]:
+    """Ids that are one to the hash under which money and impressions are counted."""
+    seen: dict[bytes, str] = {}
+    for key in catalogue.table(kind) if kind in _COUNTED else ():
+        first = seen.setdefault(key.encode(errors="replace").lower(), key)
+        if first != key:
+            message = f"differs from {first!r} only in case: they could not be counted apart"
+            yield Finding(kind, key, "id", message)
 
 
 def check_entity(
@@ -192,9 +206,24 @@ def _amount(field: str, amount: Amount | None, top: int, least: int = 1) -> _Rem
 TOTAL_MICROS_MAX: Final = 10**15
 
 
-def _budget(budget: Budget) -> _Remarks:
-    yield from _amount("budget.total", budget.total, TOTAL_MICROS_MAX, 0)
-    yield from _amount("budget.daily", budget.daily, TOTAL_MICROS_MAX, 0)
+IMPRESSIONS_MAX: Final = 10**12
+# What the budget of each object can say.
+_BUDGETS: Final = {
+    "advertiser": ("total",),
+    "campaign": ("total", "daily"),
+    "flight": ("total", "impressions"),
+    "line item": ("total", "daily", "impressions", "mode"),
+}
+
+
+def _budget(budget: Budget, owner: str, field: str = "budget") -> _Remarks:
+    for name in Budget.__struct_fields__:
+        if name not in _BUDGETS[owner] and getattr(budget, name) != getattr(Budget(), name):
+            yield f"{field}.{name}", f"the budget of a {owner} has {', '.join(_BUDGETS[owner])}"
+    yield from _amount(f"{field}.total", budget.total, TOTAL_MICROS_MAX, 0)
+    yield from _amount(f"{field}.daily", budget.daily, TOTAL_MICROS_MAX, 0)
+    if budget.impressions is not None:
+        yield from _number(f"{field}.impressions", budget.impressions, 0, IMPRESSIONS_MAX)
 
 
 def _number(field: str, value: float, low: float, high: float, open_low: bool = False) -> _Remarks:
@@ -217,8 +246,10 @@ def _caps(caps: tuple[FrequencyCap, ...], levels: tuple[str, ...]) -> _Remarks:
 
 
 def _flights(flights: tuple[Flight, ...], advertiser: Advertiser | None) -> _Remarks:
-    timezone = advertiser.timezone if advertiser and _is_timezone(advertiser.timezone) else "UTC"
+    timezone = advertiser.timezone if advertiser and is_zone(advertiser.timezone) else "UTC"
+    spans: list[tuple[int, int, int]] = []
     for index, flight in enumerate(flights):
+        yield from _budget(flight.budget, "flight", f"flights[{index}].budget")
         try:
             start, end = flight_ms(flight, timezone)
         except (ValueError, OverflowError) as error:
@@ -226,14 +257,13 @@ def _flights(flights: tuple[Flight, ...], advertiser: Advertiser | None) -> _Rem
             continue
         if end <= start:
             yield f"flights[{index}]", "ends before it starts"
-
-
-def _is_timezone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # unknown; a path that escapes; a directory
-        return False
-    return True
+        else:
+            spans.append((start, end, index))
+    spans.sort()
+    for (_, end, first), (start, _, second) in pairwise(spans):
+        if start < end:
+            # A moment has one flight, or its money would have two budgets.
+            yield f"flights[{second}]", f"overlaps flights[{first}]"
 
 
 def _each(field: str, values: tuple[str, ...], read: Callable[[str], str]) -> _Remarks:
@@ -265,12 +295,13 @@ def _advertiser(advertiser: Advertiser, catalogue: Catalogue) -> _Remarks:
         currency_code(advertiser.currency)
     except ValueError as error:
         yield "currency", str(error)
-    if not _is_timezone(advertiser.timezone):
+    if not is_zone(advertiser.timezone):
         yield "timezone", f"unknown time zone {advertiser.timezone!r}"
     yield from _each("domains", advertiser.domains, host_text)
     for exchange, seat in advertiser.seats.items():
         if not exchange or not seat:
             yield "seats", "expected exchange = seat, both not empty"
+    yield from _budget(advertiser.budget, "advertiser")
     yield from _caps(advertiser.frequency_caps, ("advertiser", "campaign", "line_item"))
     if advertiser.dsa is not None:
         for name in ("behalf", "paid"):
@@ -283,7 +314,7 @@ def _campaign(campaign: Campaign, catalogue: Catalogue) -> _Remarks:
     if advertiser is None:
         yield "advertiser", f"unknown advertiser {campaign.advertiser!r}"
     yield from _flights(campaign.flights, advertiser)
-    yield from _budget(campaign.budget)
+    yield from _budget(campaign.budget, "campaign")
     yield from _caps(campaign.frequency_caps, ("campaign", "line_item"))
 
 
@@ -335,7 +366,7 @@ def _line_item(line_item: LineItem, catalogue: Catalogue) -> _Remarks:
     yield from _line_item_deals(line_item, catalogue)
     yield from _targeting(line_item, catalogue)
     yield from _flights(line_item.flights, catalogue.advertisers.get(owner or ""))
-    yield from _budget(line_item.budget)
+    yield from _budget(line_item.budget, "line item")
     yield from _caps(line_item.frequency_caps, ("line_item", "campaign", "advertiser"))
     yield from _number("priors.ctr", line_item.priors.ctr, 0, 1, open_low=True)
     yield from _number("priors.cvr", line_item.priors.cvr, 0, 1, open_low=True)
@@ -447,7 +478,7 @@ def _creative(creative: Creative, catalogue: Catalogue) -> _Remarks:
     if creative.product is not None and product is None and not unknowable:
         yield "product", f"unknown product {creative.product!r} of {creative.advertiser!r}"
     wrong = [*_TYPES[creative.type](creative), *_sizes(creative), *_lists(creative)]
-    wrong += _urls(creative)
+    wrong += [*_urls(creative), *_caps(creative.frequency_caps, ("creative",))]
     yield from wrong
     if not unknowable and not any(len(remark) == 2 for remark in wrong):
         yield from _rendering(creative, product)

@@ -17,7 +17,7 @@ from rtb.base.errors import CatalogueError
 from rtb.base.hashing import HASH_VERSION
 from rtb.base.money import currency_code
 from rtb.base.records import Dim
-from rtb.catalogue import facts, index, render, snapshot
+from rtb.catalogue import budgets, facts, index, render, snapshot
 from rtb.catalogue.model import (
     Advertiser,
     Campaign,
@@ -155,9 +155,9 @@ class _Compiler:
         self.ranges = {
             name: _Ranges()
             for name in (
-                "seats", "flights", "caps", "line_item_deals", "creative_categories",
-                "creative_domains", "creative_statuses", "product_categories", "assets", "features",
-                "pieces",
+                "seats", "flights", "flight_budgets", "caps", "line_item_deals",
+                "creative_categories", "creative_domains", "creative_statuses",
+                "product_categories", "assets", "features", "pieces",
             )
         }  # fmt: skip
         self.rendered: dict[str, _Rendered] = {}
@@ -172,9 +172,13 @@ class _Compiler:
             "advertisers": self._advertisers(),
             "campaigns": self._campaigns(),
             "products": self._products(),
+            "advertiser_budgets": self._advertiser_budgets(),
+            "campaign_budgets": self._campaign_budgets(),
         }
         rows = [self._line_item(line_items[n], plans[n]) for n in order.tolist()]
         arrays["line_items"] = snapshot.table_of(rows, snapshot.LINE_ITEM)
+        rows = [self._line_item_budget(line_items[n]) for n in order.tolist()]
+        arrays["line_item_budgets"] = snapshot.table_of(rows, snapshot.LINE_ITEM_BUDGET)
         arrays["creatives"] = snapshot.table_of(self.creative_rows, snapshot.CREATIVE)
         arrays["deals"] = np.array(
             [hash_of(Dim.DEAL, deal) for deal in self.deals], dtype=np.uint64
@@ -278,6 +282,27 @@ class _Compiler:
             rows.append((item, price, *categories, *self.text.id(product.id), available))
         return snapshot.table_of(rows, snapshot.PRODUCT)
 
+    # -- budgets --
+
+    def _advertiser_budgets(self) -> npt.NDArray[Any]:
+        rows = []
+        for each in self.advertisers:
+            advertiser = self.catalogue.advertisers[each]
+            zone, name = self.text.id(advertiser.timezone), self.text.id(advertiser.name)
+            total = budgets.limit_micros(advertiser.budget.total)
+            rows.append((total, *zone, *name, currency_code(advertiser.currency)))
+        return snapshot.table_of(rows, snapshot.ADVERTISER_BUDGET)
+
+    def _campaign_budgets(self) -> npt.NDArray[Any]:
+        rows = [budgets.campaign_row(self.catalogue.campaigns[each]) for each in self.campaigns]
+        return snapshot.table_of(rows, snapshot.CAMPAIGN_BUDGET)
+
+    def _line_item_budget(self, line_item: LineItem) -> tuple[Any, ...]:
+        campaign = self.catalogue.campaigns[line_item.campaign]
+        advertiser = self.catalogue.advertisers[campaign.advertiser]
+        flights = budgets.flight_rows(line_item, campaign, advertiser)
+        return budgets.line_item_row(line_item, self.ranges["flight_budgets"].add(flights))
+
     # -- line items --
 
     def _line_item(self, line_item: LineItem, plan: index.Plan) -> tuple[Any, ...]:
@@ -326,6 +351,7 @@ class _Compiler:
             snapshot.OPEN_MARKET * line_item.in_open_market
             | snapshot.REPEAT * line_item.repeat
             | snapshot.NEEDS_PROFILE * line_item.needs_profile
+            | snapshot.EXPECTED * (line_item.budget.mode == "expected")
         )
 
     # -- creatives --
@@ -390,6 +416,7 @@ class _Compiler:
                 sorted({self.domains.add(parent) for parent in parents})
             ),
             "statuses": self.ranges["creative_statuses"].add(refused),
+            "caps": self.ranges["caps"].add(facts.creative_caps(creative)),
             "assets": self.ranges["assets"].add(assets),
         }
 

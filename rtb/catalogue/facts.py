@@ -96,10 +96,20 @@ def caps(
     )
     for owner, its_caps in owners:
         for cap in its_caps:
-            level, seconds = cap.level or owner, window_s(cap.window)
-            token = f"{level}/{ids[level]}/{seconds}"
-            found[hash_of(Dim.CAP, token), cap.count, seconds] = None
+            level = cap.level or owner
+            found[_cap(cap, level, ids[level])] = None
     return list(found)
+
+
+def creative_caps(creative: Creative) -> list[tuple[int, int, int]]:
+    """Caps of a creative, whichever line item shows it."""
+    found = (_cap(cap, "creative", creative.id) for cap in creative.frequency_caps)
+    return list(dict.fromkeys(found))
+
+
+def _cap(cap: FrequencyCap, level: str, owner: str) -> tuple[int, int, int]:
+    seconds = window_s(cap.window)
+    return hash_of(Dim.CAP, f"{level}/{owner}/{seconds}"), cap.count, seconds
 
 
 def is_available(availability: str) -> bool:

@@ -16,6 +16,9 @@ from rtb.base.money import parse_micros
 
 Amount = str | int
 Status = Literal["active", "paused", "archived"]
+# How a budget is spent over its day or flight: by the clock, faster at first, as fast as it goes,
+# or by the traffic that each hour brings.
+Pacing = Literal["even", "ahead", "asap", "traffic"]
 
 # Priors where the advertiser gives none: a display click in a thousand, an order in a hundred.
 CTR_PRIOR: Final = 0.001
@@ -34,15 +37,24 @@ class FrequencyCap(_Object, frozen=True):
 
     count: int
     window: str
-    level: Literal["line_item", "campaign", "advertiser"] | None = None
+    level: Literal["creative", "line_item", "campaign", "advertiser"] | None = None
 
 
 class Budget(_Object, frozen=True):
-    """What may be spent; kept for the ledger, which alone enforces it."""
+    """What may be spent; the ledger alone enforces it. None is no limit, 0 is nothing at all.
+
+    total          over the lifetime, or of the flight it stands in
+    daily          each day of the advertiser's time zone anew; of campaigns and line items
+    impressions    as `total`, in impressions; of line items and flights
+    mode           of line items. "strict": every bid in flight is counted at its full price, so
+                   nothing is overspent. "expected": at its price times the chance to win; more
+                   bids fit, and at most what those in flight lack is overspent.
+    """
 
     total: Amount | None = None
     daily: Amount | None = None
-    daily_mode: Literal["strict", "flexible"] = "strict"
+    impressions: int | None = None
+    mode: Literal["strict", "expected"] = "strict"
 
 
 class Transparency(_Object, frozen=True):
@@ -64,6 +76,7 @@ class Advertiser(_Object, frozen=True):
     currency: str = "USD"
     timezone: str = "UTC"
     separation: str | None = None
+    budget: Budget = Budget()
     frequency_caps: tuple[FrequencyCap, ...] = ()
     dsa: Transparency | None = None
     external_id: str | None = None
@@ -71,10 +84,12 @@ class Advertiser(_Object, frozen=True):
 
 class Flight(_Object, frozen=True):
     """When to run: [start, end). A date without time is its midnight in the advertiser's zone; a
-    date as `end` is the last day, included."""
+    date as `end` is the last day, included. `budget` is for this flight alone; that of a
+    campaign's flight is shared by the line items that run in it."""
 
     start: str | None = None
     end: str | None = None
+    budget: Budget = Budget()
 
 
 class Campaign(_Object, frozen=True):
@@ -127,6 +142,7 @@ class LineItem(_Object, frozen=True):
     max_cpm: Amount | None = None
     flights: tuple[Flight, ...] = ()
     budget: Budget = Budget()
+    pacing: Pacing = "even"
     frequency_caps: tuple[FrequencyCap, ...] = ()
     targeting: dict[str, object] | None = None
     deals: tuple[str, ...] = ()
@@ -219,6 +235,7 @@ class Creative(_Object, frozen=True):
     duration_s: int | None = None
     linearity: Literal[1, 2] = 1
     skip_after_s: int | None = None
+    frequency_caps: tuple[FrequencyCap, ...] = ()
     error_url: str | None = None
     tracking: dict[str, tuple[str, ...]] = {}
     click_trackers: tuple[str, ...] = ()
@@ -387,17 +404,29 @@ def window_s(window: str) -> int:
     return seconds
 
 
+def is_zone(name: str) -> bool:
+    """Is it the name of a time zone."""
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # unknown; a path that escapes; a directory
+        return False
+    return True
+
+
 # What `Flight` means by an open start and an open end.
 FLIGHT_MS_MIN: Final = 0
 FLIGHT_MS_MAX: Final = 1 << 62
 
 
 def flight_ms(flight: Flight, timezone: str) -> tuple[int, int]:
-    """A flight as [start, end) in epoch milliseconds. Raises: ValueError when it cannot be read."""
+    """A flight as [start, end) in epoch milliseconds, on whole seconds, as books are kept.
+
+    Raises: ValueError when it cannot be read.
+    """
     zone = ZoneInfo(timezone)
     start, end = FLIGHT_MS_MIN, FLIGHT_MS_MAX
     if flight.start is not None:
-        start = _epoch_ms(flight.start, zone, 0)
+        start = max(_epoch_ms(flight.start, zone, 0), FLIGHT_MS_MIN)
     if flight.end is not None:
         end = _epoch_ms(flight.end, zone, 1)
     return start, end
@@ -412,4 +441,4 @@ def _epoch_ms(text: str, zone: ZoneInfo, days: int) -> int:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=zone)
-    return int(moment.astimezone(UTC).timestamp() * 1000)
+    return int(moment.astimezone(UTC).timestamp()) * 1000

@@ -51,9 +51,15 @@ def _lines(*fields: tuple[str, object]) -> np.dtype[Any]:
 OPEN_MARKET: Final = 1  # may bid without a deal
 REPEAT: Final = 2  # may win several impressions of one request
 NEEDS_PROFILE: Final = 4  # bids only on people we know
+EXPECTED: Final = 8  # a bid reserves its price times its chance to win, not all of its price
 
 # Goals (bid strategies).
 GOAL_CPM, GOAL_CPC, GOAL_CPA, GOAL_ROAS = 1, 2, 3, 4
+
+# How a budget is spent over its period; the numbers are those of `pacing.schedule.Shape`.
+PACING_EVEN, PACING_AHEAD, PACING_ASAP, PACING_TRAFFIC = 1, 2, 3, 4
+
+NO_LIMIT: Final = -1  # of an amount or a number of impressions in a budget
 
 LINE_ITEM = _lines(
     # first line: may it run at all
@@ -95,7 +101,36 @@ SEAT = _struct(
     ("hash_dw", "u8"),  # token_hash(Dim.DEAL_WSEAT, seat)
     ("text_start", "i4"), ("text_count", "i4"),  # the seat, as JSON string contents
 )  # fmt: skip
-FLIGHT = _struct(("start_ms", "i8"), ("end_ms", "i8"))  # [start, end), epoch
+FLIGHT = _struct(("start_ms", "i8"), ("end_ms", "i8"))  # [start, end), epoch, whole seconds
+# Budgets: what the keeper makes its chart of accounts from. They stand in tables of their own,
+# beside the rows that a bid looks at. Amounts are micros of the advertiser's currency; NO_LIMIT.
+ADVERTISER_BUDGET = _struct(  # a row an advertiser
+    ("total_micros", "i8"),
+    ("zone_start", "i4"), ("zone_count", "i4"),  # IANA time zone, in `text`
+    ("name_start", "i4"), ("name_count", "i4"),  # for people, in `text`; may be empty
+    ("currency", "u4"),  # base.money.currency_code
+)  # fmt: skip
+CAMPAIGN_BUDGET = _struct(  # a row a campaign
+    ("key", "u8"),  # token_hash(Dim.AD, "campaign:<id>")
+    ("total_micros", "i8"),
+    ("daily_micros", "i8"),
+)
+LINE_ITEM_BUDGET = _struct(  # a row a line item
+    ("total_micros", "i8"),
+    ("daily_micros", "i8"),
+    ("impressions", "i8"),
+    ("flights_start", "i4"), ("flights_count", "i4"),  # in `flight_budgets`; see there
+    ("pacing", "u1"),
+)  # fmt: skip
+# One a flight, in the order of the line item's flights; none where it has none and always runs.
+FLIGHT_BUDGET = _struct(
+    # token_hash(Dim.AD, "flight:campaign:<id>/<start_ms>"), or "flight:line_item:..." if it is the
+    # line item's own: those who share a flight share its budget, and a flight that is prolonged
+    # keeps its books.
+    ("key", "u8"),
+    ("total_micros", "i8"),
+    ("impressions", "i8"),
+)
 CAP = _struct(
     ("hash", "u8"),  # token_hash(Dim.CAP, "level/id/window_s")
     ("count", "i4"),
@@ -133,6 +168,7 @@ CREATIVE = _lines(
     ("rating", "u1"),  # qagmediarating, 0 unknown
     ("delivery", "u1"),  # mask 1 streaming 2 progressive 3 download
     ("dsa", "u1"),  # its frame can say who is behind the ad (regs.ext.dsa)
+    ("caps_start", "i4"), ("caps_count", "i4"),  # its own, in `caps`
     # third line: for the answer and the model
     ("features_start", "i4"), ("features_count", "i4"),  # in `features`: ad-side model tokens
     ("frame_start", "i4"), ("frame_count", "i4"),  # pre-rendered bid, in `pieces`
@@ -204,6 +240,10 @@ ARRAYS: Final[Mapping[str, np.dtype[Any]]] = {
     "campaigns": CAMPAIGN,
     "seats": SEAT,
     "flights": FLIGHT,
+    "advertiser_budgets": ADVERTISER_BUDGET,
+    "campaign_budgets": CAMPAIGN_BUDGET,
+    "line_item_budgets": LINE_ITEM_BUDGET,
+    "flight_budgets": FLIGHT_BUDGET,
     "caps": CAP,
     "line_item_deals": np.dtype("i4"),
     "deals": np.dtype("u8"),  # ordinal -> token_hash(Dim.DEAL, id)

@@ -14,6 +14,7 @@ from rtb.catalogue.model import (
     FrequencyCap,
     Goal,
     LineItem,
+    Pacing,
     Priors,
     Segment,
 )
@@ -35,6 +36,13 @@ CTR: Final = {"banner": 0.004, "video": 0.008, "native": 0.009, "audio": 0.002, 
 CVR: Final = 0.03
 # Rare media are bought broadly: there is not enough of them to be choosy.
 BREADTH: Final = {"banner": 1.0, "video": 1.3, "native": 1.3, "audio": 4.0, "mixed": 1.0}
+# Who buys by performance buys what there is; brands spread it.
+PACING: Final[Weighted[Pacing]] = Weighted(("asap", "even", "ahead", "traffic"), (70, 18, 6, 6))
+TIGHT: Final = 0.05  # share of line items with a daily budget of cents
+TIGHT_DAILY_LOG10: Final = (-2.0, 0.5)  # of dollars: one cent to three dollars
+FEW: Final = 0.02  # share of line items that may show only so many impressions
+FEW_IMPRESSIONS: Final = (5, 500)
+FLIGHTS_BUDGETED: Final = 0.1
 _GOALS: Final[Weighted[Literal["cpm", "cpc", "cpa", "roas"]]] = Weighted(
     ("cpm", "cpc", "cpa", "roas"), (35, 30, 15, 20)
 )
@@ -52,8 +60,9 @@ def build(retailers: list[Retailer], seed: int, line_items_count: int, now_s: in
         start=(today - timedelta(days=_STARTED_DAYS)).isoformat(),
         end=(today + timedelta(days=_ENDS_DAYS)).isoformat(),
     )
-    studio = Studio()
-    builder = _Builder(catalogue, studio, flight, Random(f"campaigns {seed}"))
+    studio = Studio(seed)
+    money = Money(Random(f"budgets {seed}"))
+    builder = _Builder(catalogue, studio, flight, Random(f"campaigns {seed}"), money)
     for number, retailer in enumerate(retailers):
         catalogue.add(retailer.advertiser)
         catalogue.add(Segment(id=retailer.visitors, name=f"Visitors of {retailer.advertiser.name}"))
@@ -71,10 +80,10 @@ class _Builder:
     """Adds campaigns and line items, numbered through the catalogue."""
 
     def __init__(
-        self, catalogue: Catalogue, studio: Studio, flight: Flight, random: Random
+        self, catalogue: Catalogue, studio: Studio, flight: Flight, random: Random, money: "Money"
     ) -> None:
         self.catalogue, self.studio = catalogue, studio
-        self.flight, self.random = flight, random
+        self.flight, self.random, self.money = flight, random, money
 
     def retailer(self, retailer: Retailer, count: int) -> None:
         """The line items of one retailer, in campaigns."""
@@ -94,7 +103,7 @@ class _Builder:
             id=f"c{number:06d}",
             advertiser=retailer.advertiser.id,
             name=f"{retailer.vertical.name.title()} {number}",
-            flights=(self.flight,),
+            flights=(self.money.flight(self.flight, retailer.units),),
             budget=Budget(total=_amount(random.uniform(5e3, 2e5) * retailer.units)),
             frequency_caps=(FrequencyCap(random.randint(8, 20), "7d"),) if capped else (),
         )
@@ -115,15 +124,21 @@ class _Builder:
         deals, open_market = self._deals()
         tree = aims.targeting(random, retailer, medium, min(1.0, wanted * (4 if deals else 1)))
         number = len(self.catalogue.line_items)
+        # In this order: what a seed draws follows from it.
+        goal = _goal(_GOALS.pick(random), value, priors)
+        creatives = self._creatives(retailer, medium, ads)
+        max_cpm = _amount(value * random.uniform(2.0, 4.0))
+        budget, pacing = self.money.line_item(random.uniform(50, 2000), retailer.units)
         self.catalogue.add(
             LineItem(
                 id=f"li{number:06d}",
                 campaign=campaign.id,
-                goal=_goal(_GOALS.pick(random), value, priors),
-                creatives=self._creatives(retailer, medium, ads),
+                goal=goal,
+                creatives=creatives,
                 name=f"{medium} {number}",
-                max_cpm=_amount(value * random.uniform(2.0, 4.0)),
-                budget=Budget(daily=_amount(random.uniform(50, 2000) * retailer.units)),
+                max_cpm=max_cpm,
+                budget=budget,
+                pacing=pacing,
                 frequency_caps=self._caps(),
                 targeting=tree,
                 deals=deals,
@@ -170,6 +185,35 @@ class _Builder:
             item_days=random.choice((30, 60, 90)) if random.random() < 0.6 else 0,
             category_days=14 if random.random() < 0.15 else 0,
         )
+
+
+class Money:
+    """What budgets hold and how they are spent: most are ample, some run out while one looks on."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+
+    def line_item(self, daily: float, units: float) -> tuple[Budget, Pacing]:
+        """A budget of `daily` dollars, unless it is one of the tight ones, and its pacing.
+
+        units: of its currency for a dollar.
+        """
+        random = self.random
+        kind = random.random()
+        if kind < TIGHT:
+            # Some go within seconds, some within minutes of a demonstration.
+            tight = 10 ** random.uniform(*TIGHT_DAILY_LOG10)
+            return Budget(daily=_amount(tight * units)), "asap"
+        impressions = random.randint(*FEW_IMPRESSIONS) if kind < TIGHT + FEW else None
+        budget = Budget(daily=_amount(daily * units), impressions=impressions)
+        return budget, PACING.pick(random)
+
+    def flight(self, flight: Flight, units: float) -> Flight:
+        """The flight of a campaign; a few have a budget that its line items share."""
+        if self.random.random() > FLIGHTS_BUDGETED:
+            return flight
+        total = _amount(self.random.uniform(1e3, 5e4) * units)
+        return Flight(flight.start, flight.end, Budget(total=total))
 
 
 def _goal(kind: Literal["cpm", "cpc", "cpa", "roas"], value: float, priors: Priors) -> Goal:

@@ -12,6 +12,7 @@ from typing import Final
 from rtb.catalogue.model import (
     Advertiser,
     Creative,
+    FrequencyCap,
     Image,
     MediaFile,
     Native,
@@ -24,6 +25,7 @@ from rtb.sim.places import COUNTRIES, Country
 from rtb.sim.shelves import BRANDS, VERTICALS, Vertical
 
 LINE_ITEMS_PER_RETAILER: Final = 20
+CREATIVES_CAPPED: Final = 0.12
 # Share of a market's traffic that a line item of the largest retailer aims at, and how it falls
 # with rank: tuned so that some 6, 27 and 67 line items of 1,000, 10,000 and 100,000 are scored.
 REACH_FIRST: Final = 0.155
@@ -161,8 +163,9 @@ def _set_visits(found: list[Retailer]) -> None:
 class Studio:
     """Makes the creatives of one retailer; numbers run through the whole catalogue."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int) -> None:
         self.made: list[Creative] = []
+        self._caps = Random(f"creative caps {seed}")
 
     def make(self, retailer: Retailer, medium: str, random: Random) -> tuple[str, ...]:
         """The ids of one ad in all its sizes or lengths, showing one product."""
@@ -196,8 +199,15 @@ class Studio:
             "categories": {"1": (retailer.vertical.ad_category,)},
             "product": product.id if product else None,
             "name": product.title if product else retailer.advertiser.name,
+            "frequency_caps": self._frequency_caps(),
         }
         return Creative(**(values | rest))  # type: ignore[arg-type]
+
+    def _frequency_caps(self) -> tuple[FrequencyCap, ...]:
+        """Some ads wear out: not too often to one person, whichever line item shows them."""
+        if self._caps.random() > CREATIVES_CAPPED:
+            return ()
+        return (FrequencyCap(self._caps.randint(3, 8), self._caps.choice(("1h", "1d"))),)
 
     def _banners(
         self, retailer: Retailer, product: Product | None, random: Random

@@ -7,6 +7,7 @@ import pytest
 
 from rtb.catalogue.model import (
     Advertiser,
+    Budget,
     Campaign,
     Catalogue,
     Creative,
@@ -25,6 +26,7 @@ from rtb.catalogue.model import (
 
 COUNTRIES = ("USA", "DEU", "GBR", "FRA", "JPN", "BRA", "IND", "CAN")
 SIZES = ((300, 250), (728, 90), (320, 50), (160, 600), (970, 250))
+FLIGHT_BUDGET = Budget(total="900", impressions=400_000)
 PATHS = ("Shoes > Running", "Shoes > Boots", "Home > Kitchen", "Toys")
 
 
@@ -38,9 +40,17 @@ def catalogue_of(line_items: int, seed: int = 7) -> Catalogue:
     advertisers = max(1, line_items // 50)
     for n in range(advertisers):
         result.add(
-            Advertiser(f"a{n}", domains=(f"shop{n}.example",), seats={"generic": f"seat-{n}"})
+            Advertiser(
+                f"a{n}",
+                f"Shop {n}",
+                domains=(f"shop{n}.example",),
+                seats={"generic": f"seat-{n}"},
+                timezone="Europe/Berlin",
+            )
         )
-        result.add(Campaign(f"c{n}", advertiser=f"a{n}"))
+        flights = (Flight("2026-01-01", "2026-06-30"), Flight("2026-07-01", "2026-12-31"))
+        budget = Budget(total="5000", daily="200")
+        result.add(Campaign(f"c{n}", advertiser=f"a{n}", flights=flights, budget=budget))
         for m in range(4):
             result.add(_product(f"a{n}", f"p{m}", chance))
         for m in range(8):
@@ -97,6 +107,7 @@ def _creative(advertiser: str, name: str, number: int, chance: random.Random) ->
         landing_page=page,
         categories=categories,
         product=f"p{number % 4}",
+        frequency_caps=(FrequencyCap(2, "1h"),),
     )
 
 
@@ -114,7 +125,9 @@ def _line_item(name: str, advertiser: int, chance: random.Random) -> LineItem:
         goal=chance.choice(goals),
         max_cpm="12.00",
         creatives=tuple(creatives),
-        flights=(Flight("2026-01-01", "2026-12-31"),),
+        # Half of them in flights of their own, the others in those of their campaign.
+        flights=(Flight("2026-01-01", "2026-12-31", FLIGHT_BUDGET),) if advertiser % 2 else (),
+        budget=Budget(daily="50"),
         frequency_caps=(FrequencyCap(5, "1d"),),
         targeting=targeting_of(chance),
         deals=("d1",) if chance.random() < 0.05 else (),

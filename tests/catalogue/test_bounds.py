@@ -108,6 +108,14 @@ def _moved(arrays: Arrays) -> None:
     table[away], table[taken] = table[taken], -1
 
 
+def _cut(arrays: Arrays, name: str) -> None:
+    arrays[name] = arrays[name][:-1]
+
+
+def _repeat(arrays: Arrays, name: str) -> None:
+    arrays[name]["key"][1] = arrays[name]["key"][0]
+
+
 DAMAGES = [
     ("rows.start", _dense_start),
     ("words", _tail_bit),
@@ -133,6 +141,23 @@ DAMAGES = [
     ("goal", _set("line_items", "goal", 0, 9)),
     ("flights", _set("line_items", "flights_count", 0, 0)),
     ("media", _set("creatives", "media", 0, 0)),
+    ("line_item_budgets are", lambda arrays: _cut(arrays, "line_item_budgets")),
+    ("advertiser_budgets are", lambda arrays: _cut(arrays, "advertiser_budgets")),
+    ("campaign_budgets are", lambda arrays: _cut(arrays, "campaign_budgets")),
+    ("total_micros", _set("campaign_budgets", "total_micros", 0, -2)),
+    ("daily_micros", _set("line_item_budgets", "daily_micros", 0, 1 << 62)),
+    ("impressions", _set("flight_budgets", "impressions", 0, -7)),
+    ("pacing", _set("line_item_budgets", "pacing", 0, 0)),
+    ("line_items.key is 0", _set("line_items", "key", 0, 0)),
+    ("line_items.key repeats", lambda arrays: _repeat(arrays, "line_items")),
+    ("advertisers.key repeats", lambda arrays: _repeat(arrays, "advertisers")),
+    ("campaign_budgets.key repeats", lambda arrays: _repeat(arrays, "campaign_budgets")),
+    ("flight_budgets.key is 0", _set("flight_budgets", "key", 0, 0)),
+    ("flight_budgets are", _set("line_item_budgets", "flights_count", 0, 1)),
+    ("end before", _set("flights", "start_ms", 0, 1 << 61)),
+    ("end before", _set("flights", "start_ms", 0, -1000)),
+    ("overlap", _set("flights", "end_ms", 0, 1 << 61)),
+    ("no time zone", _set("advertiser_budgets", "zone_count", 0, 1)),
     ("pieces.hole", _set("pieces", "hole", 0, 99)),
     ("pieces.event", _set("pieces", "event", 0, 8)),
     ("pieces.escape", _set("pieces", "escape", 0, 3)),

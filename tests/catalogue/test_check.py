@@ -93,10 +93,15 @@ FAULTS = [
     ("advertisers", "a", {"seats": {"x": ""}}, "seats"),
     ("advertisers", "a", {"frequency_caps": (FrequencyCap(0, "1d"),)}, "frequency_caps[0].count"),
     ("advertisers", "a", {"frequency_caps": (FrequencyCap(1, "1y"),)}, "frequency_caps[0].window"),
+    ("advertisers", "a", {"budget": Budget(daily="5")}, "budget.daily"),
+    ("advertisers", "a", {"budget": Budget(total="1e10")}, "budget.total"),
     ("deals", "d", {"exchange": ""}, "exchange"),
     ("segments", "s", {"name": "x\x00"}, "name"),
     ("campaigns", "c", {"advertiser": "z"}, "advertiser"),
     ("campaigns", "c", {"budget": Budget(daily="-1")}, "budget.daily"),
+    ("campaigns", "c", {"budget": Budget(impressions=9)}, "budget.impressions"),
+    ("campaigns", "c", {"budget": Budget(mode="expected")}, "budget.mode"),
+    ("campaigns", "c", {"flights": (Flight(budget=Budget(daily="5")),)}, "flights[0].budget.daily"),
     ("campaigns", "c", {"frequency_caps": (FrequencyCap(1, "1d", "advertiser"),)},
      "frequency_caps[0].level"),
     ("products", "a/p", {"title": " "}, "title"),
@@ -134,6 +139,9 @@ FAULTS = [
     ("line_items", "li", {"targeting": SEGMENT_TREE}, "targeting.not.in[1]"),
     ("line_items", "li", {"flights": (Flight("2026-02-01", "2026-01-01"),)}, "flights[0]"),
     ("line_items", "li", {"flights": (Flight("2026-02-01"), Flight("soon"))}, "flights[1]"),
+    ("line_items", "li", {"flights": (Flight("2026-02-01"), Flight(end="2026-02-01"))},
+     "flights[0]"),
+    ("line_items", "li", {"budget": Budget(impressions=-1)}, "budget.impressions"),
     ("line_items", "li", {"flights": (Flight(end="9999-12-31"),)}, "flights[0]"),
     ("line_items", "li", {"priors": Priors(ctr=0.0)}, "priors.ctr"),
     ("line_items", "li", {"priors": Priors(cvr=1.5)}, "priors.cvr"),
@@ -142,6 +150,8 @@ FAULTS = [
     ("line_items", "li", {"exclude_purchased": ExcludePurchased(item_days=-1)},
      "exclude_purchased.item_days"),
     ("creatives", "image", {"advertiser": "z"}, "advertiser"),
+    ("creatives", "image", {"frequency_caps": (FrequencyCap(1, "1d", "campaign"),)},
+     "frequency_caps[0].level"),
     ("creatives", "image", {"product": "z"}, "product"),
     ("creatives", "image", {"width": 0}, "width"),
     ("creatives", "image", {"height": -250}, "height"),
@@ -251,6 +261,23 @@ def test_half_a_surrogate_is_no_text() -> None:
     catalogue.segments["s"] = segment
     expected = [Finding("segments", "s", "", "half a surrogate pair: not a text")]
     assert expected == list(check(catalogue))
+
+
+def test_ids_that_differ_in_case_are_told_apart() -> None:
+    """Their hashes are the same, so one would spend the other's budget."""
+    catalogue = sound()
+    catalogue.add(msgspec.structs.replace(catalogue.line_items["li"], id="LI"))
+    found = [(each.kind, each.key, each.field) for each in check(catalogue)]
+    assert [("line_items", "LI", "id")] == found
+    assert ["li"] == list(sound_part(catalogue).line_items)
+
+
+def test_flights_in_a_row_are_none_that_overlap() -> None:
+    """The end of a flight is not in it."""
+    catalogue = sound()
+    flights = (Flight("2026-02-01"), Flight("2026-01-01", "2026-01-31", Budget("9", None, 10)))
+    catalogue.campaigns["c"] = msgspec.structs.replace(catalogue.campaigns["c"], flights=flights)
+    assert [] == list(check(catalogue))
 
 
 PARTS: list[tuple[Callable[[Catalogue], object], set[str], tuple[str, ...]]] = [

@@ -17,6 +17,7 @@ from rtb.catalogue.compile import compile_snapshot
 from rtb.catalogue.index import members_of
 from rtb.catalogue.model import (
     Advertiser,
+    Budget,
     Campaign,
     Catalogue,
     Creative,
@@ -27,6 +28,7 @@ from rtb.catalogue.model import (
     Goal,
     LineItem,
     Product,
+    flight_ms,
 )
 from rtb.catalogue.snapshot import Snapshot
 from rtb.catalogue.targeting import matches, parse
@@ -109,6 +111,81 @@ def test_line_item_row_holds_what_people_wrote() -> None:
     caps = [(hash_of(Dim.CAP, "line_item/li/86400"), 5, 86_400)]
     caps.append((hash_of(Dim.CAP, "campaign/c/604800"), 3, 604_800))
     assert caps == result["caps"].tolist()
+
+
+def test_budgets_stand_beside_their_owners() -> None:
+    """What people wrote, in micros, and -1 where they set no limit."""
+    catalogue = small(
+        budget=Budget("100", "10", 5_000, "expected"), pacing="traffic", frequency_caps=()
+    )
+    catalogue.advertisers["a"] = Advertiser(
+        "a", "Ann's", domains=("x.example",), currency="EUR", timezone="Europe/Berlin",
+        budget=Budget("1000"),
+    )  # fmt: skip
+    catalogue.campaigns["c"] = Campaign("c", "a", budget=Budget(daily="30"))
+    result = compiled(catalogue)
+    payer = result["advertiser_budgets"][0]
+    names = [
+        (int(payer[f"{name}_start"]), int(payer[f"{name}_count"])) for name in ("zone", "name")
+    ]
+    assert ["Europe/Berlin", "Ann's"] == [result.text(*each) for each in names]
+    assert (1_000_000_000, 0x455552) == (int(payer["total_micros"]), int(payer["currency"]))
+    key = hash_of(Dim.AD, "campaign:c")
+    assert [(key, -1, 30_000_000)] == result["campaign_budgets"].tolist()
+    item = (100_000_000, 10_000_000, 5_000, 0, 0, snapshot.PACING_TRAFFIC)
+    assert [item] == result["line_item_budgets"].tolist()
+    assert snapshot.OPEN_MARKET | snapshot.EXPECTED == int(result["line_items"][0]["flags"])
+
+
+def test_flight_of_a_campaign_is_one_for_its_line_items() -> None:
+    """Its budget has one key; a line item's own flight, even of the same days, another."""
+    shared = (Flight("2026-04-01", budget=Budget("9")), Flight(end="2026-03-01"))
+    catalogue = small()
+    catalogue.campaigns["c"] = Campaign("c", "a", flights=shared)
+    own = (Flight("2026-04-01", "2026-04-02", Budget(impressions=7)),)
+    for name, flights in (("li2", ()), ("li3", own)):
+        line_item = msgspec.structs.replace(catalogue.line_items["li"], id=name, flights=flights)
+        catalogue.add(line_item)
+    result = compiled(catalogue)
+    april = flight_ms(own[0], "UTC")[0]
+    rows = {
+        (hash_of(Dim.AD, "flight:campaign:c/0"), -1, -1),
+        (hash_of(Dim.AD, f"flight:campaign:c/{april}"), 9_000_000, -1),
+        (hash_of(Dim.AD, f"flight:line_item:li3/{april}"), -1, 7),
+    }
+    assert rows == set(result["flight_budgets"].tolist())
+    names = [result.id_of("line_items", n) for n in range(3)]
+    ranges = dict(zip(names, result["line_item_budgets"]["flights_start"].tolist(), strict=True))
+    assert ranges["li"] == ranges["li2"] != ranges["li3"]
+    first = result["flight_budgets"][ranges["li"]]
+    assert hash_of(Dim.AD, "flight:campaign:c/0") == int(first["key"])
+
+
+def test_prolonged_flight_keeps_its_books() -> None:
+    """Its key follows from who owns it and when it begins."""
+    one, other = (
+        compiled(small(flights=(Flight("2026-03-01", end),)))["flight_budgets"]["key"]
+        for end in ("2026-03-31", "2026-04-30")
+    )
+    assert one.tolist() == other.tolist()
+
+
+def test_caps_of_a_creative_are_its_own() -> None:
+    """Whichever line item shows it, its impressions count together, each cap once."""
+    catalogue = small(creatives=("cr", "v"))
+    caps = (FrequencyCap(2, "1d"), FrequencyCap(5, "lifetime", "creative"), FrequencyCap(2, "24h"))
+    creative = msgspec.structs.replace(catalogue.creatives["cr"], frequency_caps=caps)
+    catalogue.creatives["cr"] = creative
+    result = compiled(catalogue)
+    found = {
+        result.id_of("creatives", n): result["caps"][start : start + count].tolist()
+        for n, (start, count) in enumerate(result["creatives"][["caps_start", "caps_count"]])
+    }
+    expected = [
+        (hash_of(Dim.CAP, "creative/cr/86400"), 2, 86_400),
+        (hash_of(Dim.CAP, "creative/cr/0"), 5, 0),
+    ]
+    assert {"cr": expected, "v": []} == found
 
 
 def test_creative_row_holds_facts_and_references() -> None:

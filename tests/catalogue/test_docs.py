@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rtb.catalogue.compile import compile_snapshot
 from rtb.catalogue.load import load
-from rtb.catalogue.model import Creative
-from rtb.catalogue.render import HOLES, PRODUCT_FIELDS
+from rtb.catalogue.model import Budget, Creative, Pacing
+from rtb.catalogue.render import HOLES, NOTICES, PRODUCT_FIELDS
 from rtb.catalogue.targeting import DEPTH_MAX, KEYS, NUMBERS, SPECIAL
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -34,6 +34,14 @@ def test_every_key_is_documented() -> None:
 def test_every_macro_and_type_is_documented() -> None:
     """The guide names what markup may hold and what creatives there are."""
     assert [name for name in HOLES if f"`{{{name}}}`" not in GUIDE] == []
+    notices = {name.partition(".")[0] for name in NOTICES}
+    assert [name for name in notices if f"`{{{name}" not in GUIDE] == []
     assert [name for name in PRODUCT_FIELDS if name not in GUIDE] == []
     types = Creative.__annotations__["type"].__args__
     assert [name for name in types if f"`{name}`" not in GUIDE] == []
+
+
+def test_every_limit_and_pacing_is_documented() -> None:
+    """The guide says what a budget can hold and how it can be spent."""
+    assert [name for name in Budget.__struct_fields__ if f"`{name}`" not in GUIDE] == []
+    assert [name for name in Pacing.__args__ if f"`{name}`" not in GUIDE] == []

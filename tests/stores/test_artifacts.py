@@ -29,7 +29,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 MODEL: Arrays = {
     "weights": np.arange(12, dtype=np.float32).reshape(3, 4),
     "empty": np.empty(0, dtype=np.int64),
-    "rows": np.array([(7, 1, 2)], dtype=snapshot.PIECE),
+    "rows": np.array([(7, 1, 2, 0, 0)], dtype=snapshot.PIECE),
     "one": np.array([5], dtype=np.uint64),
 }
 
