@@ -45,21 +45,42 @@ _HOURS: Final = Weighted(range(168), [day * hour for day in DAY_SHARES for hour 
 
 
 @dataclass(frozen=True, slots=True)
-class Ad:
-    """A creative as one line item uses it."""
+class Shown:
+    """What people see of an ad."""
 
     creative: Creative
-    line_item: LineItem
-    campaign: str
     vertical: Vertical
-    product: Product | None
 
     @property
     def medium(self) -> str:
         return self.creative.media
 
 
-def click_odds(people: People, visit: Visit, ad: Ad, hour: int) -> float:
+@dataclass(frozen=True, slots=True)
+class Ad(Shown):
+    """A creative as one line item uses it."""
+
+    line_item: LineItem
+    campaign: str
+    product: Product | None
+
+
+def shown(creative: Creative) -> Shown:
+    """A seeded creative: its first category tells what it is about."""
+    return Shown(creative, _verticals()[creative.categories["1"][0]])
+
+
+def is_seeded(creative: Creative) -> bool:
+    """Whether it is about something that the seeded people know."""
+    return creative.categories.get("1", ("",))[0] in _verticals()
+
+
+@cache
+def _verticals() -> dict[str, Vertical]:
+    return {each.ad_category: each for each in VERTICALS}
+
+
+def click_odds(people: People, visit: Visit, ad: Shown, hour: int) -> float:
     """The true chance that an impression is clicked; `hour` of the week, Monday 0:00 = 0."""
     base = CTR[ad.medium]
     logit = math.log(base / (1.0 - base)) + _CENTRE
@@ -78,7 +99,7 @@ def click_odds(people: People, visit: Visit, ad: Ad, hour: int) -> float:
     return 1.0 / (1.0 + math.exp(-logit))
 
 
-def conversion_odds(people: People, visit: Visit, ad: Ad) -> float:
+def conversion_odds(people: People, visit: Visit, ad: Shown) -> float:
     """The true chance that a click leads to an order."""
     logit = math.log(CVR / (1.0 - CVR)) + ADVERTISER_SPREAD * normal(
         Dim.AD, f"orders {ad.creative.advertiser}"
@@ -88,7 +109,7 @@ def conversion_odds(people: People, visit: Visit, ad: Ad) -> float:
     return 1.0 / (1.0 + math.exp(-logit))
 
 
-def _interested(people: People, visit: Visit, ad: Ad) -> bool:
+def _interested(people: People, visit: Visit, ad: Shown) -> bool:
     number = VERTICALS.index(ad.vertical)
     return number in (people.interest[visit.person], people.interest2[visit.person])
 
@@ -145,7 +166,6 @@ def _rows(catalogue: Catalogue, people_count: int, count: int, seed: int) -> Ite
 
 def _ads(catalogue: Catalogue) -> dict[str, list[Ad]]:
     """All ads by what they fit: "300x250", "video", "native", "audio"."""
-    by_name = {each.ad_category: each for each in VERTICALS}
     found: dict[str, list[Ad]] = {}
     for line_item in catalogue.line_items.values():
         for key in line_item.creatives:
@@ -153,8 +173,8 @@ def _ads(catalogue: Catalogue) -> dict[str, list[Ad]]:
             product = catalogue.products.get(
                 product_key(creative.advertiser, creative.product or "")
             )
-            vertical = by_name[creative.categories["1"][0]]
-            ad = Ad(creative, line_item, line_item.campaign, vertical, product)
+            vertical = shown(creative).vertical
+            ad = Ad(creative, vertical, line_item, line_item.campaign, product)
             fits = creative.media
             if fits == "banner":
                 fits = f"{creative.width}x{creative.height}" if creative.width else "300x250"

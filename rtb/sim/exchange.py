@@ -1,151 +1,34 @@
 """The simulated exchange: processes that send and auction, one that watches and sums up.
 
-The load runs in processes of its own (`rtb.sim.load`), because a live table takes milliseconds to
+The load runs in processes of its own (`rtb.sim.child`), because a live table takes milliseconds to
 draw, and a generator that draws is late. They report by pipe twice a second.
 """
 
-import asyncio
-import math
 import multiprocessing as mp
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Final
 
-import msgspec
-import uvloop
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from rtb.base.errors import ConfigError
-from rtb.sim.load import Load, Pace
-from rtb.sim.pool import Target, pool_of
-from rtb.sim.seed import people_count
-from rtb.sim.tally import Summary, Tally, TallyRecord, summary
-from rtb.sim.traffic import Traffic
+from rtb.sim import child, invoice
+from rtb.sim.child import REPORT_S, Message
+from rtb.sim.options import Options as Options
+from rtb.sim.tally import Summary, Tally, in_dollars, summary
 
-REPORT_S: Final = 0.5
-# Distinct requests that a process replays: far more than any cache of a bidder could hold warm.
-POOL_SIZE: Final = 20_000
 # Above this share of sends that were a millisecond late, the figures are of the generator.
 LATE_SHARE_MAX: Final = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What `rtb exchange` was asked for. `seconds` 0 runs until interrupted."""
-
-    url: str
-    rate: float = 1000.0
-    seconds: float = 10.0
-    connections: int = 64
-    processes: int = 1
-    seed: int = 1
-    requests: Path | None = None
-    keep_ids: bool = False
-    data: Path | None = None
-    pool_size: int = POOL_SIZE
-
-    def check(self) -> None:
-        """Raises: ConfigError for what cannot be."""
-        Target.of(self.url)
-        if not 0 < self.rate <= 1e6:
-            raise ConfigError(f"rate: expected requests a second, got {self.rate}")
-        if self.seconds < 0:
-            raise ConfigError(f"seconds: expected 0 or more, got {self.seconds}")
-        if not 1 <= self.processes <= 64:
-            raise ConfigError(f"processes: expected 1 to 64, got {self.processes}")
-        if self.connections < self.processes:
-            raise ConfigError(f"connections: expected one a process or more: {self.connections}")
-
-
 # Who is told how it goes: (total, of the last second or so, its seconds, seconds since the start).
 Watcher = Callable[[Tally, Tally, float, float], None]
-
-
-class _Message(msgspec.Struct):
-    """From a load process: `kind` is "ready", "tally", "done" or "error"."""
-
-    kind: str
-    tally: TallyRecord | None = None
-    seconds: float = 0.0
-    error: str = ""
-
-
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(_Message).decode
-
-
-# -- the process that sends -----------------------------------------------------------------------
-
-
-def bodies(options: Options, share: int) -> Iterator[bytes]:
-    """The requests of one process: from the file, or generated."""
-    if options.requests is not None:
-        try:
-            with options.requests.open("rb") as file:
-                lines = [line.strip() for line in file]
-        except OSError as error:
-            raise ConfigError(f"{options.requests}: {error}") from error
-        # Each process begins elsewhere, so that together they do not send everything twice at once.
-        start = share * len(lines) // options.processes
-        yield from lines[start:] + lines[:start]
-        return
-    traffic = Traffic(options.seed + share, people_count(options.data))
-    count = options.pool_size
-    if options.seconds:
-        # No more than will be sent: a short run starts sooner.
-        sent = options.rate * options.seconds / options.processes
-        count = min(count, max(1, math.ceil(sent * 1.1)))
-    yield from traffic.bodies(count)
-
-
-def _child(options: Options, share: int, pipe: Connection) -> None:
-    """Entry point of a load process. Interrupts are the parent's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        target = Target.of(options.url)
-        pool = pool_of(bodies(options, share), target, share, keep_ids=options.keep_ids)
-        pace = Pace(
-            rate=options.rate / options.processes,
-            seconds=options.seconds,
-            connections=max(1, options.connections // options.processes),
-            seed=options.seed + share,
-        )
-        pipe.send_bytes(_encode(_Message("ready")))
-        pipe.recv_bytes()  # all are ready: go
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_load(Load(target, pool, pace), pipe))
-    except ConfigError as error:
-        pipe.send_bytes(_encode(_Message("error", error=str(error))))
-    except (EOFError, BrokenPipeError):
-        return  # the parent is gone
-
-
-async def _load(load: Load, pipe: Connection) -> None:
-    loop = asyncio.get_running_loop()
-    # Any word from the parent, or its end, means stop.
-    loop.add_reader(pipe.fileno(), load.stop)
-    reporter = asyncio.create_task(_report(load, pipe))
-    try:
-        seconds = await load.run()
-    finally:
-        loop.remove_reader(pipe.fileno())
-        reporter.cancel()
-    pipe.send_bytes(_encode(_Message("done", load.tally.record(), seconds)))
-
-
-async def _report(load: Load, pipe: Connection) -> None:
-    while True:
-        await asyncio.sleep(REPORT_S)
-        pipe.send_bytes(_encode(_Message("tally", load.tally.record())))
 
 
 # -- the process that watches ---------------------------------------------------------------------
@@ -162,7 +45,7 @@ class _Children:
         self.seconds = 0.0
         for share in range(options.processes):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_child, args=(options, share, theirs), daemon=True)
+            process = context.Process(target=child.main, args=(options, share, theirs), daemon=True)
             process.start()
             theirs.close()
             self.pipes.append(ours)
@@ -188,9 +71,9 @@ class _Children:
                 self.seconds = max(self.seconds, message.seconds)
                 self.running.discard(number)
 
-    def _read(self, pipe: Connection, expected: str) -> _Message:
+    def _read(self, pipe: Connection, expected: str) -> Message:
         try:
-            message = _decode(pipe.recv_bytes())
+            message = child.decode_message(pipe.recv_bytes())
         except EOFError as error:
             raise ConfigError("a load process ended without a word") from error
         if message.kind == "error":
@@ -237,6 +120,8 @@ def run(options: Options, watch: Watcher | None = None) -> Summary:
         return summary(children.total(), children.seconds)
     finally:
         children.close()
+        if options.invoice is not None:
+            invoice.join(options.invoice, options.processes)
 
 
 def _watch(children: _Children, watch: Watcher | None) -> None:
@@ -273,12 +158,18 @@ def table(total: Tally, recent: Tally, recent_s: float, elapsed_s: float) -> Gro
     for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)):
         cells = (f"{t.latency.quantile_ms(share):.2f} ms" for t, _ in columns)
         grid.add_row(name, *cells)
-    for name in ("timeouts", "errors", "invalid", "no_bids", "wins"):
+    for name in _SHOWN:
         grid.add_row(name.replace("_", " "), *(f"{t.counts[name]:,}" for t, _ in columns))
-    grid.add_row("spend", *(f"${t.counts['spend_micros'] / 1e6:,.2f}" for t, _ in columns))
+    grid.add_row("spend", *(f"${in_dollars(t.billed):,.2f}" for t, _ in columns))
     reasons = sorted(total.reasons.items(), key=lambda item: -item[1])[:6]
     words = ", ".join(f"{name} {count:,}" for name, count in reasons) or "none"
     return Group(grid, Text(f"why not: {words}"))
+
+
+_SHOWN: Final = (
+    "timeouts", "errors", "invalid", "no_bids", "wins", "impressions", "clicks", "billed",
+    "notices_delivered", "notices_refused", "notices_failed",
+)  # fmt: skip
 
 
 def lagging(found: Summary) -> str:
@@ -299,6 +190,8 @@ def lines(found: Summary) -> Iterator[str]:
         f"{found.bids:,} bid on ({found.bid_rate:.1%}), {found.no_bids:,} no bid, "
         f"{found.wins:,} wins ({found.win_rate:.1%} of bids), ${found.spend:,.2f} spent"
     )
+    if found.notices["sent"]:
+        yield from _notice_lines(found)
     yield (
         f"latency p50 {found.p50_ms} ms, p99 {found.p99_ms} ms, p99.9 {found.p999_ms} ms, "
         f"max {found.max_ms} ms; {found.timeouts:,} timeouts, {found.errors:,} errors, "
@@ -307,6 +200,16 @@ def lines(found: Summary) -> Iterator[str]:
     if found.reasons:
         words = ", ".join(f"{name} {count:,}" for name, count in list(found.reasons.items())[:8])
         yield f"why not: {words}"
+
+
+def _notice_lines(found: Summary) -> Iterator[str]:
+    total = ", ".join(f"{text} {name}" for name, text in found.invoice_total.items()) or "nothing"
+    yield (
+        f"invoice: {found.billed:,} impressions, {total}; shown {found.impressions:,}, "
+        f"in view {found.views:,}, clicked {found.clicks:,}"
+    )
+    words = ", ".join(f"{name} {count:,}" for name, count in found.notices.items() if count)
+    yield f"notices: {words}"
 
 
 def watched(show: bool, console: Console) -> "_Screen":

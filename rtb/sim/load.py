@@ -121,11 +121,12 @@ class Load:
         pool: Pool,
         pace: Pace,
         heard: Callable[[Heard], None] = lambda heard: None,
+        tally: Tally | None = None,
     ) -> None:
         """heard: told of every auction that had bids."""
         self.target, self.pool, self.pace = target, pool, pace
         self._heard = heard
-        self.tally = Tally()
+        self.tally = tally or Tally()
         self.inflight = 0
         self._random = Random(f"load {pace.seed}")
         self._landscape = Landscape(pace.seed)
@@ -322,7 +323,7 @@ class Load:
         tally.counts["bids"] += verdict.bids > 0
         tally.counts["valid_bids"] += verdict.bids
         tally.counts["wins"] += len(verdict.won)
-        tally.counts["spend_micros"] += spend_micros(verdict.won)
+        tally.counts["won_micros"] += spend_micros(verdict.won)
         tally.counts["invalid"] += bool(verdict.faults)
         for word in (*verdict.losses, *verdict.faults):
             tally.reason(word)

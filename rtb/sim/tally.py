@@ -1,9 +1,13 @@
 """What an exchange counted: mergeable over processes, subtractable over time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
+from rtb.base.money import ceil_div
+from rtb.ledger.amounts import nanos_text
+from rtb.sim.auction import UNITS
 from rtb.sim.histogram import Histogram
 
 
@@ -18,6 +22,7 @@ class TallyRecord(msgspec.Struct):
     service_max_us: int
     lag: list[int]
     lag_max_us: int
+    billed: dict[str, int]
 
 
 # What is counted, in the order in which it is shown.
@@ -33,8 +38,30 @@ COUNTS = (
     "wins",
     "unsent",  # of the timeouts: no connection became free in time
     "late_sends",  # the generator itself was late by more than a millisecond
-    "spend_micros",
+    "won_micros",  # of a dollar: what was sold, at the price that it cleared at
     "connects",
+    "billed",  # impressions on the invoice
+    "impressions",  # pixels, views, clicks and video events that were delivered, copies left out
+    "views",
+    "clicks",
+    "video_events",
+    "conversions",  # clicks that led to an order; the bidder is not told
+    "notices_sent",  # requests that went out, again or for the first time
+    "notices_delivered",  # answered 2xx or 3xx
+    "notices_refused",  # genuine ones that were answered 4xx
+    "notices_failed",  # given up: answered 5xx, or not at all, however often
+    "notices_retried",
+    "notices_dropped",  # more than may wait, or still waiting when the run was over
+    "notices_unsendable",  # what is there is no URL of plain HTTP
+    "notices_lost",  # by fault, from here on: never sent
+    "notices_duplicated",
+    "notices_reordered",
+    "notices_elsewhere",  # sent to the other node
+    "notices_forged",
+    "forged_accepted",  # of the forged: must be none
+    "notices_altered",  # sent besides with a price above the bid
+    "notices_replayed",
+    "notices_late",  # kept back until after the bidder gave the money back
 )
 
 
@@ -44,7 +71,7 @@ class Tally:
 
     latency: from the time a request was due, so that a stalled server is charged for all that
     should have been sent meanwhile (no coordinated omission); service: from the time it was sent;
-    lag: how late the generator sent.
+    lag: how late the generator sent; billed: the invoice's total by currency, in nanos.
     """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
@@ -52,6 +79,7 @@ class Tally:
     latency: Histogram = field(default_factory=Histogram)
     service: Histogram = field(default_factory=Histogram)
     lag: Histogram = field(default_factory=Histogram)
+    billed: dict[str, int] = field(default_factory=dict)
 
     def count(self, name: str, more: int = 1) -> None:
         self.counts[name] += more
@@ -68,6 +96,10 @@ class Tally:
             self.latency.plus(other.latency),
             self.service.plus(other.service),
             self.lag.plus(other.lag),
+            {
+                name: self.billed.get(name, 0) + other.billed.get(name, 0)
+                for name in sorted(self.billed | other.billed)
+            },
         )
 
     def since(self, earlier: "Tally") -> "Tally":
@@ -78,6 +110,7 @@ class Tally:
             self.latency.since(earlier.latency),
             self.service.since(earlier.service),
             self.lag.since(earlier.lag),
+            {name: n - earlier.billed.get(name, 0) for name, n in self.billed.items()},
         )
 
     def record(self) -> TallyRecord:
@@ -87,6 +120,7 @@ class Tally:
             self.latency.counts, self.latency.max_us,
             self.service.counts, self.service.max_us,
             self.lag.counts, self.lag.max_us,
+            dict(self.billed),
         )  # fmt: skip
 
     @classmethod
@@ -97,6 +131,7 @@ class Tally:
             Histogram(record.latency, record.latency_max_us),
             Histogram(record.service, record.service_max_us),
             Histogram(record.lag, record.lag_max_us),
+            record.billed,
         )  # fmt: skip
 
     def ratio(self, part: str, whole: str) -> float:
@@ -130,6 +165,21 @@ class Summary(msgspec.Struct):
     late_sends: int
     lag_p99_ms: float
     reasons: dict[str, int]
+    won_value: float
+    billed: int
+    billed_nanos: dict[str, int]
+    billed_micros: dict[str, int]
+    invoice_total: dict[str, str]
+    impressions: int
+    views: int
+    clicks: int
+    conversions: int
+    notices: dict[str, int]
+
+
+def in_dollars(billed: Mapping[str, int]) -> float:
+    """An invoice's totals together, for people: at the exchange's own rates."""
+    return sum(nanos / UNITS.get(currency, 1.0) for currency, nanos in billed.items()) / 1e9
 
 
 def summary(tally: Tally, seconds: float) -> Summary:
@@ -150,7 +200,7 @@ def summary(tally: Tally, seconds: float) -> Summary:
         p999_ms=round(tally.latency.quantile_ms(0.999), 3),
         max_ms=round(tally.latency.max_us / 1000, 3),
         service_p99_ms=round(tally.service.quantile_ms(0.99), 3),
-        spend=round(counts["spend_micros"] / 1e6, 6),
+        spend=round(in_dollars(tally.billed), 6),
         rate=round(counts["requests"] / seconds, 1) if seconds else 0.0,
         seconds=round(seconds, 2),
         answers=counts["answers"],
@@ -159,4 +209,23 @@ def summary(tally: Tally, seconds: float) -> Summary:
         late_sends=counts["late_sends"],
         lag_p99_ms=round(tally.lag.quantile_ms(0.99), 3),
         reasons=dict(sorted(tally.reasons.items(), key=lambda item: -item[1])),
+        won_value=round(counts["won_micros"] / 1e6, 6),
+        billed=counts["billed"],
+        billed_nanos=dict(tally.billed),
+        billed_micros={name: ceil_div(n, 1000) for name, n in tally.billed.items()},
+        invoice_total={name: nanos_text(n) for name, n in tally.billed.items()},
+        impressions=counts["impressions"],
+        views=counts["views"],
+        clicks=counts["clicks"],
+        conversions=counts["conversions"],
+        notices=notices_of(counts),
     )
+
+
+def notices_of(counts: Mapping[str, int]) -> dict[str, int]:
+    """The counts of notices by their short names."""
+    found = {
+        name.removeprefix("notices_"): counts[name]
+        for name in COUNTS if name.startswith("notices_")
+    }  # fmt: skip
+    return found | {"forged_accepted": counts["forged_accepted"]}

@@ -36,8 +36,8 @@ def test_interest_makes_clicks() -> None:
     own = VERTICALS[people.interest[visit.person]]
     used = {people.interest[visit.person], people.interest2[visit.person]}
     other = next(each for number, each in enumerate(VERTICALS) if number not in used)
-    liked = Ad(creative, line_item, "c", own, None)
-    strange = Ad(creative, line_item, "c", other, None)
+    liked = Ad(creative, own, line_item, "c", None)
+    strange = Ad(creative, other, line_item, "c", None)
 
     assert click_odds(people, visit, liked, 12) > 1.5 * click_odds(people, visit, strange, 12)
     assert conversion_odds(people, visit, liked) > conversion_odds(people, visit, strange)

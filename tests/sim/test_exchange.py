@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from rtb.base.errors import ConfigError
 from rtb.cli.main import gathered
 from rtb.sim import exchange
-from rtb.sim.exchange import Options, bodies, lagging, lines, run, table
+from rtb.sim.child import bodies
+from rtb.sim.exchange import Options, lagging, lines, run, table
 from rtb.sim.histogram import Histogram
 from rtb.sim.tally import Tally, summary
 
@@ -107,7 +108,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
     """Requests that cannot be read are a fault of the caller."""
     options = Options(url="http://h/p", requests=tmp_path / "none")
     with pytest.raises(ConfigError, match="none"):
-        list(bodies(options, 0))
+        list(bodies(options, 0, []))
 
 
 def test_processes_start_elsewhere(tmp_path: Path) -> None:
@@ -116,15 +117,15 @@ def test_processes_start_elsewhere(tmp_path: Path) -> None:
     path.write_bytes(b"a\nb\nc\nd\n")
     options = Options(url="http://h/p", processes=2, requests=path)
 
-    assert [b"a", b"b", b"c", b"d"] == list(bodies(options, 0))
-    assert [b"c", b"d", b"a", b"b"] == list(bodies(options, 1))
+    assert [b"a", b"b", b"c", b"d"] == list(bodies(options, 0, []))
+    assert [b"c", b"d", b"a", b"b"] == list(bodies(options, 1, []))
 
 
 def test_short_runs_generate_little() -> None:
     """A run generates no more requests than it will send."""
     options = Options(url="http://h/p", rate=100, seconds=1, processes=2)
 
-    assert 56 == len(list(bodies(options, 0)))
+    assert 56 == len(list(bodies(options, 0, [])))
 
 
 def test_lateness_is_told() -> None:

@@ -63,7 +63,7 @@ async def test_bids_are_auctioned() -> None:
     assert counts["requests"] > 30
     assert counts["requests"] == counts["answers"] == counts["bids"] == counts["wins"]
     assert 0 == counts["errors"] + counts["timeouts"] + counts["invalid"]
-    assert counts["requests"] * 500_000 == counts["spend_micros"]
+    assert counts["requests"] * 500_000 == counts["won_micros"]
 
 
 async def test_no_bids() -> None:
