@@ -122,7 +122,8 @@ cdef class Caps:
     cdef int worker, node, workers_count, stride
     cdef uint64_t sets_mask
     cdef int filter_shift
-    cdef int64_t in_flight_ms, reader_ms_max, everywhere
+    cdef int64_t in_flight_ms, reader_ms_max
+    cdef int64_t everywhere, long_ago, mark_ms, mark, refreshed_ms
     cdef uint8_t *tags
     cdef const uint64_t *filter
     cdef const uint64_t *ready
@@ -182,7 +183,8 @@ cdef class Caps:
         if self.found == NULL or self.seen == NULL or self.out == NULL:
             raise MemoryError
         self.read_before = [0] * self.workers_count
-        self.everywhere, self.swept, self.person = 0, 0, 0
+        self.everywhere = self.long_ago = self.mark_ms = self.mark = self.refreshed_ms = 0
+        self.swept, self.person = 0, 0
         self._start(identity)
         self.serve(CapsTable.empty())
 
@@ -230,7 +232,7 @@ cdef class Caps:
 
     # -- the store's view -------------------------------------------------------------------------
 
-    def refresh(self, renew=None) -> None:
+    def refresh(self, int64_t now_ms, renew=None) -> None:
         """As the twin."""
         cdef int worker
         known = self.keeper_rows["identity"] == self.worker_rows["identity"]
@@ -244,6 +246,10 @@ cdef class Caps:
             self.seen[worker] = fresh[worker]
         self.seen_rows[self.worker, : self.workers_count] = fresh
         self.everywhere = int(self.seen_rows[:, self.worker].min())
+        self.refreshed_ms = now_ms
+        if not 0 <= now_ms - self.mark_ms < self.reader_ms_max:
+            self.long_ago = self.mark if now_ms > self.mark_ms else 0
+            self.mark_ms, self.mark = now_ms, self.seen[self.worker]
 
     # -- before the decision ----------------------------------------------------------------------
 
@@ -590,7 +596,9 @@ cdef class Caps:
         cdef int64_t place = person >> 3 & self.sets_mask
         if person == 0 or not self._has_caps(line_item, creative):
             return True
-        way = self._room(place, now_ms)
+        way = -1
+        if -self.reader_ms_max < now_ms - self.refreshed_ms < self.reader_ms_max:
+            way = self._room(place, now_ms)
         if way < 0:
             self.mine["refused"] += 1
             return False
@@ -707,9 +715,7 @@ cdef class Caps:
     cdef bint _is_over(self, int64_t sequence, int64_t time_ms, int64_t now_ms) noexcept nogil:
         if sequence <= IN_FLIGHT:
             return not self._flies(time_ms, now_ms)
-        if sequence <= self.everywhere:
-            return True
-        return now_ms - time_ms >= self.reader_ms_max and sequence <= self.seen[self.worker]
+        return sequence <= max(self.everywhere, self.long_ago)
 
     cdef inline bint _flies(self, int64_t time_ms, int64_t now_ms) noexcept nogil:
         return -self.in_flight_ms < now_ms - time_ms < self.in_flight_ms

@@ -49,8 +49,8 @@ class Limits:
 
     in_flight_ms   2,000: auctions end within a second, and most impressions are told in another
                    one; what comes later counts from then on
-    reader_ms_max  10,000: a worker that has not looked at the store for so long is dead, and
-                   entries need not wait for it
+    reader_ms_max  10,000: a worker that has not looked at the store for so long makes no bid that
+                   has caps, so entries need not wait for one that is dead
     """
 
     in_flight_ms: int = 2_000
@@ -94,7 +94,10 @@ class Caps:
         self._table = CapsTable.empty()
         self._seen = [0] * board.workers_count
         self._read = [0] * board.workers_count
-        self._everywhere = 0
+        # Counted, as all who may bid see: because they say so, or since long ago.
+        self._everywhere = self._long_ago = 0
+        self._mark_ms = self._mark = 0
+        self._refreshed_ms = 0
         self._swept = 0
         self.person = 0
         self._start(identity)
@@ -117,7 +120,7 @@ class Caps:
 
     @property
     def refused(self) -> int:
-        """Bids that were refused since the board was made: their set was full."""
+        """Bids that were refused since the board was made."""
         return int(self._mine["refused"])
 
     @property
@@ -127,8 +130,9 @@ class Caps:
 
     # -- the store's view -------------------------------------------------------------------------
 
-    def refresh(self, renew: Callable[[], object] | None = None) -> None:
-        """Goes on to a newer view of the store, and says so on the board.
+    def refresh(self, now_ms: int, renew: Callable[[], object] | None = None) -> None:
+        """Goes on to a newer view of the store, and says so on the board; before the first bid, and
+        a few times a second.
 
         renew: makes what `stored` reads as new as the store is now. Without it counts come with
             records, and each is at least as new as the `refresh` before this one.
@@ -142,6 +146,10 @@ class Caps:
         seen = self._board.seen
         seen[self._worker, : len(self._seen)] = self._seen
         self._everywhere = int(seen[:, self._worker].min())
+        self._refreshed_ms = now_ms
+        if not 0 <= now_ms - self._mark_ms < self._limits.reader_ms_max:
+            self._long_ago = self._mark if now_ms > self._mark_ms else 0
+            self._mark_ms, self._mark = now_ms, self._seen[self._worker]
 
     def _counted(self) -> list[int]:
         """How far the keeper has come with each journal; 0 for one that it does not know yet."""
@@ -262,12 +270,14 @@ class Caps:
     def bid(self, person: int, bid: int, line_item: int, creative: int, now_ms: int) -> bool:
         """Counts a bid that is about to go out, by the keys of line item and creative.
 
-        Returns: False when it must not go out: it has caps, and no room is left to count it.
+        Returns: False when it must not go out: it has caps, and no room is left to count it, or the
+            last `refresh` is too long ago.
         """
         if not person or not self._has_caps(line_item, creative):
             return True
-        place = self._board.set_of(person)
-        way = self._room(place, now_ms)
+        place, way = self._board.set_of(person), -1
+        if abs(now_ms - self._refreshed_ms) < self._limits.reader_ms_max:
+            way = self._room(place, now_ms)
         if way < 0:
             self._mine["refused"] += 1
             return False
@@ -369,10 +379,7 @@ class Caps:
         """Whether nobody needs an entry any more."""
         if sequence <= IN_FLIGHT:
             return not self._flies(time_ms, now_ms)
-        if sequence <= self._everywhere:
-            return True
-        late = now_ms - time_ms >= self._limits.reader_ms_max
-        return late and sequence <= self._seen[self._worker]
+        return sequence <= max(self._everywhere, self._long_ago)
 
     def _flies(self, time_ms: int, now_ms: int) -> bool:
         """Whether a bid of then may still be shown. Clocks of workers differ by a little, and a

@@ -1,0 +1,222 @@
+"""Impressions of the journals, counted for frequency caps.
+
+    read      records of all journals that are not counted yet
+    count     one transaction of the store: counts of the persons met, and the journals' positions
+    publish   on the caps board, only after the transaction
+
+A person's bit is raised on the board before the transaction: a worker that sees the new counts in
+the store looks for them. Killed anywhere, the next keeper goes on where the store says, so nothing
+is counted twice and nothing left out. Positions are the store's own, not those of the books.
+
+Of all records only impressions count, and of those no tests, none for nobody, and none of line
+items without caps.
+"""
+
+import struct
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from rtb.base.errors import InvariantError, StoreError
+from rtb.base.events import CLAIMS, CLAIMS_VERSION, NOTICE, ClaimFlag, Kind
+from rtb.keeper.tail import Tails
+from rtb.stores.caps_board import CapsBoard, Filter
+from rtb.stores.caps_table import CapsTable
+from rtb.stores.journal import Record
+from rtb.stores.journal_read import Reader, first_sequence
+from rtb.stores.profiles import CountsWriter, Shown
+
+MS_PER_S: Final = 1000
+# version, flags, bid, line item, creative, person, time_ms: the rest is not needed here.
+_NOTICE: Final = struct.Struct("<BxBx4xQQQ8xQ24xq")
+_PLACES: Final = {"version": 0, "flags": 2, "bid": 8, "line_item": 16, "creative": 24, "person": 40}
+assert CLAIMS.fields is not None
+assert all(CLAIMS.fields[name][1] == place for name, place in _PLACES.items())
+assert CLAIMS.itemsize + 8 == _NOTICE.size
+_IMPRESSION: Final = int(Kind.IMPRESSION)
+_TEST: Final = int(ClaimFlag.TEST)
+
+
+class Fate(IntEnum):
+    """What became of an impression."""
+
+    GIVEN = 0  # to the store, which counts each bid once
+    TEST = 1
+    NOBODY = 2  # no person, or one who may not be counted
+    NO_CAPS = 3
+    BROKEN = 4  # a length or a version that we do not know
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a node sets for its count of caps.
+
+    node             number of the node, in the names of its journals
+    batch_records    5,000: a batch is counted in a fraction of a second
+    position_every   20,000 records without an impression: a position is written only then, for each
+                     transaction costs a flush of the disk
+    tidy_steps       512: the store is walked through in so many steps
+    """
+
+    node: int = 0
+    batch_records: int = 5_000
+    position_every: int = 20_000
+    tidy_steps: int = 512
+
+
+class CapsKeeper:
+    """The one writer of counts on a node.
+
+    positions  how far each journal is counted, by its name
+    """
+
+    def __init__(
+        self,
+        store: CountsWriter,
+        board: CapsBoard,
+        table: CapsTable,
+        settings: Settings = Settings(),
+    ) -> None:
+        self._store, self._board, self._table, self._settings = store, board, table, settings
+        self._filter = Filter(board)
+        self.positions = store.positions()
+        self._reached = dict(self.positions)
+        self._held: list[tuple[str, list[Record]]] = []
+        self._idle = 0  # records since the last transaction
+        self._step = 0
+        self.fates: Counter[Fate] = Counter()
+        self.fault = ""  # of the last transaction; "" when it went well
+        self._publish()
+
+    def serve(self, table: CapsTable) -> None:
+        """Puts the caps of a new snapshot in force; to be done before workers bid by it."""
+        self._table = table
+
+    def begin_at(self, journals: Path) -> dict[str, int]:
+        """Positions to read on from, by journal: where nothing is counted yet, the oldest record
+        that is still kept.
+        """
+        found = dict(self.positions)
+        for worker in range(self._board.workers_count):
+            with Reader(journals, worker) as reader:
+                if reader.durable_sequence() >= 0 and reader.identity:
+                    name = f"{self._settings.node}/{worker}/{reader.identity:016x}"
+                    found.setdefault(name, first_sequence(journals, worker) - 1)
+        return found
+
+    # -- a turn ------------------------------------------------------------------------------------
+
+    def step(self, tails: Tails, now_ms: int) -> int:
+        """One turn with tails of its own; returns how many records it went through.
+
+        A batch that the store could not take is kept and tried again as it is.
+        Raises: StoreError when trying again would not help, InvariantError.
+        """
+        if not self._held:
+            reads = tails.read(self._settings.batch_records, now_ms)
+            self._held = [(tail.name, records) for tail, records in reads]
+        try:
+            self.apply(self._held)
+        except StoreError as error:
+            if not error.transient:
+                raise
+            self.fault = str(error)
+            return 0
+        count = sum(len(records) for _, records in self._held)
+        self.fault, self._held = "", []
+        return count
+
+    def apply(self, reads: Iterable[tuple[str, Sequence[Record]]]) -> int:
+        """Counts records of journals, each in order; those that were counted before are left out.
+
+        Returns: how many persons' counts changed.
+        Raises: StoreError when nothing was counted: give the same records again. InvariantError
+            when records were left out.
+        """
+        shown: Shown = {}
+        reached, told, passed = dict(self._reached), False, 0
+        fates: Counter[Fate] = Counter()
+        for name, records in reads:
+            for _, kind, body in _new(name, records, reached):
+                passed += 1
+                if kind == _IMPRESSION:
+                    told = True
+                    fates[self._take(body, shown)] += 1
+            if records:
+                reached[name] = max(reached.get(name, 0), records[-1][0])
+        if not told and self._idle + passed < self._settings.position_every:
+            self._reached, self._idle = reached, self._idle + passed
+            return 0
+        for person in shown:
+            self._filter.add(person)
+        changed = self._store.count(shown, reached)
+        self.positions, self._reached, self._idle = reached, dict(reached), 0
+        self.fates += fates
+        self._publish()
+        return changed
+
+    def _take(self, body: bytes, shown: Shown) -> Fate:
+        if len(body) != NOTICE.itemsize:
+            return Fate.BROKEN
+        version, flags, bid, line_item, creative, person, time_ms = _NOTICE.unpack_from(body)
+        if version != CLAIMS_VERSION or time_ms <= 0:
+            return Fate.BROKEN
+        if flags & _TEST:
+            return Fate.TEST
+        if not person:
+            return Fate.NOBODY
+        given = self._table.add(shown, person, bid, time_ms, line_item, creative)
+        return Fate.GIVEN if given else Fate.NO_CAPS
+
+    def _publish(self) -> None:
+        """Says on the board how far this node's journals are counted."""
+        for name, sequence in self.positions.items():
+            node, worker, identity = name.split("/")
+            if int(node) != self._settings.node or int(worker) >= self._board.workers_count:
+                continue
+            if int(identity, 16) != self._board.worker[int(worker)]["identity"]:
+                continue  # a journal that is no more
+            row = self._board.keeper[int(worker)]
+            if row["identity"] != int(identity, 16):
+                row["counted"] = 0
+                row["identity"] = int(identity, 16)
+            row["counted"] = sequence
+
+    # -- house-keeping -----------------------------------------------------------------------------
+
+    def tidy(self, now_s: int) -> int:
+        """Drops counts that are spent and renews the filter, for one part of all persons.
+
+        To be called every minute or so, and at once after the start, until `ready`.
+        Returns: how many persons of that part have counts. Raises: StoreError.
+        """
+        steps = min(self._settings.tidy_steps, self._filter.words_count)
+        first = self._filter.words_count * self._step // steps
+        last = self._filter.words_count * (self._step + 1) // steps
+        low, high = self._filter.span(first, last)
+        kept = self._store.sweep(low, high, now_s)
+        self._filter.replace(first, last, np.array(kept, np.uint64))
+        self._step = (self._step + 1) % steps
+        if self._step == 0:
+            self._filter.open()
+        return len(kept)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the filter tells of everybody; until then workers look for everybody's counts."""
+        return self._filter.ready
+
+
+def _new(name: str, records: Sequence[Record], reached: Mapping[str, int]) -> Sequence[Record]:
+    """Records that were not counted before. Raises: InvariantError when some are missing."""
+    after = reached.get(name)
+    if after is None or not records:
+        return records
+    if records[0][0] > after + 1:
+        raise InvariantError(f"{name}: records {after + 1} to {records[0][0] - 1} were left out")
+    return [record for record in records if record[0] > after]
