@@ -38,10 +38,11 @@ CVR: Final = 0.03
 BREADTH: Final = {"banner": 1.0, "video": 1.3, "native": 1.3, "audio": 4.0, "mixed": 1.0}
 # Who buys by performance buys what there is; brands spread it.
 PACING: Final[Weighted[Pacing]] = Weighted(("asap", "even", "ahead", "traffic"), (70, 18, 6, 6))
-TIGHT: Final = 0.05  # share of line items with a daily budget of cents
-TIGHT_DAILY_LOG10: Final = (-2.0, 0.5)  # of dollars: one cent to three dollars
-FEW: Final = 0.02  # share of line items that may show only so many impressions
-FEW_IMPRESSIONS: Final = (5, 500)
+TIGHT: Final = 0.08  # share of line items whose daily budget is gone in no time
+# For so many requests it would last: some go within seconds of a demonstration, some in minutes.
+TIGHT_LOG10: Final = (1.5, 3.5)
+FEW: Final = 0.03  # share of line items that may show only so many impressions
+FEW_IMPRESSIONS: Final = (3, 100)
 FLIGHTS_BUDGETED: Final = 0.1
 _GOALS: Final[Weighted[Literal["cpm", "cpc", "cpa", "roas"]]] = Weighted(
     ("cpm", "cpc", "cpa", "roas"), (35, 30, 15, 20)
@@ -128,7 +129,8 @@ class _Builder:
         goal = _goal(_GOALS.pick(random), value, priors)
         creatives = self._creatives(retailer, medium, ads)
         max_cpm = _amount(value * random.uniform(2.0, 4.0))
-        budget, pacing = self.money.line_item(random.uniform(50, 2000), retailer.units)
+        ample = random.uniform(50, 2000) * retailer.units
+        budget, pacing = self.money.line_item(ample, wanted * value / 1000)
         self.catalogue.add(
             LineItem(
                 id=f"li{number:06d}",
@@ -193,20 +195,17 @@ class Money:
     def __init__(self, random: Random) -> None:
         self.random = random
 
-    def line_item(self, daily: float, units: float) -> tuple[Budget, Pacing]:
-        """A budget of `daily` dollars, unless it is one of the tight ones, and its pacing.
+    def line_item(self, ample: float, a_request: float) -> tuple[Budget, Pacing]:
+        """A daily budget of `ample`, unless it is one of the tight ones, and its pacing.
 
-        units: of its currency for a dollar.
+        a_request: what it would spend on a request of its market if it won them all.
         """
         random = self.random
         kind = random.random()
         if kind < TIGHT:
-            # Some go within seconds, some within minutes of a demonstration.
-            tight = 10 ** random.uniform(*TIGHT_DAILY_LOG10)
-            return Budget(daily=_amount(tight * units)), "asap"
+            return Budget(daily=_amount(a_request * 10 ** random.uniform(*TIGHT_LOG10))), "asap"
         impressions = random.randint(*FEW_IMPRESSIONS) if kind < TIGHT + FEW else None
-        budget = Budget(daily=_amount(daily * units), impressions=impressions)
-        return budget, PACING.pick(random)
+        return Budget(daily=_amount(ample), impressions=impressions), PACING.pick(random)
 
     def flight(self, flight: Flight, units: float) -> Flight:
         """The flight of a campaign; a few have a budget that its line items share."""

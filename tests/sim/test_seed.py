@@ -12,6 +12,7 @@ from rtb.base.errors import ConfigError
 from rtb.base.records import Decision, Opportunity
 from rtb.catalogue.check import check
 from rtb.catalogue.compile import compile_snapshot
+from rtb.catalogue.model import micros
 from rtb.catalogue.snapshot import Snapshot
 from rtb.cli import import_
 from rtb.exchanges import decode
@@ -19,6 +20,7 @@ from rtb.profiles import codec, identity
 from rtb.server import settings
 from rtb.sim import world
 from rtb.sim.persons import Persons
+from rtb.sim.retail import UNITS
 from rtb.sim.seed import (
     STAMP,
     Parameters,
@@ -135,6 +137,23 @@ def test_targeting_is_mixed() -> None:
     assert '"any"' in text
     assert '"not"' in text
     assert any(item.deals for item in catalogue.line_items.values())
+
+
+def test_money_is_mixed() -> None:
+    """Most budgets are ample, some are cents, and every pacing and kind of limit occurs."""
+    _, catalogue = build_catalogue(Parameters(line_items=1000, products=500), NOW_S)
+    items = list(catalogue.line_items.values())
+    owners = [catalogue.campaigns[item.campaign].advertiser for item in items]
+    units = [UNITS[catalogue.advertisers[owner].currency] for owner in owners]
+    daily = [micros(item.budget.daily or 0) / each for item, each in zip(items, units, strict=True)]
+    flights = [flight for each in catalogue.campaigns.values() for flight in each.flights]
+
+    assert 40 < sum(dollars < 2_000_000 for dollars in daily) < 130
+    assert {"asap", "even", "ahead", "traffic"} == {item.pacing for item in items}
+    assert any(item.budget.impressions for item in items)
+    assert 0 < sum(flight.budget.total is not None for flight in flights) < len(flights)
+    capped = sum(bool(each.frequency_caps) for each in catalogue.creatives.values())
+    assert 0.05 < capped / len(catalogue.creatives) < 0.2
 
 
 def test_profiles_speak_of_the_catalogue() -> None:
