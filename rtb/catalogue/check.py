@@ -648,7 +648,8 @@ def _rendering(creative: Creative, product: Product | None) -> _Remarks:
         yield "html", f"renders to more than {MARKUP_BYTES_MAX} bytes"
     if creative.secure and not secure:
         yield "secure", "declared secure, but contains http://"
-    if any(render.has_hole(asset.text) for asset in assets):
+    # A link is filled with its click URL, and so are the macros in it.
+    if any(render.has_hole(asset.text) for asset in assets if asset.kind != render.LINK):
         yield "native", "macros of the auction cannot stand in native assets"
     if creative.type == "html" and render.has_unsafe_script(creative.html or ""):
         yield "html", "a product macro or notice URL inside <script> needs |js", "warning"

@@ -280,6 +280,15 @@ def test_flights_in_a_row_are_none_that_overlap() -> None:
     assert [] == list(check(catalogue))
 
 
+def test_landing_page_of_a_native_ad_may_name_the_bid() -> None:
+    """Its click URL is made for each bid, unlike the other assets."""
+    catalogue = sound()
+    page = "https://shop.example/?b={bid_id}"
+    native = msgspec.structs.replace(catalogue.creatives["native"], landing_page=page)
+    catalogue.creatives["native"] = native
+    assert [] == list(check(catalogue))
+
+
 PARTS: list[tuple[Callable[[Catalogue], object], set[str], tuple[str, ...]]] = [
     (lambda c: c.creatives.pop("video"), set(), ("image",)),
     (
