@@ -24,6 +24,7 @@ _SWEEP_MS: Final = 100
 _RECONNECT_S: Final = 0.05
 # Sends of one turn of the loop: bid requests must not wait for notices.
 _BURST_MAX: Final = 64
+_SCHEME_CHARS: Final = len("https://")
 _BACKOFF_MS: Final = (100, 200, 400, 800, 1000)
 
 
@@ -216,6 +217,7 @@ class Courier:
         self._count = 0
         self._flying = 0  # handed to an office, not answered
         self._offices: dict[Place, _Office] = {}
+        self._places: dict[str, Place | None] = {}  # by what URLs begin with
         self._timer: asyncio.TimerHandle | None = None
         self._swept_ms = 0
         self.closed = False
@@ -278,19 +280,25 @@ class Courier:
         self._timer = asyncio.get_running_loop().call_later(again_s, self._tick)
 
     def _dispatch(self, notice: Notice) -> None:
-        try:
-            place, target = place_of(notice.url)
-        except ConfigError:
-            if self._base is None:
-                self._tally.count("notices_unsendable")
-                return
-            place, target = self._base, "/" + notice.url.partition("://")[2].partition("/")[2]
-        place = (self._other if notice.elsewhere else self._base) or place
+        end = notice.url.find("/", _SCHEME_CHARS)
+        place = (self._other if notice.elsewhere else self._base) or self._own(notice.url[:end])
+        if place is None:
+            self._tally.count("notices_unsendable")
+            return
         office = self._offices.get(place)
         if office is None:
             office = self._offices[place] = _Office(self, place, self._limits.connections)
         self._flying += 1
-        office.post(notice, target)
+        office.post(notice, notice.url[end:])
+
+    def _own(self, base: str) -> Place | None:
+        """The place that URLs of a base name; None where that is not plain HTTP."""
+        if base not in self._places:
+            try:
+                self._places[base] = place_of(base)[0]
+            except ConfigError:
+                self._places[base] = None
+        return self._places[base]
 
     def sent(self, notice: Notice) -> None:
         """A notice went out."""

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -150,6 +151,7 @@ class Dice:
 # -- URLs ------------------------------------------------------------------------------------------
 
 _MACRO = re.compile(r"\$\{AUCTION_([A-Z_]+)(:[A-Za-z0-9_]+)?\}")
+_NUMBERS: Final = frozenset({"PRICE", "MIN_TO_WIN", "LOSS", "MBR", "MULTIPLIER"})
 _KINDS: Final = {path: key for key, path in PATHS.items()}
 _NAMES = "|".join(path for (kind, _), path in PATHS.items() if kind not in {Kind.BILL, Kind.LOSS})
 _PLAIN = re.compile(
@@ -161,11 +163,17 @@ _CODED = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
 def filled(url: str, values: Mapping[str, str]) -> str:
     """A URL with its macros replaced; what is unknown, or encrypted, becomes empty."""
 
     def value(match: re.Match[str]) -> str:
-        return "" if match[2] else quote(values.get(match[1], ""), safe=".-_~")
+        text = "" if match[2] else values.get(match[1], "")
+        return text if match[1] in _NUMBERS else _quoted(text)
 
     return _MACRO.sub(value, url)
 
