@@ -681,7 +681,7 @@ cdef class Engine:
         )
         if size != need or head.flags & PROFILE_OPT_OUT:
             return
-        self.person.known = 1
+        self.person.known = not head.flags & PROFILE_COUNTS_ONLY
         self.person.segments = <uint64_t *>at
         self.person.segments_count = head.segments_count
         at += 8 * head.segments_count

@@ -393,24 +393,12 @@ cdef int _offered(Engine self, const Imp *imp, const LineItem *row, int16_t *out
 
 
 cdef int _reject_person(Engine self, const LineItem *row) noexcept nogil:
-    cdef int i
-    cdef const Cap *cap
-    cdef const ProfileEntry *seen
     if row.flags & SNAP_NEEDS_PROFILE and not self.person.known:
         return REJECT_NEEDS_PROFILE
     if self.person.opt_outs_count and _contains(
         self.person.opt_outs, self.person.opt_outs_count, self.advertisers[row.advertiser].key
     ):
         return REJECT_OPTED_OUT
-    if self.person.caps_count == 0:
-        return REJECT_NONE
-    for i in range(row.caps_start, row.caps_start + row.caps_count):
-        cap = &self.caps[i]
-        if not self._may_have(cap.hash_):
-            continue
-        seen = _find(self.person.caps, self.person.caps_count, cap.hash_)
-        if seen == NULL or <int64_t>seen.value < cap.count:
-            continue
-        if cap.window_s == 0 or self.now_ms < (<int64_t>seen.time_s + cap.window_s) * 1000:
-            return REJECT_FREQUENCY_CAP
+    if self.person.caps_count and _is_capped(self, row.caps_start, row.caps_count):
+        return REJECT_FREQUENCY_CAP
     return REJECT_NONE

@@ -3,6 +3,8 @@
 
 cdef int _reject_creative(Engine self, const Creative *ad, const Imp *imp) noexcept nogil:
     cdef int reason
+    if self.person.caps_count and _is_capped(self, ad.caps_start, ad.caps_count):
+        return REJECT_FREQUENCY_CAP
     if not imp.media >> ad.media & 1:
         return REJECT_MEDIA
     if ad.statuses_count and _contains(
@@ -192,6 +194,23 @@ cdef int _reject_blocked(Engine self, const Creative *ad) noexcept nogil:
     if self.bapp_count and ad.bundle and _contains(self.bapp, self.bapp_count, ad.bundle):
         return REJECT_BLOCKED_APP
     return REJECT_NONE
+
+
+cdef bint _is_capped(Engine self, int start, int count) noexcept nogil:
+    """Whether the person has seen as much as one of these caps allows."""
+    cdef int i
+    cdef const Cap *cap
+    cdef const ProfileEntry *seen
+    for i in range(start, start + count):
+        cap = &self.caps[i]
+        if not self._may_have(cap.hash_):
+            continue
+        seen = _find(self.person.caps, self.person.caps_count, cap.hash_)
+        if seen == NULL or <int64_t>seen.value < cap.count:
+            continue
+        if cap.window_s == 0 or self.now_ms < (<int64_t>seen.time_s + cap.window_s) * 1000:
+            return True
+    return False
 
 
 cdef int _reject_history(Engine self, const LineItem *row, const Creative *ad) noexcept nogil:

@@ -393,9 +393,13 @@ class _Run:
             return
         for creative in range(row.creatives_start, row.creatives_start + row.creatives_count):
             ad = self.engine.creatives[creative]
-            reason = exclude.reject_creative(
-                self.index, ad, imp, self.facts, self.blocks, self.terms.exchange
-            ) or exclude.reject_history(self.index, row, ad, self.person, self.now_ms)
+            reason = (
+                exclude.reject_capped(self.index, ad, self.person, self.now_ms)
+                or exclude.reject_creative(
+                    self.index, ad, imp, self.facts, self.blocks, self.terms.exchange
+                )
+                or exclude.reject_history(self.index, row, ad, self.person, self.now_ms)
+            )
             open_to = [] if reason else self._open_to(imp, row, seat, ad, deals)
             if not reason and not open_to:
                 reason = self._last_deal_reason

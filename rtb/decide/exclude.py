@@ -27,7 +27,10 @@ KIND_TITLE, KIND_IMG, KIND_VIDEO, KIND_DATA = 1, 2, 3, 4
 
 
 class Person:
-    """A stored profile, opened for look-ups; or nobody."""
+    """A stored profile, opened for look-ups; or nobody.
+
+    One that was made of counts alone has caps, but is nobody that we know.
+    """
 
     def __init__(self, record: bytes | None) -> None:
         self.known = record is not None
@@ -60,6 +63,7 @@ class Person:
             return {int(e["hash"]): (int(e["time_s"]), int(e["value"])) for e in part}
 
         self.opted_out = bool(head["flags"] & profile_record.OPT_OUT)
+        self.known = not head["flags"] & profile_record.COUNTS_ONLY
         self.segments = take("<u8", int(head["segments_count"])).tolist()
         self.items = entries(int(head["items_count"]))
         self.categories = entries(int(head["categories_count"]))
@@ -100,8 +104,13 @@ def reject_person(index: Index, line_item: SimpleNamespace, person: Person, now_
     advertiser = as_values(index.snapshot["advertisers"][line_item.advertiser])
     if advertiser.key in person.opt_outs:
         return Reject.OPTED_OUT
-    start = line_item.caps_start
-    for raw in index.snapshot["caps"][start : start + line_item.caps_count]:
+    return reject_capped(index, line_item, person, now_ms)
+
+
+def reject_capped(index: Index, owner: SimpleNamespace, person: Person, now_ms: int) -> Reject:
+    """Whether the person has seen a line item or a creative as often as one of its caps allows."""
+    start = owner.caps_start
+    for raw in index.snapshot["caps"][start : start + owner.caps_count]:
         cap = as_values(raw)
         seen = person.caps.get(cap.hash)
         if seen is None or seen[1] < cap.count:
