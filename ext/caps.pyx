@@ -267,7 +267,8 @@ cdef class Caps:
         for one in keys:
             if every == ALIASES_MAX:
                 break
-            n = self._alias(aliases, sources, n, _hash(<bytes?>one), every)
+            if one is not key:  # the record's own key is the same object, mostly
+                n = self._alias(aliases, sources, n, _hash(<bytes?>one), every)
             every += 1
         self.person = aliases[0] if n else 0
         if profile is not None:

@@ -30,6 +30,7 @@ A person is `token_hash(Dim.PERSON, key)`: of the key that the record lies under
 the request where no record was found.
 """
 
+import struct
 from typing import Final
 
 import numpy as np
@@ -98,6 +99,9 @@ BIDS_MAX: Final = 64
 PERSON_PREFIX: Final = b"h:"
 
 
+_COUNTS_KEY: Final = struct.Struct(">2sQ").pack
+
+
 def counts_key(person: int) -> bytes:
     """Where the counts of a person lie; in the order of the hashes."""
-    return PERSON_PREFIX + person.to_bytes(8, "big")
+    return _COUNTS_KEY(PERSON_PREFIX, person)

@@ -16,6 +16,8 @@ from rtb.stores.profiles import Shown
 
 # Line items and creatives that left the catalogue and are still known; the rest is forgotten.
 RETIRED_MAX: Final = 100_000
+# Answers that are remembered: as many as there are creatives in use at a time.
+PAIRS_MAX: Final = 100_000
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
@@ -25,12 +27,13 @@ class CapsTable:
     """Ranges of caps by key, sorted, for a binary search.
 
     keys (n,) uint64 ascending; starts, counts (n,) int64 into hashes (m,) uint64 and windows_s (m,)
-    int64. Nothing is written after it was made.
+    int64. None of them is written to after it was made.
     """
 
     def __init__(self, keys: U64, starts: I64, counts: I64, hashes: U64, windows_s: I64) -> None:
         self.keys, self.starts, self.counts = keys, starts, counts
         self.hashes, self.windows_s = hashes, windows_s
+        self._known: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
 
     @classmethod
     def empty(cls) -> Self:
@@ -76,7 +79,13 @@ class CapsTable:
 
     def caps(self, line_item: int, creative: int) -> tuple[tuple[int, int], ...]:
         """All that an impression of both counts for."""
-        return (*self.of_key(line_item), *self.of_key(creative))
+        pair = line_item, creative
+        found = self._known.get(pair)
+        if found is None:
+            if len(self._known) >= PAIRS_MAX:
+                self._known.clear()
+            found = self._known[pair] = (*self.of_key(line_item), *self.of_key(creative))
+        return found
 
     def add(
         self, shown: Shown, person: int, bid: int, time_ms: int, line_item: int, creative: int
