@@ -3,18 +3,19 @@
 Three comparisons, each against something that was added up another way:
 
 - `compare`: balances against sums of rows, holds and leases;
-- `spend_of`: what was spent by day, straight from the journals' bills, without the machine;
+- `Charges`: what was spent by day, straight from the journals' notices, without the machine;
 - `reconcile`: single bids against the lines of an invoice.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 
-from rtb.base.events import Kind, PriceState, cost_nanos
+from rtb.base.events import NO_PRICE, ClaimFlag, Kind, PriceState, bid_time_s, cost_nanos
 from rtb.ledger.accounts import Balance
 from rtb.ledger.changes import Row
 
@@ -70,40 +71,105 @@ def compare(what: str, expected: Sums, found: Sums) -> list[Difference]:
     ]
 
 
-def spend_of(
-    records: Iterable[tuple[Kind, np.void]], day_of_bid: Callable[[int, int], int]
-) -> tuple[Spend, Counter[str]]:
-    """What the bills of the journals add up to, a bid once, the first good bill counting.
+class Terms(NamedTuple):
+    """How an exchange settles: the one kind of notice, and whether an empty price means the bid."""
 
-    records: kind and body of dtype events.NOTICE, of all journals, in the order applied.
-    day_of_bid: (line item, bid) -> budget day.
-    Returns: spend, and how many bills were not counted, by why.
+    kind: Kind
+    empty_is_bid: bool = False
+
+
+class Charge(NamedTuple):
+    """What the journals say that a bid cost; `rate_e9` as in `events.CLAIMS`."""
+
+    line_item: int
+    day: int
+    nanos: int
+    exchange: int
+    rate_e9: int
+    time_ms: int
+
+
+@dataclass
+class Charges:
+    """What the journals charge.
+
+    by_bid     the first good settling notice of each bid
+    contested  bids that have others at other costs, and those costs: the one that was read first
+               stands, and which one that was, only the books know
+    left_out   how many settling notices were not counted, by why
     """
-    spend: Spend = {}
-    billed: set[int] = set()
-    left_out: Counter[str] = Counter()
-    for kind, notice in records:
-        if kind is not Kind.BILL:
-            continue
+
+    by_bid: dict[int, Charge] = field(default_factory=dict)
+    contested: dict[int, set[int]] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def add(
+        self,
+        kind: Kind,
+        notice: np.void,
+        day_of_bid: Callable[[int, int], int],
+        terms: Mapping[int, Terms],
+    ) -> None:
+        """One record of dtype events.NOTICE, in the order written.
+
+        day_of_bid: (line item, bid) -> budget day; terms: by `claims.exchange`.
+        """
         claims = notice["claims"]
-        bid, price = int(claims["bid"]), int(notice["price_micros"])
-        if bid in billed:
-            left_out["duplicate"] += 1
-        elif notice["price_state"] != PriceState.OK:
-            left_out[PriceState(int(notice["price_state"])).name.lower()] += 1
-        elif price > int(claims["price_micros"]):
-            left_out["above_bid"] += 1
-        else:
-            billed.add(bid)
-            line_item = int(claims["line_item"])
-            key = line_item, day_of_bid(line_item, bid)
-            cost = cost_nanos(price, int(claims["rate_e9"]), int(notice["multiplier_e6"]))
-            spend[key] = spend.get(key, 0) + cost
-    return spend, left_out
+        settles = terms.get(int(claims["exchange"]))
+        if settles is None:
+            self.left_out["unknown_exchange"] += 1
+        elif kind is settles.kind:
+            price_micros, why = _price(notice, settles)
+            if why:
+                self.left_out[why] += 1
+                return
+            bid, rate_e9 = int(claims["bid"]), int(claims["rate_e9"])
+            line_item, exchange = int(claims["line_item"]), int(claims["exchange"])
+            nanos = cost_nanos(price_micros, rate_e9, int(notice["multiplier_e6"]))
+            day, time_ms = day_of_bid(line_item, bid), int(notice["time_ms"])
+            self._charge(bid, Charge(line_item, day, nanos, exchange, rate_e9, time_ms))
+
+    def _charge(self, bid: int, charge: Charge) -> None:
+        first = self.by_bid.setdefault(bid, charge)
+        if first is charge:
+            return
+        if first.nanos == charge.nanos:
+            self.left_out["duplicate"] += 1
+            return
+        self.left_out["other_price"] += 1
+        self.contested.setdefault(bid, {first.nanos}).add(charge.nanos)
+
+    def resolve(self, booked: Mapping[int, int]) -> None:
+        """Takes the books' word for which of several costs stands, if it is one of them."""
+        for bid, costs in self.contested.items():
+            if booked.get(bid) in costs:
+                self.by_bid[bid] = self.by_bid[bid]._replace(nanos=booked[bid])
+
+    def spend(self, from_s: int = 0) -> Spend:
+        """Sums by line item and day, of bids made at `from_s` or later."""
+        spend: Spend = {}
+        for bid, charge in self.by_bid.items():
+            if bid_time_s(bid) >= from_s:
+                key = charge.line_item, charge.day
+                spend[key] = spend.get(key, 0) + charge.nanos
+        return spend
+
+
+def _price(notice: np.void, settles: Terms) -> tuple[int, str]:
+    """The CPM that is owed, or why none is."""
+    claims, state = notice["claims"], PriceState(int(notice["price_state"]))
+    bid_micros, price_micros = int(claims["price_micros"]), int(notice["price_micros"])
+    if int(claims["flags"]) & ClaimFlag.TEST:
+        return NO_PRICE, "test"
+    if state is PriceState.EMPTY and settles.empty_is_bid:
+        return bid_micros, ""
+    if state is not PriceState.OK:
+        return NO_PRICE, state.name.lower()
+    return (price_micros, "") if price_micros <= bid_micros else (NO_PRICE, "above_bid")
 
 
 def compare_spend(journals: Spend, books: Spend) -> list[Difference]:
-    """Where posted and overspent money differs from what the journals' bills add up to."""
+    """Where posted and overspent money differs from what the journals add up to."""
     return [
         Difference("journals", f"line item {key[0]} day {key[1]}",
                    journals.get(key, 0), books.get(key, 0))

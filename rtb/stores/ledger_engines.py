@@ -6,11 +6,12 @@ so that a batch costs one round trip a table and not one a row.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from sqlalchemy import URL, Connection, Engine, Table, Text, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from rtb.base.errors import ConfigError, StoreCorrupt, StoreError
 
@@ -200,6 +201,26 @@ def engine_of(text: str, lock_wait_ms: int) -> Engine:
 
 def _on_sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")
+
+
+@contextmanager
+def transaction(engine: Engine, place: str, *, reading: bool = False) -> Iterator[Connection]:
+    """One transaction, or one consistent look; faults of the engine as ours."""
+    try:
+        with engine.connect() as connection:
+            if reading and engine.dialect.name == "postgresql":
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+    except IntegrityError as error:
+        raise StoreCorrupt(f"{error.orig} - at `{place}`") from error
+    except DBAPIError as error:
+        raise fault_of(error, place) from error
+
+
+def place_of(engine: Engine) -> str:
+    """The database as messages name it."""
+    return engine.url.render_as_string(hide_password=True)
 
 
 def fault_of(error: DBAPIError, place: str) -> StoreError:

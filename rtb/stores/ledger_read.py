@@ -74,26 +74,37 @@ def last(connection: Connection, column: Column[int]) -> int:
 
 def read_state(connection: Connection) -> State:
     """The state as the tables have it, but for its accounts."""
-    state = State()
-    for line_item, campaign, advertiser, zone, currency, flights, name in connection.execute(
-        select(schema.LINES)
-    ):
-        keys = (unsigned(line_item), unsigned(campaign), unsigned(advertiser))
-        spans = tuple(Flight(*flight) for flight in json.loads(flights))
-        state.lines[keys[0]] = Line(*keys, zone, currency, spans, name)
-    limits = schema.LIMITS
-    for _, _, scope, key, nanos, units in connection.execute(
-        select(limits).order_by(limits.c.sequence)
-    ):
-        state.limits[Scope(scope), unsigned(key)] = Limit(
-            NO_LIMIT if nanos is None else int(nanos), NO_LIMIT if units is None else int(units)
-        )
+    state = State(lines=read_lines(connection), limits=read_limits(connection))
     for account, worker, nanos, units, expires_s in connection.execute(select(schema.LEASES)):
         state.leases[account, worker] = Lease(nanos, units, expires_s)
     for bid, *values in connection.execute(select(schema.HOLDS)):
         hold = state.holds[bid] = Hold(*values)
         state.due.setdefault(hold.deadline_s, []).append(bid)
     return state
+
+
+def read_lines(connection: Connection) -> dict[int, Line]:
+    """All line items that were ever enrolled."""
+    lines = {}
+    for line_item, campaign, advertiser, zone, currency, flights, name in connection.execute(
+        select(schema.LINES)
+    ):
+        keys = (unsigned(line_item), unsigned(campaign), unsigned(advertiser))
+        spans = tuple(Flight(*flight) for flight in json.loads(flights))
+        lines[keys[0]] = Line(*keys, zone, currency, spans, name)
+    return lines
+
+
+def read_limits(connection: Connection) -> dict[tuple[Scope, int], Limit]:
+    """The limits that are in force."""
+    limits, found = schema.LIMITS, {}
+    for _, _, scope, key, nanos, units in connection.execute(
+        select(limits).order_by(limits.c.sequence)
+    ):
+        found[Scope(scope), unsigned(key)] = Limit(
+            NO_LIMIT if nanos is None else int(nanos), NO_LIMIT if units is None else int(units)
+        )
+    return found
 
 
 def read_accounts(connection: Connection, state: State, from_day: int) -> set[int]:

@@ -8,13 +8,12 @@ the writer; a former one is refused from then on, so two keepers cannot both spe
 Readers (`rows`, `balances`, `audit`) may be other processes, at any time.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, select
-from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from rtb.base.errors import InvariantError, StoreCorrupt, StoreError
 from rtb.ledger import audit
@@ -35,7 +34,7 @@ from rtb.ledger.commands import (
 from rtb.ledger.machine import apply
 from rtb.stores import ledger_read as read
 from rtb.stores import ledger_schema as schema
-from rtb.stores.ledger_engines import Bulk, bulk_of, engine_of, fault_of
+from rtb.stores.ledger_engines import Bulk, bulk_of, engine_of, place_of, transaction
 from rtb.stores.ledger_schema import signed
 
 UTC: Final = ZoneInfo("UTC")
@@ -112,7 +111,7 @@ class LedgerStore:
 
     @property
     def _place(self) -> str:
-        return self._engine.url.render_as_string(hide_password=True)
+        return place_of(self._engine)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -394,16 +393,5 @@ class LedgerStore:
             *audit.compare("leases", leases, audit.only(kept, Balance.GRANTED)),
         ]
 
-    @contextmanager
-    def _transaction(self, *, reading: bool = False) -> Iterator[Connection]:
-        """One transaction, or one consistent look; faults of the engine as ours."""
-        try:
-            with self._engine.connect() as connection:
-                if reading and self._engine.dialect.name == "postgresql":
-                    connection = connection.execution_options(isolation_level="REPEATABLE READ")
-                with connection.begin():
-                    yield connection
-        except IntegrityError as error:
-            raise StoreCorrupt(f"{error.orig} - at `{self._place}`") from error
-        except DBAPIError as error:
-            raise fault_of(error, self._place) from error
+    def _transaction(self, *, reading: bool = False) -> AbstractContextManager[Connection]:
+        return transaction(self._engine, self._place, reading=reading)

@@ -1,12 +1,24 @@
 """The three comparisons of an audit."""
 
 import numpy as np
+import pytest
 
-from rtb.base.events import MULTIPLIER_ONE, NO_PRICE, NOTICE, RATE_ONE, Kind, PriceState
+from rtb.base.events import (
+    MULTIPLIER_ONE,
+    NO_PRICE,
+    NOTICE,
+    RATE_ONE,
+    ClaimFlag,
+    Kind,
+    PriceState,
+)
 from rtb.ledger import audit
 from rtb.ledger.accounts import Balance
-from rtb.ledger.audit import Difference, Finding, Line, Sums, Verdict
+from rtb.ledger.audit import Charges, Difference, Finding, Line, Sums, Terms, Verdict
 from tests.ledger.books import SHOES, Books, T, bid, enrol, grant, post, take
+
+
+BURL = Terms(Kind.BILL)
 
 
 def notice(
@@ -25,6 +37,16 @@ def notice(
     return record
 
 
+def charges_of(
+    *records: tuple[Kind, np.void], terms: Terms = BURL, day: int = 9
+) -> Charges:
+    """The charges of records of exchange 0."""
+    charges = Charges()
+    for kind, record in records:
+        charges.add(kind, record, lambda line_item, name: day, {0: terms})
+    return charges
+
+
 def test_rows_and_balances() -> None:
     """A nano too much or too little is found, and said where."""
     rows = Books(enrol(), grant(50), take(1), post(1, 7)).rows
@@ -41,26 +63,69 @@ def test_rows_and_balances() -> None:
 
 def test_spend_of_the_journals() -> None:
     """The first good bill of a bid counts, at its cost in the line item's currency."""
-    spend, left_out = audit.spend_of(
-        [
-            (Kind.WIN, notice(1, 5)),
-            (Kind.BILL, notice(1, 11)),
-            (Kind.BILL, notice(1, NO_PRICE, PriceState.EMPTY)),
-            (Kind.BILL, notice(1, 7)),
-            (Kind.BILL, notice(1, 7)),
-            (Kind.BILL, notice(2, 7, rate_e9=RATE_ONE * 3 // 2)),
-            (Kind.BILL, notice(3, 7, multiplier_e6=4 * MULTIPLIER_ONE)),
-        ],
-        lambda line_item, name: 9,
+    charges = charges_of(
+        (Kind.WIN, notice(1, 5)),
+        (Kind.BILL, notice(1, 11)),
+        (Kind.BILL, notice(1, NO_PRICE, PriceState.EMPTY)),
+        (Kind.BILL, notice(1, 7)),
+        (Kind.BILL, notice(1, 7)),
+        (Kind.BILL, notice(2, 7, rate_e9=RATE_ONE * 3 // 2)),
+        (Kind.BILL, notice(3, 7, multiplier_e6=4 * MULTIPLIER_ONE)),
     )
+    spend = charges.spend()
 
     assert {(SHOES, 9): 7 + 11 + 28} == spend
-    assert {"above_bid": 1, "empty": 1, "duplicate": 1} == left_out
+    assert {"above_bid": 1, "empty": 1, "duplicate": 1} == charges.left_out
+    assert {} == charges.spend(from_s=T + 1)
     assert [] == audit.compare_spend(spend, dict(spend))
     assert [
         Difference("journals", "line item 5 day 9", 0, 1),
         Difference("journals", f"line item {SHOES} day 9", 46, 0),
     ] == audit.compare_spend(spend, {(5, 9): 1})
+
+
+@pytest.mark.parametrize(
+    ("terms", "spent", "left_out"),
+    [
+        (Terms(Kind.BILL), 7, {"empty": 1}),
+        (Terms(Kind.IMPRESSION), 5, {}),
+        (Terms(Kind.WIN), 6, {}),
+        (Terms(Kind.BILL, empty_is_bid=True), 17, {}),
+    ],
+)
+def test_one_kind_settles(terms: Terms, spent: int, left_out: dict[str, int]) -> None:
+    """What an exchange settles on counts, and an empty price means the bid where it says so."""
+    charges = charges_of(
+        (Kind.WIN, notice(1, 6)), (Kind.BILL, notice(1, 7)), (Kind.IMPRESSION, notice(1, 5)),
+        (Kind.BILL, notice(2, NO_PRICE, PriceState.EMPTY)), terms=terms,
+    )  # fmt: skip
+
+    assert ({(SHOES, 9): spent}, left_out) == (charges.spend(), charges.left_out)
+
+
+def test_what_never_counts() -> None:
+    """Tests, audits and exchanges that nobody knows are left out, and said so."""
+    test, strange = notice(1, 7), notice(2, 7)
+    test["claims"]["flags"], strange["claims"]["exchange"] = ClaimFlag.TEST, 99
+    charges = charges_of(
+        (Kind.BILL, test), (Kind.BILL, strange), (Kind.BILL, notice(3, 0, PriceState.AUDIT))
+    )
+
+    assert ({}, {"test": 1, "unknown_exchange": 1, "audit": 1}) == (
+        charges.spend(), charges.left_out,
+    )  # fmt: skip
+
+
+def test_two_prices_of_one_bid() -> None:
+    """The order in which journals were read is not known here: the books say which price stands."""
+    charges = charges_of((Kind.BILL, notice(1, 7)), (Kind.BILL, notice(1, 4)))
+    first = charges.spend()
+    charges.resolve({bid(1): 5})
+    strange = charges.spend()
+    charges.resolve({bid(1): 4})
+
+    assert [{(SHOES, 9): 7}, {(SHOES, 9): 7}, {(SHOES, 9): 4}] == [first, strange, charges.spend()]
+    assert {"other_price": 1} == charges.left_out
 
 
 def test_books_equal_journals() -> None:
@@ -72,7 +137,7 @@ def test_books_equal_journals() -> None:
         books(post(number, price))
     journal = [(Kind.BILL, notice(number, price)) for number, price in prices]
     account = books.state.accounts[1]
-    spend, _ = audit.spend_of(journal, lambda line_item, name: account.day)
+    spend = charges_of(*journal, day=account.day).spend()
 
     assert [] == audit.compare_spend(spend, {(SHOES, account.day): account.nanos[Balance.POSTED]})
 

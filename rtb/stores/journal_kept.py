@@ -1,0 +1,72 @@
+"""What is left of a node's journals, for who reads them all from the beginning."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from rtb.base.errors import StoreCorrupt
+from rtb.stores.journal import Kernel, Record
+from rtb.stores.journal_read import Reader, first_sequence
+
+_BATCH: int = 10_000
+
+
+class Kept(NamedTuple):
+    """One worker's journal: the records from `first` to `last` can be read.
+
+    identity: of the journal, as `Reader` has it; first is 1 where nothing was retired
+    """
+
+    worker: int
+    identity: int
+    first: int
+    last: int
+
+    def is_named(self, name: str) -> bool:
+        """Whether the books mean this journal by a name: "<node>/<worker>/<identity>"."""
+        return name.endswith(f"/{self.worker}/{self.identity:016x}")
+
+
+def kept_in(directory: Path, kernel: Kernel) -> list[Kept]:
+    """The journals of a directory. Raises: StoreCorrupt."""
+    workers = sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal())
+    found = []
+    for worker in workers:
+        with Reader(directory, worker, kernel=kernel) as reader:
+            last = reader.durable_sequence()
+            if reader.identity:
+                first = first_sequence(directory, worker)
+                found.append(Kept(worker, reader.identity, first, last))
+    return found
+
+
+class Records:
+    """The records of one journal up to a sequence, in order.
+
+    given_up: records that damage has taken, so far
+    """
+
+    def __init__(self, directory: Path, kept: Kept, until: int, kernel: Kernel) -> None:
+        self._directory, self._kept, self._until = directory, kept, until
+        self._kernel = kernel
+        self.given_up = 0
+
+    def __iter__(self) -> Iterator[Record]:
+        kept = self._kept
+        with Reader(
+            self._directory, kept.worker, kept.first - 1, self._kernel, kept.identity
+        ) as reader:
+            while reader.position < self._until:
+                try:
+                    records = reader.read(min(_BATCH, self._until - reader.position))
+                except StoreCorrupt:
+                    skipped = reader.skip_damage()
+                    if not skipped:
+                        raise
+                    self.given_up += skipped
+                    continue
+                if not records:
+                    return
+                for record in records:
+                    if record[0] <= self._until:
+                        yield record

@@ -1,0 +1,171 @@
+"""The books for those who only look: audits and reports, while a keeper writes.
+
+Nothing here takes over the books, makes them or changes them.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+from sqlalchemy import Connection, Engine, case, func, select
+
+from rtb.base.errors import StoreCorrupt, StoreError
+from rtb.ledger import audit
+from rtb.ledger.accounts import BALANCES, Balance, Limit, Line
+from rtb.ledger.changes import Entry, Row
+from rtb.ledger.commands import Scope
+from rtb.stores import ledger_read as read
+from rtb.stores import ledger_schema as schema
+from rtb.stores.ledger_engines import bulk_of, engine_of, place_of, transaction
+from rtb.stores.ledger_schema import unsigned
+from rtb.stores.ledger_sql import LOCK_WAIT_MS, LedgerStore
+
+_SPENT: Final = (Balance.POSTED, Balance.OVER)
+_BILLS: Final = (Entry.POST, Entry.LATE)
+_SECOND_SHIFT: Final = 32  # of a bid's id, see base.events
+# Rows of one query: a report of millions must not hold a snapshot of the database for minutes.
+_PAGE_ROWS: Final = 5_000
+
+
+class Account(NamedTuple):
+    """Balances of one line item, flight and day, by `Balance`."""
+
+    number: int
+    line_item: int
+    flight: int
+    day: int
+    nanos: tuple[int, ...]
+    units: tuple[int, ...]
+
+
+class Look(NamedTuple):
+    """The books at one moment.
+
+    positions   of each journal: sequence of the last record that is in the books
+    """
+
+    lines: dict[int, Line]
+    limits: dict[tuple[Scope, int], Limit]
+    accounts: list[Account]
+    positions: dict[str, int]
+    spent: audit.Spend
+
+
+class LedgerView:
+    """Reads the books of one database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._store = LedgerStore(engine, bulk_of(engine))
+
+    @classmethod
+    def open(cls, url: str, *, lock_wait_ms: int = LOCK_WAIT_MS) -> Self:
+        """Opens books that are there.
+
+        Raises: ConfigError for a URL that names none; StoreError where there are no books,
+            StoreCorrupt where they are of another version.
+        """
+        engine = engine_of(url, lock_wait_ms)
+        path = engine.url.database or ""
+        if engine.dialect.name == "sqlite" and not Path(path).exists():
+            raise StoreError(f"there are no books - at `{path}`", transient=False)
+        view = cls(engine)
+        try:
+            view._check()
+        except BaseException:
+            view.close()
+            raise
+        return view
+
+    def close(self) -> None:
+        """Ends all connections."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self.close()
+
+    def _check(self) -> None:
+        place = place_of(self._engine)
+        with transaction(self._engine, place, reading=True) as connection:
+            found = read.meta(connection).get("version")
+        if found != schema.SCHEMA_VERSION:
+            raise StoreCorrupt(
+                f"books of version {found}, expected {schema.SCHEMA_VERSION} - at `{place}`"
+            )
+
+    def look(self, from_s: int = 0) -> Look:
+        """Everything that an audit compares; `spent` is of bids made at `from_s` or later, and
+        holds no corrections.
+
+        Raises: StoreError.
+        """
+        place = place_of(self._engine)
+        with transaction(self._engine, place, reading=True) as connection:
+            positions = connection.execute(select(schema.POSITIONS))
+            return Look(
+                lines=read.read_lines(connection),
+                limits=read.read_limits(connection),
+                accounts=list(_accounts(connection)),
+                positions={str(journal): int(position) for journal, position in positions},
+                spent=_spent(connection, from_s),
+            )
+
+    def audit(self) -> list[audit.Difference]:
+        """See `LedgerStore.audit`."""
+        return self._store.audit()
+
+    def booked(self, bids: Iterable[int]) -> dict[int, int]:
+        """See `LedgerStore.booked`."""
+        return self._store.booked(bids)
+
+    def rows(
+        self, line_items: Iterable[int | None] = (None,), day: int | None = None
+    ) -> Iterator[tuple[int, Row]]:
+        """The rows of line items, oldest first for each; those of all for None. Raises:
+        StoreError."""
+        for line_item in line_items:
+            after = 0
+            while page := self._store.rows(
+                line_item=line_item, day=day, after=after, count=_PAGE_ROWS
+            ):
+                yield from page
+                after = page[-1][0]
+
+
+def _accounts(connection: Connection) -> Iterator[Account]:
+    accounts, kept = schema.ACCOUNTS, schema.BALANCES
+    query = select(accounts, *list(kept.c)[1:]).join(kept, kept.c.account == accounts.c.number)
+    for number, line_item, flight, day, *values in connection.execute(
+        query.order_by(accounts.c.number)
+    ):
+        yield Account(
+            number, unsigned(line_item), unsigned(flight), day,
+            tuple(values[:BALANCES]), tuple(values[BALANCES:]),
+        )  # fmt: skip
+
+
+def _spent(connection: Connection, from_s: int) -> audit.Spend:
+    """What bills booked, by line item and day; by the rows, which name their bids."""
+    rows, accounts = schema.ROWS, schema.ACCOUNTS
+    amount = case((rows.c.target.in_(_SPENT), rows.c.nanos), else_=0) - case(
+        (rows.c.source.in_(_SPENT), rows.c.nanos), else_=0
+    )
+    query = (
+        select(accounts.c.line_item, accounts.c.day, func.sum(amount))
+        .join(accounts, accounts.c.number == rows.c.account)
+        .where(rows.c.entry.in_(_BILLS), rows.c.bid >= from_s << _SECOND_SHIFT, rows.c.bid != 0)
+        .group_by(accounts.c.line_item, accounts.c.day)
+    )
+    found: audit.Spend = {}
+    for line_item, day, nanos in connection.execute(query):
+        found[unsigned(line_item), int(day)] = int(nanos)
+    return found
+
+
+def name_of(line_item: int, lines: dict[int, Line]) -> str:
+    """A line item for people."""
+    line = lines.get(line_item)
+    return line.name if line is not None else f"{line_item:016x}"
