@@ -80,7 +80,7 @@ def count_impressions(
         now_s = max(now_s, time_s)
     if not now_s:
         return None
-    found.counts = {h: one for h, one in found.counts.items() if _lives(one, now_s, memory)}
+    found.counts = {h: one for h, one in found.counts.items() if now_s < _end_s(one, memory)}
     found.bids = _remembered(found.bids, now_s, memory)
     return encode_counts(found)
 
@@ -103,18 +103,17 @@ def _add(found: Counts, one: Impression) -> None:
     found.bids.append(one.bid)
 
 
-def _lives(one: Count, now_s: int, memory: Memory) -> bool:
-    if one.window_s:
-        return now_s < one.start_s + one.window_s
-    return now_s < one.last_s + memory.idle_s
+def _end_s(one: Count, memory: Memory) -> int:
+    return one.start_s + one.window_s if one.window_s else one.last_s + memory.idle_s
 
 
 def _remembered(bids: list[int], now_s: int, memory: Memory) -> list[int]:
     return [bid for bid in bids if bid_time_s(bid) + memory.remember_s >= now_s][-BIDS_MAX:]
 
 
-def is_spent(record: bytes | memoryview, now_s: int, memory: Memory = MEMORY) -> bool:
-    """Whether nothing in a person's counts matters any more; so for one that cannot be read."""
+def spent_s(record: bytes | memoryview, memory: Memory = MEMORY) -> int:
+    """From when on nothing in a person's counts matters; 0 for counts that cannot be read."""
     found = _opened(record)
-    lives = any(_lives(one, now_s, memory) for one in found.counts.values())
-    return not lives and not _remembered(found.bids, now_s, memory)
+    ends = [_end_s(one, memory) for one in found.counts.values()]
+    ends += [bid_time_s(bid) + memory.remember_s + 1 for bid in found.bids]
+    return max(ends, default=0)

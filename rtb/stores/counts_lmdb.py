@@ -12,7 +12,7 @@ import lmdb
 
 from rtb.base.errors import StoreCorrupt
 from rtb.profiles.record import PERSON_PREFIX, counts_key
-from rtb.profiles.reducers import MEMORY, Memory, count_impressions, is_spent
+from rtb.profiles.reducers import MEMORY, Memory, count_impressions, spent_s
 from rtb.stores.profiles import Shown
 from rtb.stores.profiles_lmdb import ProfileStore
 
@@ -71,7 +71,7 @@ class CountsStore:
             with transaction.cursor() as cursor:
                 more = cursor.set_range(counts_key(low))
                 while more and bytes(cursor.key()) < end:
-                    if is_spent(cursor.value(), now_s, self._memory):
+                    if spent_s(cursor.value(), self._memory) <= now_s:
                         cursor.delete()
                         # The cursor stands on the next key now, or on none.
                         more = bool(cursor.key())

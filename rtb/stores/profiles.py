@@ -48,6 +48,9 @@ class LocalProfiles(Protocol):
 
 
 Answer = Callable[[Lookup, bytes | None], None]
+# Outcome, record, the key that it lies under, and what was shown: under that key, if there is one,
+# then under each key that was asked for.
+CountsAnswer = Callable[[Lookup, bytes | None, bytes | None, Sequence[bytes | None]], None]
 
 
 class Cancellable(Protocol):
@@ -64,6 +67,13 @@ class RemoteProfiles(Protocol):
         """Calls `answer` exactly once, at the latest at `deadline_ns` of `time.monotonic_ns`.
 
         It may be called before `find` returns; then None is returned.
+        """
+
+    def find_counts(
+        self, keys: Sequence[bytes], deadline_ns: int, answer: CountsAnswer
+    ) -> Cancellable | None:
+        """As `find`, with what was shown to the person, known or not; nothing where the store did
+        not answer.
         """
 
     async def start(self) -> None: ...

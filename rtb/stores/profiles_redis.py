@@ -21,8 +21,10 @@ import redis.asyncio
 from redis.connection import parse_url
 
 from rtb.base.errors import ConfigError, StoreError
-from rtb.profiles.record import RECORD_BYTES_MAX
-from rtb.stores.profiles import Answer, Lookup
+from rtb.base.records import Dim
+from rtb.catalogue.tokens import token_hash
+from rtb.profiles.record import RECORD_BYTES_MAX, counts_key
+from rtb.stores.profiles import Answer, CountsAnswer, Lookup
 from rtb.stores.redis_link import MS, Counts, Link, Pending
 
 BUDGET_MS: Final = 3.0
@@ -92,10 +94,24 @@ class RedisProfiles:
         link = self._link
         if link is not None and keys:
             return link.find(keys, deadline_ns, answer)
-        outcome = Lookup.MISS if link is not None else Lookup.DOWN
-        self.counts.lookups[outcome] += 1
-        answer(outcome, None)
+        answer(self._unasked(), None)
         return None
+
+    def find_counts(
+        self, keys: Sequence[bytes], deadline_ns: int, answer: CountsAnswer
+    ) -> Pending | None:
+        """As `find`, with what was shown to the person: still one command, two over a link."""
+        link = self._link
+        if link is not None and keys:
+            return link.find_counts(keys, deadline_ns, answer)
+        answer(self._unasked(), None, None, [])
+        return None
+
+    def _unasked(self) -> Lookup:
+        """Counts a look-up that is not sent."""
+        outcome = Lookup.MISS if self._link is not None else Lookup.DOWN
+        self.counts.lookups[outcome] += 1
+        return outcome
 
     def get(self, key: bytes, deadline_ns: int, answer: Answer) -> Pending | None:
         """`find` with one key."""
@@ -241,6 +257,7 @@ class RedisProfiles:
     async def put_many(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> int:
         """Writes pairs (key, record or link; None erases) in one transaction; returns how many.
 
+        Erasing a key erases what was shown to the person that it names; writing one does not.
         Raises: StoreError; ValueError for a record over its limit.
         """
         batch = list(pairs)
@@ -251,7 +268,8 @@ class RedisProfiles:
             async with self._redis().pipeline(transaction=True) as pipeline:
                 for key, record in batch:
                     if record is None:
-                        pipeline.delete(key)
+                        person = token_hash(int(Dim.PERSON), key)
+                        pipeline.delete(key, counts_key(person))
                     else:
                         pipeline.set(key, record)
                 await pipeline.execute()

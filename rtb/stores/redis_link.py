@@ -22,11 +22,14 @@ from typing import Final, cast
 
 import hiredis
 
-from rtb.profiles.record import LINK_BYTES, LINK_MAGIC, RECORD_BYTES_MAX
-from rtb.stores.profiles import Answer, Lookup
+from rtb.base.records import Dim
+from rtb.catalogue.tokens import token_hash
+from rtb.profiles.record import LINK_BYTES, LINK_MAGIC, RECORD_BYTES_MAX, counts_key
+from rtb.stores.profiles import Answer, CountsAnswer, Lookup
 
 MS: Final = 1_000_000
 SLACK_NS: Final = 1 * MS
+_PERSON: Final = int(Dim.PERSON)
 # No reply for so long while one is due: the server hangs, or the path to it does.
 STALL_NS: Final = 150 * MS
 # The breaker looks at windows of this length with at least so many look-ups in them...
@@ -64,7 +67,10 @@ class Counts:
 class Pending:
     """A command in flight: its owner, until it is answered or forgotten."""
 
-    __slots__ = ("answer", "deadline_ns", "expired", "followed", "keys_count", "sent_ns")
+    __slots__ = (
+        "answer", "counts", "deadline_ns", "expired", "followed", "key", "keys", "keys_count",
+        "sent_ns",
+    )  # fmt: skip
 
     def __init__(self, answer: Answer, keys_count: int, sent_ns: int, deadline_ns: int) -> None:
         self.answer: Answer | None = answer
@@ -73,6 +79,10 @@ class Pending:
         self.deadline_ns = deadline_ns
         self.expired = False
         self.followed = False
+        # Of a look-up with counts: what it asks for, what it found.
+        self.keys: Sequence[bytes] = ()
+        self.key: bytes | None = None
+        self.counts: list[bytes | None] = []
 
     def cancel(self) -> None:
         """Forgets the owner; the reply will be dropped."""
@@ -141,6 +151,29 @@ class Link(asyncio.Protocol):
             return None
         pending = Pending(answer, len(keys), now_ns, deadline_ns)
         self._send(_get(keys[0]) if len(keys) == 1 else pack(b"MGET", *keys), pending)
+        return pending
+
+    def find_counts(
+        self, keys: Sequence[bytes], deadline_ns: int, answer: CountsAnswer
+    ) -> Pending | None:
+        """As `find`, with counts, in the same command: see `profiles.RemoteProfiles`."""
+        now_ns = time.monotonic_ns()
+        deadline_ns = min(deadline_ns, now_ns + self._budget_ns)
+
+        def found(outcome: Lookup, record: bytes | None) -> None:
+            if record is None and pending.key is not None:
+                pending.key = None  # of a link that leads nowhere, or not in time
+                del pending.counts[0]
+            answer(outcome, record, pending.key, pending.counts)
+
+        pending = Pending(found, 2 * len(keys), now_ns, deadline_ns)
+        refusal = self._refusal(deadline_ns - now_ns)
+        if refusal is not None:
+            self._counts.lookups[refusal] += 1
+            self._call(found, refusal, None)
+            return None
+        pending.keys = keys
+        self._send(_get_counts(keys), pending)
         return pending
 
     def _refusal(self, left_ns: int) -> Lookup | None:
@@ -226,7 +259,7 @@ class Link(asyncio.Protocol):
             if not isinstance(reply, list) or len(reply) != pending.keys_count:
                 self._broken(pending, "no list of values for MGET")
                 return
-            reply = next((value for value in reply if value is not None), None)
+            reply = _with_counts(pending, reply) if pending.keys else _first(reply)
         if reply is not None and not isinstance(reply, bytes):
             self._broken(pending, "no value for GET")
             return
@@ -252,9 +285,14 @@ class Link(asyncio.Protocol):
         if pending.followed or len(reply) <= LINK_BYTES:
             self._finish(pending, Lookup.MISS, None)
             return
-        pending.followed, pending.keys_count = True, 1
-        pending.sent_ns = time.monotonic_ns()
-        self._send(_get(reply[LINK_BYTES:]), pending)
+        target = reply[LINK_BYTES:]
+        pending.followed, pending.sent_ns = True, time.monotonic_ns()
+        if pending.keys:
+            pending.keys, pending.keys_count = (target,), 2
+            self._send(_get_counts(pending.keys), pending)
+            return
+        pending.keys_count = 1
+        self._send(_get(target), pending)
 
     def _settle_error(self, pending: Pending, text: str, now_ns: int) -> None:
         name = text.split(" ", 1)[0]
@@ -353,3 +391,30 @@ class Link(asyncio.Protocol):
 
 def _get(key: bytes) -> bytes:
     return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+
+
+def _get_counts(keys: Sequence[bytes]) -> bytes:
+    """Records, and counts of the persons that their keys name."""
+    persons = (token_hash(_PERSON, key) for key in keys)
+    return pack(b"MGET", *keys, *map(counts_key, persons))
+
+
+def _first(reply: list[Reply]) -> Reply:
+    return next((value for value in reply if value is not None), None)
+
+
+def _with_counts(pending: Pending, reply: list[Reply]) -> Reply:
+    """The first record; its key and the counts go to the look-up, what is no value as none."""
+    records, counts = reply[: len(pending.keys)], reply[len(pending.keys) :]
+    values = [value if isinstance(value, bytes) else None for value in counts]
+    if pending.followed:
+        # What the link named stands first; the keys that were asked for are known already.
+        values += pending.counts[1:]
+        pending.key, pending.counts = pending.keys[0], values
+        return records[0]
+    for key, record, own in zip(pending.keys, records, values, strict=True):
+        if record is not None:
+            pending.key, pending.counts = key, [own, *values]
+            return record
+    pending.counts = values
+    return None

@@ -9,7 +9,7 @@ from rtb.base.events import bid_id
 from rtb.profiles import codec
 from rtb.profiles.codec import Count, Counts
 from rtb.profiles.record import BIDS_MAX, ENTRIES_MAX
-from rtb.profiles.reducers import Impression, Memory, count_impressions, folded, is_spent
+from rtb.profiles.reducers import Impression, Memory, count_impressions, folded, spent_s
 
 T = 1_790_000_000
 MINUTE, LIFE = (7, 60), (9, 0)
@@ -94,15 +94,15 @@ def test_spent_counts() -> None:
     record = count_impressions(None, [shown(1, 0)])
     assert record is not None
     memory = Memory(remember_s=100, idle_s=1_000)
-    spent = [is_spent(record, T + age_s, memory) for age_s in (0, 59, 60, 999, 1_000)]
+    spent = [spent_s(record, memory) <= T + age_s for age_s in (0, 59, 60, 999, 1_000)]
     assert [False, False, False, False, True] == spent
     window = count_impressions(None, [shown(1, 0, MINUTE)])
     assert window is not None
-    assert [False, False, True] == [is_spent(window, T + s, memory) for s in (59, 100, 101)]
+    assert [False, False, True] == [spent_s(window, memory) <= T + s for s in (59, 100, 101)]
     dropped = count_impressions(record, [Impression(bid_id(T + 61, 0, 0, 2), T * 1000 + 61_000,
                                                     (LIFE,))])  # fmt: skip
     assert {9: (0, 2)} == counts(dropped)
-    assert is_spent(b"RC", T)
+    assert 0 == spent_s(b"RC")
 
 
 def test_counts_that_cannot_be_read_begin_anew() -> None:

@@ -1,0 +1,113 @@
+"""The write side of counts in Redis: impressions and journal positions, in one transaction.
+
+Keys are those of `rtb.stores.counts_lmdb`. Keepers of several nodes may count the same person: each
+watches what it reads and begins again when somebody else was faster. Counts end by themselves
+(EXPIREAT), so there is nothing to sweep.
+
+Redis may lose its last second when it dies, positions and counts alike. Its writer remembers the
+positions, and refuses to go on from others: a new keeper then counts again what was lost.
+"""
+
+import struct
+from collections.abc import Mapping
+from typing import Any, Final
+
+import redis
+
+from rtb.base.errors import StoreCorrupt, StoreError
+from rtb.profiles.record import counts_key
+from rtb.profiles.reducers import MEMORY, Memory, count_impressions, spent_s
+from rtb.stores.counts_lmdb import POSITION_PREFIX
+from rtb.stores.profiles import Shown
+
+# Other keepers were faster so many times in a row: the batch is tried again at the next turn.
+TRIES_MAX: Final = 16
+TIMEOUT_S: Final = 5.0  # of one command; it stands before a whole batch
+_POSITION: Final = struct.Struct("<Q")
+
+
+class RedisCounts:
+    """Counts in Redis or Valkey, for the keeper of one node."""
+
+    def __init__(self, url: str, memory: Memory = MEMORY) -> None:
+        self._redis: redis.Redis = redis.Redis.from_url(
+            url, protocol=2, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
+        )
+        self._memory = memory
+        self._positions: dict[str, int] = {}
+
+    def positions(self) -> dict[str, int]:
+        """How far each journal is counted. Raises: StoreError, StoreCorrupt."""
+        try:
+            keys = sorted(self._redis.scan_iter(POSITION_PREFIX + b"*"))
+            values = self._redis.mget(keys) if keys else []
+        except redis.RedisError as error:
+            raise StoreError(f"counts: {error}") from error
+        found = {}
+        for key, value in zip(keys, values, strict=True):
+            name = key[len(POSITION_PREFIX) :].decode()
+            found[name] = _position(name, value)
+        self._positions = dict(found)
+        return found
+
+    def count(self, shown: Shown, positions: Mapping[str, int]) -> int:
+        """Counts impressions by person, and moves positions, all or none.
+
+        Returns: how many persons' counts changed. Raises: StoreError when nothing was written; not
+            transient when the store's positions are not those that were written last.
+        """
+        try:
+            for _ in range(TRIES_MAX):
+                with self._redis.pipeline(transaction=True) as pipeline:
+                    try:
+                        return self._try(pipeline, shown, positions)
+                    except redis.WatchError:
+                        continue
+        except redis.RedisError as error:
+            raise StoreError(f"counts not written: {error}") from error
+        raise StoreError("counts not written: other keepers were faster")
+
+    def _try(self, pipeline: Any, shown: Shown, positions: Mapping[str, int]) -> int:
+        persons = sorted(shown)
+        keys = [*map(counts_key, persons), *(POSITION_PREFIX + name.encode() for name in positions)]
+        if not keys:
+            return 0
+        pipeline.watch(*keys)
+        values = pipeline.mget(keys)
+        for name, value in zip(positions, values[len(persons) :], strict=True):
+            self._check(name, value)
+        pipeline.multi()
+        changed = 0
+        for person, record in zip(persons, values, strict=False):
+            counts = count_impressions(record, shown[person], self._memory)
+            if counts is not None:
+                pipeline.set(counts_key(person), counts, exat=spent_s(counts, self._memory))
+                changed += 1
+        for name, sequence in positions.items():
+            pipeline.set(POSITION_PREFIX + name.encode(), _POSITION.pack(sequence))
+        pipeline.execute()
+        self._positions |= positions
+        return changed
+
+    def _check(self, name: str, value: bytes | None) -> None:
+        stored = 0 if value is None else _position(name, value)
+        if stored != self._positions.get(name, 0):
+            raise StoreError(
+                f"position {stored} of journal `{name}`, where {self._positions.get(name, 0)} was "
+                "written: counts were lost",
+                transient=False,
+            )
+
+    def sweep(self, low: int, high: int, now_s: int) -> list[int]:
+        """Nothing: counts end by themselves, and come with each record, so no filter is needed."""
+        return []
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._redis.close()
+
+
+def _position(name: str, value: Any) -> int:
+    if not isinstance(value, bytes) or len(value) != _POSITION.size:
+        raise StoreCorrupt(f"no position of a journal - at key `{name}`")
+    return int(_POSITION.unpack(value)[0])

@@ -1,0 +1,156 @@
+"""Counts in Redis: all or none, several keepers at once, and a server that forgot a second."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import redis
+
+from rtb.base.errors import StoreCorrupt, StoreError
+from rtb.base.events import bid_id
+from rtb.base.hashing import token_hash
+from rtb.base.records import Dim
+from rtb.profiles import codec
+from rtb.profiles.record import counts_key
+from rtb.profiles.reducers import Impression
+from rtb.stores.counts_redis import RedisCounts
+from rtb.stores.profiles import Lookup
+from rtb.stores.profiles_redis import RedisProfiles
+from tests.stores.test_profiles_redis import MS, Server, needs_redis, opened, record, until
+
+pytestmark = [pytest.mark.server, needs_redis]
+LIFE, MINUTE = ((9, 0),), ((7, 60),)
+Found = tuple[Lookup, bytes | None, bytes | None, Sequence[bytes | None]]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    found = Server(tmp_path)
+    yield found
+    found.kill()
+
+
+def shown(
+    number: int, caps: tuple[tuple[int, int], ...] = LIFE, worker: int = 0
+) -> list[Impression]:
+    """One impression, now: keys end by the clock of the server."""
+    now_ms = time.time_ns() // 1_000_000
+    return [Impression(bid_id(now_ms // 1000, 0, worker, number), now_ms, caps)]
+
+
+def count_of(value: bytes | None) -> int:
+    """Impressions of a person, whatever the cap."""
+    found = codec.decode_counts(value).counts.values() if value is not None else ()
+    return sum(one.shown for one in found)
+
+
+def test_counts_positions_and_ends(server: Server) -> None:
+    """Counts and positions are one write; a record ends when nothing in it matters any more."""
+    counts, raw = RedisCounts(server.url), redis.Redis.from_url(server.url, protocol=2)
+    assert {} == counts.positions()
+    assert 0 == counts.count({}, {})
+    bid = shown(2)
+    assert 2 == counts.count({5: shown(1, MINUTE), 1 << 63: bid}, {"0/1/ab": 7})
+    assert 1 == counts.count({5: shown(3, MINUTE), 1 << 63: bid}, {"0/0/cd": 1 << 40})
+    assert [2, 1] == [count_of(raw.get(counts_key(person))) for person in (5, 1 << 63)]
+    assert {"0/0/cd": 1 << 40, "0/1/ab": 7} == RedisCounts(server.url).positions()
+    day_s, year_s = (raw.ttl(counts_key(person)) for person in (5, 1 << 63))
+    assert 86_400 < day_s <= 90_001
+    assert 399 * 86_400 < year_s <= 400 * 86_400
+    assert [] == counts.sweep(0, 1 << 64, 0)
+    raw.set(b"p:0/0/ef", b"7")
+    with pytest.raises(StoreCorrupt, match="0/0/ef"):
+        counts.positions()
+    counts.close()
+    raw.close()
+
+
+def test_keepers_of_several_nodes(server: Server) -> None:
+    """Two that count the same persons at once lose nothing of each other."""
+
+    faults: set[bool] = set()
+
+    def keep(node: int) -> None:
+        counts = RedisCounts(server.url)
+        counts.positions()
+        for number in range(25):
+            batch = {person: shown(number, worker=node) for person in (1, 2, 3)}
+            for _ in range(100):
+                try:
+                    counts.count(batch, {f"{node}/0/ab": 1 + number})
+                    break
+                except StoreError as error:
+                    faults.add(error.transient)
+        counts.close()
+
+    keepers = [threading.Thread(target=keep, args=(node,)) for node in (0, 1)]
+    for keeper in keepers:
+        keeper.start()
+    for keeper in keepers:
+        keeper.join(20)
+    assert faults <= {True}
+    with redis.Redis.from_url(server.url, protocol=2) as raw:
+        assert [50, 50, 50] == [count_of(raw.get(counts_key(person))) for person in (1, 2, 3)]
+    assert {"0/0/ab": 25, "1/0/ab": 25} == RedisCounts(server.url).positions()
+
+
+def test_a_server_that_forgot(server: Server) -> None:
+    """Its keeper does not go on as if nothing were lost; the next one begins where it is told."""
+    counts = RedisCounts(server.url)
+    counts.positions()
+    counts.count({5: shown(1)}, {"0/0/ab": 3})
+    with redis.Redis.from_url(server.url, protocol=2) as raw:
+        raw.set(b"p:0/0/ab", (2).to_bytes(8, "little"))
+    with pytest.raises(StoreError, match="counts were lost") as told:
+        counts.count({5: shown(2)}, {"0/0/ab": 4})
+    assert not told.value.transient
+    assert {"0/0/ab": 2} == counts.positions()
+    assert 1 == counts.count({5: shown(2)}, {"0/0/ab": 4})
+    server.kill()
+    with pytest.raises(StoreError, match="not written") as told:
+        counts.count({5: shown(3)}, {"0/0/ab": 5})
+    assert told.value.transient
+    with pytest.raises(StoreError, match="counts"):
+        counts.positions()
+    counts.close()
+
+
+async def find(store: RedisProfiles, *keys: bytes) -> Found:
+    """One look-up with counts as a coroutine."""
+    done: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+    store.find_counts(
+        keys, time.monotonic_ns() + 10_000 * MS, lambda *found: done.set_result(found)
+    )
+    return await asyncio.wait_for(done, 10)
+
+
+async def test_counts_come_with_the_record(server: Server) -> None:
+    """For the record's key and each key that was asked for, in one command or two."""
+    link = codec.encode_link
+    pairs = [(b"b:1", record(1)), (b"i:a", link(b"b:1")), (b"i:b", link(b"i:a")),
+             (b"i:c", link(b"b:none"))]  # fmt: skip
+    async with opened(server.url) as store:
+        await store.load(pairs)
+        counted = [b"b:1", b"i:a", b"b:9", b"b:none"]
+        people = [(counts_key(token_hash(Dim.PERSON, key)), b"of " + key) for key in counted]
+        await store.put_many(people)
+        hit, miss = Lookup.HIT, Lookup.MISS
+        own, alias, other = b"of b:1", b"of i:a", b"of b:9"
+        assert (hit, record(1), b"b:1", [own, own]) == await find(store, b"b:1")
+        assert (hit, record(1), b"b:1", [own, other, own, None]) == await find(
+            store, b"b:9", b"b:1", b"u:x:2"
+        )
+        assert (hit, record(1), b"b:1", [own, other, alias]) == await find(store, b"b:9", b"i:a")
+        assert (miss, None, None, [other, None]) == await find(store, b"b:9", b"b:8")
+        assert (miss, None, None, [None, alias]) == await find(store, b"i:b", b"i:a")
+        assert (miss, None, None, [None]) == await find(store, b"i:c")
+        assert (miss, None, None, []) == await find(store)
+        assert [3, 4, 0, 0, 0, 0] == store.counts.lookups
+        await store.put_many([(b"b:1", None)])
+        assert (miss, None, None, [None]) == await find(store, b"b:1")
+        server.kill()
+        await until(lambda: not store.up, 10)
+        assert (Lookup.DOWN, None, None, []) == await find(store, b"b:1")
