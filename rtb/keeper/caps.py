@@ -72,7 +72,7 @@ class Settings:
 class CapsKeeper:
     """The one writer of counts on a node.
 
-    positions  how far each journal is counted, by its name
+    positions  how far each journal of this node is counted, by its name
     """
 
     def __init__(
@@ -84,7 +84,10 @@ class CapsKeeper:
     ) -> None:
         self._store, self._board, self._table, self._settings = store, board, table, settings
         self._filter = Filter(board)
-        self.positions = store.positions()
+        ours = f"{settings.node}/"  # other nodes may count into the same store
+        self.positions = {
+            name: sequence for name, sequence in store.positions().items() if name.startswith(ours)
+        }
         self._reached = dict(self.positions)
         self._held: list[tuple[str, list[Record]]] = []
         self._idle = 0  # records since the last transaction
@@ -154,7 +157,8 @@ class CapsKeeper:
             return 0
         for person in shown:
             self._filter.add(person)
-        changed = self._store.count(shown, reached)
+        moved = {name: one for name, one in reached.items() if self.positions.get(name) != one}
+        changed = self._store.count(shown, moved)
         self.positions, self._reached, self._idle = reached, dict(reached), 0
         self.fates += fates
         self._publish()
@@ -176,8 +180,8 @@ class CapsKeeper:
     def _publish(self) -> None:
         """Says on the board how far this node's journals are counted."""
         for name, sequence in self.positions.items():
-            node, worker, identity = name.split("/")
-            if int(node) != self._settings.node or int(worker) >= self._board.workers_count:
+            _, worker, identity = name.split("/")
+            if int(worker) >= self._board.workers_count:
                 continue
             if int(identity, 16) != self._board.worker[int(worker)]["identity"]:
                 continue  # a journal that is no more

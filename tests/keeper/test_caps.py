@@ -215,8 +215,12 @@ def test_a_position_is_not_written_for_every_batch(place: Place) -> None:
 def test_the_board_learns_of_this_node_only(place: Place) -> None:
     """Positions of other nodes and of journals that are no more stay in the store."""
     place.store.count({}, {"1/0/0abc": 9, "0/7/0abc": 9, "0/1/0def": 9, "0/0/0abc": 4})
-    CapsKeeper(place.store, place.board, TABLE)
+    keeper = CapsKeeper(place.store, place.board, TABLE)
     assert [4, 0] == place.board.keeper["counted"].tolist()
+    place.store.count({}, {"1/0/0abc": 10})  # by the keeper of the other node
+    body = impression(5, bid_id(T, 0, 0, 1), NOW)
+    keeper.apply([("0/0/0abc", [(5, int(Kind.IMPRESSION), body)])])
+    assert (10, 5) == tuple(place.store.positions()[f"{node}/0/0abc"] for node in (1, 0))
 
 
 def test_a_refused_batch_is_tried_again(tmp_path: Path, place: Place) -> None:
