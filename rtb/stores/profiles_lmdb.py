@@ -195,6 +195,8 @@ class ProfileStore:
                         return work(transaction)
                 except lmdb.MapFullError:
                     self._environment.set_mapsize(2 * self._environment.info()["map_size"])
+                except lmdb.MapResizedError:
+                    self._environment.set_mapsize(0)  # another process made it larger
         except lmdb.Error as error:
             raise StoreError(f"profiles not written: {error}") from error
         finally:

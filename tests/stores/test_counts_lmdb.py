@@ -1,6 +1,8 @@
 """Counts in the embedded store: impressions and positions together, or neither."""
 
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,22 @@ def test_a_store_that_grows(tmp_path: Path) -> None:
     with ProfileStore.open(tmp_path, readonly=False, map_size=1 << 16) as store:
         CountsStore(store).count({person: shown(person) for person in range(1, 3_000)}, {"j": 1})
         assert [1] * 2_999 == [count_of(store, person) for person in range(1, 3_000)]
+
+
+def test_a_store_that_another_process_made_larger(tmp_path: Path) -> None:
+    """A writer goes on with the new size, as its readers do."""
+    program = """
+import sys
+from pathlib import Path
+from rtb.stores.profiles_lmdb import ProfileStore
+with ProfileStore.open(Path(sys.argv[1]), readonly=False, map_size=1 << 16) as store:
+    store.load((b"b:%d" % number, bytes(100)) for number in range(2_000))
+"""
+    with ProfileStore.open(tmp_path, readonly=False, map_size=1 << 16) as store:
+        arguments = [sys.executable, "-c", program, str(tmp_path)]
+        subprocess.run(arguments, check=True, cwd=Path(__file__).parents[2])
+        assert 1 == CountsStore(store).count({5: shown(1)}, {"j": 1})
+        assert 1 == count_of(store, 5)
 
 
 def test_sweep(tmp_path: Path) -> None:
