@@ -1,5 +1,7 @@
 """The caps board's file and its filter."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rtb._ext.caps import Caps
 from rtb.base.errors import ConfigError, StoreCorrupt
+from rtb.base.hashing import token_hash
+from rtb.base.records import Dim
+from rtb.profiles import codec
+from rtb.stores.caps import Limits
 from rtb.stores.caps_board import CapsBoard, Filter, Sizes
+from rtb.stores.caps_table import CapsTable
 
 SIZES = Sizes(sets_count=8, filter_bits=1 << 10)
 
@@ -71,3 +79,54 @@ def test_the_filter_is_renewed_part_by_part(
     assert not words.ready
     words.open()
     assert words.ready
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from rtb._ext.caps import Caps
+from rtb.stores.caps_board import CapsBoard
+from tests.stores.test_caps_board import KEY, NOW, PAIRS, PERSON, table
+caps = Caps(CapsBoard.open(Path(sys.argv[1])), 0, 0, 7)
+caps.serve(table())
+caps.refresh(NOW)
+print(flush=True)
+for bid in range(1, 300_001):
+    line_item, creative = PAIRS[bid & 1]
+    caps.bid(PERSON, bid, line_item, creative, NOW)
+    if bid > 3:
+        caps.lost(PERSON, bid - 3, NOW)
+"""
+KEY, NOW = b"i:one", 1_790_000_000_000
+PERSON = token_hash(Dim.PERSON, KEY)
+PAIRS = [(11, 12), (21, 22)]
+
+
+def table() -> CapsTable:
+    """Each line item and creative has a cap of its own: its key, and a lifetime."""
+    keys = np.array([11, 12, 21, 22], np.uint64)
+    return CapsTable(keys, np.arange(4), np.ones(4, np.int64), keys, np.zeros(4, np.int64))
+
+
+def test_no_entry_is_read_half_written(tmp_path: Path) -> None:
+    """While another process writes as it can, each bid has the creative of its line item."""
+    board = CapsBoard.create(tmp_path / "caps", 2, SIZES)
+    board.header["ready"] = 1
+    caps = Caps(board, 1, 0, 8, Limits(), lambda _: None)
+    caps.serve(table())
+    arguments = [sys.executable, "-c", CHILD, str(board.path)]
+    seen = 0
+    with subprocess.Popen(
+        arguments, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        while child.poll() is None:
+            record = caps.view([KEY], None, None, NOW)
+            found = {} if record is None else codec.decode(record).caps
+            counts = [found.get(cap, (0, 0))[1] for cap in (11, 12, 21, 22)]
+            assert counts[:1] + counts[2:3] == counts[1:2] + counts[3:]
+            assert sum(counts) <= 2 * 8
+            seen += any(counts)
+    assert 0 == child.returncode
+    assert seen
