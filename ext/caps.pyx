@@ -497,7 +497,7 @@ cdef class Caps:
             self.counted[self.counted_count] = bids[i]
             self.counted_count += 1
         for i in range(head.counts_count):
-            if not _is_open(rows[i].start_s, rows[i].window_s, now_ms):
+            if rows[i].count == 0 or not _is_open(rows[i].start_s, rows[i].window_s, now_ms):
                 continue
             entry = self._entry(rows[i].hash_)
             if entry == NULL:

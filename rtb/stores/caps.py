@@ -483,14 +483,14 @@ def _base(
             continue
         counted.update(one.bids)
         for hash_, count in one.counts.items():
-            if _is_open(count.start_s, count.window_s, now_ms):
+            if count.shown and _is_open(count.start_s, count.window_s, now_ms):
                 _join(counts, hash_, count, now_ms)
     return counts, counted
 
 
 def _join(counts: dict[int, tuple[int, int]], hash_: int, count: Count, now_ms: int) -> None:
     before = counts.get(hash_)
-    if before is None or not _is_open(before[0], count.window_s, now_ms):
+    if before is None or not before[1] or not _is_open(before[0], count.window_s, now_ms):
         if before is not None or len(counts) < ENTRIES_MAX:
             counts[hash_] = count.start_s, count.shown
         return

@@ -283,6 +283,31 @@ def test_counts_that_come_with_the_record(node: Node) -> None:
         caps.refresh(NOW)
 
 
+class Changing(dict[str, Any]):
+    """An entry whose owner makes another one of it while it is read for the first time."""
+
+    def __init__(self, then: dict[str, int], stamps: int) -> None:
+        super().__init__({name: [1] for name in (*readable._FIELDS, "stamp")})
+        self["person"] = [5]
+        self.then, self.reads, self.stamps = then, 0, stamps
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "bid":
+            self.reads += 1
+            if self.reads == 1:
+                self.update({name: [value] for name, value in self.then.items()})
+                self["stamp"] = [self.stamps]
+        return super().__getitem__(name)
+
+
+def test_an_entry_that_changes_is_read_again() -> None:
+    """Neither half of two bids is a bid: another stamp, or another person, begins anew."""
+    again = readable._read(Changing({"time_ms": 9, "creative": 9}, 2), 0, 5, 3)
+    assert readable.Found(1, 1, 1, 9, 9, 3) == again
+    assert readable._read(Changing({"person": 0}, 1), 0, 5, 3) is None
+    assert readable._read(Changing({"person": 6}, 2), 0, 5, 3) is None
+
+
 def test_broken_counts_are_no_counts(node: Node) -> None:
     """What the store has is not believed when it breaks its layout."""
     good = codec.encode_counts(Counts({LIFE: Count(T, 0, 2, T), AD: Count(T, 0, 2, T)}, [1]))
