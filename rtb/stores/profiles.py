@@ -41,6 +41,12 @@ class LocalProfiles(Protocol):
         The view is valid until the next `refresh`.
         """
 
+    def find_key(self, keys: Sequence[bytes]) -> tuple[Record | None, bytes | None]:
+        """`find`, and the key under which the record itself lies: it names the person."""
+
+    def counts(self, person: int) -> Record | None:
+        """What was shown to a person; None when nothing was. As `find`."""
+
     def refresh(self) -> None:
         """Sees what was written since; called between requests, a few times a second."""
 
