@@ -240,10 +240,10 @@ class Courier:
         self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
     async def drain(self) -> None:
-        """Delivers what is under way: what is late on purpose is waited for, the rest goes now."""
+        """Delivers what is under way: of a wait only what is on purpose goes on."""
         begun_ms = now_ms()
         self._heap = [
-            (due_ms if notice.patient else min(due_ms, begun_ms), count, notice)
+            (min(due_ms, begun_ms + notice.held_ms), count, notice)
             for count, (due_ms, _, notice) in enumerate(sorted(self._heap, key=_order))
         ]
         self._count = len(self._heap)
@@ -313,15 +313,20 @@ class Courier:
         if 200 <= status < 400:
             self._delivered(notice)
         elif 400 <= status < 500:
-            if notice.part is Part.GENUINE or notice.part is Part.COPY:
-                self._tally.count("notices_refused")
-                self._tally.reason(f"notice {notice.kind.name.lower()} status {status}")
+            self._refused(notice, status)
         elif self.closed:
             return
         elif notice.tries >= self._limits.tries_max:
             self._tally.count("notices_failed")
         else:
             self._again(notice)
+
+    def _refused(self, notice: Notice, status: int) -> None:
+        if notice.part is Part.FORGED:
+            self._tally.count("forged_refused")
+        elif notice.part is not Part.ALTERED:
+            self._tally.count("notices_refused")
+            self._tally.reason(f"notice {notice.kind.name.lower()} status {status}")
 
     def _again(self, notice: Notice) -> None:
         """A notice that was not answered, or by a bidder who could not take it, is tried again."""

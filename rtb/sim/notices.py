@@ -103,7 +103,7 @@ class Sale:
 
 @dataclass(slots=True, eq=False)
 class Notice:
-    """A request to send. `sale`: what it bills; `patient`: late on purpose."""
+    """A request to send. `sale`: what it bills; `held_ms`: how much of its wait is on purpose."""
 
     due_ms: int
     kind: Kind
@@ -111,7 +111,7 @@ class Notice:
     sale: Sale | None = None
     part: Part = Part.GENUINE
     elsewhere: bool = False
-    patient: bool = False
+    held_ms: int = 0
     tries: int = 0
 
 
@@ -312,7 +312,7 @@ class Teller:
             return
         if notice.sale is not None and dice.hits(faults.late):
             self._count("notices_late")
-            notice = replace(notice, due_ms=notice.due_ms + self._waits.late_ms, patient=True)
+            notice = _held(notice, self._waits.late_ms)
         for each in (notice, *self._company(notice, dice)):
             if dice.hits(faults.elsewhere):
                 self._count("notices_elsewhere")
@@ -328,8 +328,7 @@ class Teller:
             yield replace(notice, due_ms=again_ms, part=Part.COPY)
         if dice.hits(faults.replayed):
             self._count("notices_replayed")
-            again_ms = due_ms + self._waits.replay_ms
-            yield replace(notice, due_ms=again_ms, part=Part.COPY, patient=True)
+            yield replace(_held(notice, self._waits.replay_ms), part=Part.COPY)
         if dice.hits(faults.forged):
             self._count("notices_forged")
             yield replace(notice, url=forged(notice.url), part=Part.FORGED, sale=None)
@@ -344,6 +343,11 @@ _QUARTERS: Final = (
     VideoEvent.COMPLETE,
 )  # fmt: skip
 _PRICE_FIELD = re.compile(r"(?<=[?&]p=)[0-9.]+")
+
+
+def _held(notice: Notice, ms: int) -> Notice:
+    """A notice that is kept back."""
+    return replace(notice, due_ms=notice.due_ms + ms, held_ms=notice.held_ms + ms)
 
 
 def _raised(match: re.Match[str]) -> str:

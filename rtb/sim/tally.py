@@ -58,7 +58,8 @@ COUNTS = (
     "notices_reordered",
     "notices_elsewhere",  # sent to the other node
     "notices_forged",
-    "forged_accepted",  # of the forged: must be none
+    "forged_refused",  # of the forged: must be all
+    "forged_accepted",  # must be none
     "notices_altered",  # sent besides with a price above the bid
     "notices_replayed",
     "notices_late",  # kept back until after the bidder gave the money back
@@ -228,4 +229,4 @@ def notices_of(counts: Mapping[str, int]) -> dict[str, int]:
         name.removeprefix("notices_"): counts[name]
         for name in COUNTS if name.startswith("notices_")
     }  # fmt: skip
-    return found | {"forged_accepted": counts["forged_accepted"]}
+    return found | {name: counts[name] for name in ("forged_refused", "forged_accepted")}

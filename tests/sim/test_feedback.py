@@ -94,6 +94,7 @@ async def test_lost_bills_are_not_on_the_invoice() -> None:
     assert in_hex(bidder.booked()) == sent.invoice
     assert 0 < len(sent.invoice) < 40
     assert counts["notices_forged"] == sum(bidder.refused.values()) > 10
+    assert counts["notices_forged"] == counts["forged_refused"]
     assert 0 == counts["forged_accepted"] + counts["notices_refused"]
     assert counts["notices_altered"] > 10
 

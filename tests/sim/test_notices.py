@@ -79,7 +79,7 @@ def test_what_a_winner_hears() -> None:
         bill.price_state, bill.price_micros, bill.min_to_win_micros,
     )  # fmt: skip
     assert {"conversions": 1} == counted
-    assert all(one.due_ms >= NOW_MS and not one.patient for one in found)
+    assert all(one.due_ms >= NOW_MS and not one.held_ms for one in found)
     assert [Kind.BILL] == [one.kind for one in found if one.sale is not None]
 
 
@@ -180,7 +180,7 @@ def test_copies() -> None:
 
     assert [Part.GENUINE, Part.COPY, Part.COPY] == [one.part for one in bills]
     assert 1 == len({id(one.sale) for one in bills})
-    assert [False, False, True] == [one.patient for one in bills]
+    assert [0, 0, Waits().replay_ms] == [one.held_ms for one in bills]
     assert (5, 5) == (counted["notices_duplicated"], counted["notices_replayed"])
 
 
@@ -190,7 +190,7 @@ def test_late_bills() -> None:
     (bill,) = [one for one in found if one.kind is Kind.BILL]
 
     assert bill.due_ms >= NOW_MS + Waits().late_ms
-    assert bill.patient
+    assert Waits().late_ms == bill.held_ms
     assert {"notices_late": 1, "conversions": 1} == counted
 
 
