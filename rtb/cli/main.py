@@ -25,7 +25,7 @@ from rtb.base.errors import RtbError  # noqa: E402
 
 app: Final = typer.Typer(
     name="rtb",
-    help="An OpenRTB bidder: import a catalogue, serve bids, explain them.",
+    help="An OpenRTB bidder: import a catalogue, serve bids, explain them, keep the books.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
@@ -44,7 +44,18 @@ def root(
 
 def gathered() -> typer.Typer:
     """The application with all its commands."""
-    from rtb.cli import exchange, explain, import_, profiles, seed, serve, traffic, train
+    from rtb.cli import (
+        audit,
+        exchange,
+        explain,
+        import_,
+        ledger,
+        profiles,
+        seed,
+        serve,
+        traffic,
+        train,
+    )
 
     app.command("import")(import_.command)
     app.command("serve")(serve.command)
@@ -54,6 +65,8 @@ def gathered() -> typer.Typer:
     app.command("profiles")(profiles.command)
     app.command("traffic")(traffic.command)
     app.command("exchange")(exchange.command)
+    app.command("audit")(audit.command)
+    app.add_typer(ledger.app, name="ledger")
     return app
 
 

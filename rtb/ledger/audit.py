@@ -11,13 +11,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from struct import Struct
+from typing import Final, NamedTuple
 
-import numpy as np
-
-from rtb.base.events import NO_PRICE, ClaimFlag, Kind, PriceState, bid_time_s, cost_nanos
+from rtb.base.events import (
+    NO_PRICE,
+    NOTICE,
+    ClaimFlag,
+    Kind,
+    PriceState,
+    bid_time_s,
+    cost_nanos,
+)
 from rtb.ledger.accounts import Balance
 from rtb.ledger.changes import Row
+
+# `events.NOTICE`: single records are read ten times as fast by `struct` as through an array.
+_NOTICE: Final = Struct("<BBBBIQQQQQQqQqqqIHBB")
+assert _NOTICE.size == NOTICE.itemsize
 
 # (account, balance) -> money and units; zeros may be absent.
 Sums = dict[tuple[int, Balance], tuple[int, int]]
@@ -106,28 +117,30 @@ class Charges:
     def add(
         self,
         kind: Kind,
-        notice: np.void,
+        body: bytes,
         day_of_bid: Callable[[int, int], int],
         terms: Mapping[int, Terms],
     ) -> None:
-        """One record of dtype events.NOTICE, in the order written.
+        """One record, in the order written.
 
+        Shapes: body of dtype events.NOTICE.
         day_of_bid: (line item, bid) -> budget day; terms: by `claims.exchange`.
         """
-        claims = notice["claims"]
-        settles = terms.get(int(claims["exchange"]))
+        (_, _, flags, _, exchange, bid, line_item, _, _, _, _, bid_micros, rate_e9, time_ms,
+         price_micros, _, multiplier_e6, _, state, _) = _NOTICE.unpack(body)  # fmt: skip
+        settles = terms.get(exchange)
         if settles is None:
             self.left_out["unknown_exchange"] += 1
-        elif kind is settles.kind:
-            price_micros, why = _price(notice, settles)
-            if why:
-                self.left_out[why] += 1
-                return
-            bid, rate_e9 = int(claims["bid"]), int(claims["rate_e9"])
-            line_item, exchange = int(claims["line_item"]), int(claims["exchange"])
-            nanos = cost_nanos(price_micros, rate_e9, int(notice["multiplier_e6"]))
-            day, time_ms = day_of_bid(line_item, bid), int(notice["time_ms"])
-            self._charge(bid, Charge(line_item, day, nanos, exchange, rate_e9, time_ms))
+            return
+        if kind is not settles.kind:
+            return
+        owed_micros, why = _owed(flags, state, price_micros, bid_micros, settles)
+        if why:
+            self.left_out[why] += 1
+            return
+        nanos = cost_nanos(owed_micros, rate_e9, multiplier_e6)
+        day = day_of_bid(line_item, bid)
+        self._charge(bid, Charge(line_item, day, nanos, exchange, rate_e9, time_ms))
 
     def _charge(self, bid: int, charge: Charge) -> None:
         first = self.by_bid.setdefault(bid, charge)
@@ -155,16 +168,16 @@ class Charges:
         return spend
 
 
-def _price(notice: np.void, settles: Terms) -> tuple[int, str]:
+def _owed(
+    flags: int, state: int, price_micros: int, bid_micros: int, settles: Terms
+) -> tuple[int, str]:
     """The CPM that is owed, or why none is."""
-    claims, state = notice["claims"], PriceState(int(notice["price_state"]))
-    bid_micros, price_micros = int(claims["price_micros"]), int(notice["price_micros"])
-    if int(claims["flags"]) & ClaimFlag.TEST:
+    if flags & ClaimFlag.TEST:
         return NO_PRICE, "test"
-    if state is PriceState.EMPTY and settles.empty_is_bid:
+    if state == PriceState.EMPTY and settles.empty_is_bid:
         return bid_micros, ""
-    if state is not PriceState.OK:
-        return NO_PRICE, state.name.lower()
+    if state != PriceState.OK:
+        return NO_PRICE, PriceState(state).name.lower()
     return (price_micros, "") if price_micros <= bid_micros else (NO_PRICE, "above_bid")
 
 

@@ -81,17 +81,18 @@ def part_of(path: Path, share: int) -> Path:
 
 
 def join(path: Path, shares: int) -> None:
-    """Makes one file of the parts, which are gone then. Raises: ConfigError."""
-    parts = [part_of(path, share) for share in range(shares)]
+    """Makes one file of the parts, which are gone then; none of none. Raises: ConfigError."""
+    parts = [part for part in (part_of(path, share) for share in range(shares)) if part.exists()]
+    if not parts:
+        return
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
             file.write(",".join(HEADER) + "\n")
             for part in parts:
-                if part.exists():
-                    with part.open(newline="", encoding="utf-8") as lines:
-                        next(lines, None)
-                        file.writelines(lines)
+                with part.open(newline="", encoding="utf-8") as lines:
+                    next(lines, None)
+                    file.writelines(lines)
         for part in parts:
-            part.unlink(missing_ok=True)
+            part.unlink()
     except OSError as error:
         raise ConfigError(f"{path}: {error}") from error

@@ -17,7 +17,6 @@ from rtb.ledger.accounts import Balance
 from rtb.ledger.audit import Charges, Difference, Finding, Line, Sums, Terms, Verdict
 from tests.ledger.books import SHOES, Books, T, bid, enrol, grant, post, take
 
-
 BURL = Terms(Kind.BILL)
 
 
@@ -37,13 +36,11 @@ def notice(
     return record
 
 
-def charges_of(
-    *records: tuple[Kind, np.void], terms: Terms = BURL, day: int = 9
-) -> Charges:
+def charges_of(*records: tuple[Kind, np.void], terms: Terms = BURL, day: int = 9) -> Charges:
     """The charges of records of exchange 0."""
     charges = Charges()
     for kind, record in records:
-        charges.add(kind, record, lambda line_item, name: day, {0: terms})
+        charges.add(kind, record.tobytes(), lambda line_item, name: day, {0: terms})
     return charges
 
 

@@ -269,6 +269,7 @@ def test_invoices_are_joined(tmp_path: Path) -> None:
     join(path, 3)
 
     assert [10, 11] == [line.bid for line in read(path)]
+    join(path, 3)  # there is nothing more: the file stays
     first = path.read_text().splitlines()[1]
     text = f"000000000000000a,1,{format_micros(1_234_567)},USD,0.001234567,"
     assert first == text + "2023-11-14T22:13:20.123Z,x"

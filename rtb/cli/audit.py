@@ -1,0 +1,185 @@
+"""`rtb audit`: do the books agree with their rows, with the journals, and with invoices.
+
+It only reads, also while the node runs. Exit codes: 0 all agrees, to the micro; 1 something
+differs, or could not be read; 2 wrong usage.
+"""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rtb.cli.reconcile import Compared, Node, Report, Spent, audit_of, invoices_of
+from rtb.ledger.amounts import nanos_text
+from rtb.server import kernels, settings
+from rtb.stores.ledger_view import LedgerView
+from rtb.stores.serving import StatePaths
+
+DIFFERS: Final = 1
+# Lines of a table that show single differences.
+_SHOWN_MAX: Final = 20
+_WIDE: Final = 200
+
+
+def command(
+    data: Annotated[Path, typer.Option("--data", help="State directory of the node.")],
+    ledger: Annotated[
+        str, typer.Option(help="URL of the books, where they are not in the state directory.")
+    ] = "",
+    invoice: Annotated[
+        list[Path] | None, typer.Option(help="An exchange's billing report as CSV; repeatable.")
+    ] = None,
+    configs: Annotated[Path, typer.Option(help="Folder of exchange settings.")] = settings.CONFIGS,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Compare the books with their rows, the journals and invoices; 0: agrees to the micro."""
+    report = run(data, ledger, invoice or [], configs)
+    if as_json:
+        typer.echo(msgspec.json.encode(report))
+    else:
+        show(report, console())
+    if not report.agrees:
+        raise typer.Exit(DIFFERS)
+
+
+def run(data: Path, ledger: str, invoices: list[Path], configs: Path) -> Report:
+    """The audit of a node. Raises: StoreError, InputError, ConfigError."""
+    node = node_of(data, configs)
+    with LedgerView.open(ledger or node.paths.ledger_url) as view:
+        return audit_of(view, node, invoices)
+
+
+def compare(data: Path, ledger: str, invoices: list[Path], configs: Path) -> list[Compared]:
+    """Invoices against the books. Raises: as `run`."""
+    node = node_of(data, configs)
+    with LedgerView.open(ledger or node.paths.ledger_url) as view:
+        return invoices_of(view, node, invoices)
+
+
+def node_of(data: Path, configs: Path) -> Node:
+    """A node by its directory. Raises: ConfigError."""
+    exchanges = settings.load_exchanges(configs / settings.Files().exchanges)
+    by_key = {one.claim_key: one for one in exchanges.values()}
+    return Node(StatePaths(data.resolve()), by_key, kernels.load().journal)
+
+
+def console() -> Console:
+    """Standard output; wide where it is no terminal, so that no figure is broken in two."""
+    return Console(soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
+
+
+# -- for people ------------------------------------------------------------------------------------
+
+
+def show(report: Report, console: Console) -> None:
+    """The report as tables and sentences."""
+    table = Table("compared", "with", "here", "there", "", title="audit", title_justify="left")
+    table.add_row("books", "their rows", "", "", _verdict(not report.books))
+    for currency, (journals, books) in sorted(_totals(report.spend).items()):
+        agrees = all(_same(one) for one in report.spend if one.currency == currency)
+        table.add_row(
+            "books", "journals", _amount(books, currency), _amount(journals, currency),
+            _verdict(agrees),
+        )  # fmt: skip
+    for one in report.invoices:
+        table.add_row(
+            "books", f"invoice of {one.exchange}", _amount(one.booked_nanos, one.currency),
+            _amount(one.invoiced_nanos, one.currency), _verdict(not differs(one)),
+        )  # fmt: skip
+    console.print(table)
+    for line in _sentences(report):
+        console.print(line, highlight=False, markup=False)
+    _show_spend([one for one in report.spend if not _same(one)], console)
+    show_findings(report.invoices, console)
+    words = "all agrees" if report.agrees else f"differs by {report.difference_micros:,} micros"
+    console.print(words, highlight=False)
+
+
+def _verdict(agrees: bool) -> str:
+    return "[green]agrees[/]" if agrees else "[red]differs[/]"
+
+
+def _amount(nanos: int, currency: str) -> str:
+    return f"{nanos_text(nanos)} {currency}"
+
+
+def _same(one: Spent) -> bool:
+    return one.journals_nanos == one.books_nanos
+
+
+def differs(one: Compared) -> bool:
+    """Whether any line or bid does not match."""
+    return sum(one.counts.values()) != one.counts["matched"]
+
+
+def _totals(spend: list[Spent]) -> dict[str, tuple[int, int]]:
+    """Journals and books by currency."""
+    found: dict[str, tuple[int, int]] = {}
+    for one in spend:
+        journals, books = found.get(one.currency, (0, 0))
+        found[one.currency] = journals + one.journals_nanos, books + one.books_nanos
+    return found
+
+
+def _sentences(report: Report) -> Iterator[str]:
+    """What belongs to the figures."""
+    yield (
+        f"{report.records:,} records of {len(report.journals)} journals, "
+        f"{report.bills:,} bids billed"
+    )
+    if report.not_applied:
+        yield f"not yet applied: {report.not_applied:,} records, left out"
+    if report.from_s:
+        moment = datetime.fromtimestamp(report.from_s, UTC)
+        yield f"older records are retired: compared are bids since {moment:%Y-%m-%d %H:%M:%S} UTC"
+    if report.left_out:
+        words = ", ".join(f"{name} {count:,}" for name, count in report.left_out.items())
+        yield f"notices that settle nothing: {words}"
+    yield from report.notes
+    yield from report.books[:_SHOWN_MAX]
+
+
+def _show_spend(wrong: list[Spent], console: Console) -> None:
+    if not wrong:
+        return
+    table = Table("line item", "day", "journals", "books", title="differs", title_justify="left")
+    for one in wrong[:_SHOWN_MAX]:
+        table.add_row(
+            one.line_item, one.day, _amount(one.journals_nanos, one.currency),
+            _amount(one.books_nanos, one.currency),
+        )  # fmt: skip
+    console.print(table)
+    if len(wrong) > _SHOWN_MAX:
+        console.print(f"and {len(wrong) - _SHOWN_MAX:,} more", highlight=False)
+
+
+def show_findings(invoices: list[Compared], console: Console) -> None:
+    """What differs between invoices and books, bid by bid."""
+    for one in invoices:
+        counts = ", ".join(
+            f"{name.replace('_', ' ')} {count:,}" for name, count in one.counts.items() if count
+        )
+        console.print(
+            f"invoice of {one.exchange}: {one.lines:,} lines, "
+            f"{_amount(one.invoiced_nanos, one.currency)}; booked "
+            f"{_amount(one.booked_nanos, one.currency)}; {counts or 'nothing on either side'}",
+            highlight=False, markup=False,
+        )  # fmt: skip
+        if not one.findings:
+            continue
+        table = Table("bid", "verdict", "invoiced", "booked")
+        for each in one.findings[:_SHOWN_MAX]:
+            table.add_row(
+                each.bid, each.verdict.replace("_", " "),
+                _amount(each.invoiced_nanos, one.currency),
+                _amount(each.booked_nanos, one.currency),
+            )  # fmt: skip
+        console.print(table)
+        if len(one.findings) > _SHOWN_MAX:
+            console.print(f"and {len(one.findings) - _SHOWN_MAX:,} more", highlight=False)
