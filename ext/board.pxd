@@ -6,11 +6,13 @@ from libc.stdint cimport (
 )
 
 cdef enum:
-    BOARD_VERSION = 1
+    BOARD_VERSION = 2
     BOARD_EXCHANGES_MAX = 32
     BOARD_NOBIDS_MAX = 32
     BOARD_REJECTS_MAX = 128
     BOARD_QUIRKS_MAX = 16
+    BOARD_KINDS_MAX = 16
+    BOARD_RESULTS_MAX = 16
     BOARD_BUCKETS = 160
     BOARD_FUNNEL_REASONS = 64
     BOARD_FUNNEL_FIRST_REASON = 64
@@ -18,6 +20,10 @@ cdef enum:
     BOARD_FUNNEL_BID = 127
     BOARD_FUNNEL_SAMPLE = 32
     BOARD_STAGE_SAMPLE = 16
+    BOARD_STAGES_COUNT = 6
+    BOARD_CURRENCIES_MAX = 16
+    BOARD_OUTCOMES_MAX = 64
+    BOARD_LETTERS_MAX = 16
 
 cdef struct Column:
     uint64_t requests[32][6]
@@ -28,11 +34,12 @@ cdef struct Column:
     uint64_t quirks[32][16]
     uint64_t bids[32][8]
     uint64_t bid_price_micros[32]
-    uint64_t stages_us[5][160]
-    uint64_t stages_sum_us[5]
+    uint64_t stages_us[6][160]
+    uint64_t stages_sum_us[6]
     uint64_t lookups[8]
     uint64_t contextual[8]
     uint64_t eligible
     uint64_t scored
     uint64_t http[16]
+    uint64_t notices[16][16]
     int64_t gauges[32]

@@ -94,7 +94,7 @@ cdef class Meter:
             ] += 1
 
     def stage(self, int stage, int64_t duration_us):
-        if not 0 <= stage < 5:
+        if not 0 <= stage < BOARD_STAGES_COUNT:
             raise IndexError(f"stage {stage}")
         self.column.stages_us[stage][bucket_of(duration_us)] += 1
         if duration_us > 0:
@@ -105,6 +105,11 @@ cdef class Meter:
 
     def http(self, int what):
         self.column.http[what & 15] += 1
+
+    def notice(self, int kind, int result):
+        if not 0 <= kind < BOARD_KINDS_MAX or not 0 <= result < BOARD_RESULTS_MAX:
+            raise IndexError(f"kind {kind}, result {result}")
+        self.column.notices[kind][result] += 1
 
     def gauge(self, int which, int64_t value):
         self.column.gauges[which & 31] = value

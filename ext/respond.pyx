@@ -100,6 +100,16 @@ cdef int _number(int64_t value) except -1:
     return _put(digits + at, 24 - at)
 
 
+cdef int _digits(uint64_t value) except -1:
+    """Ten decimal digits."""
+    cdef char digits[10]
+    cdef int at
+    for at in range(9, -1, -1):
+        digits[at] = c'0' + <char>(value % 10)
+        value = value // 10
+    return _put(digits, 10)
+
+
 cdef int _price(int64_t micros) except -1:
     """The shortest exact decimal of micros."""
     cdef int64_t whole = micros // 1000000
@@ -455,7 +465,7 @@ cdef bint _fill(
     elif hole == HOLE_HEIGHT:
         _number(bid.h)
     elif hole == HOLE_CACHEBUSTER:
-        _number(<int64_t>(mix64(sheet.bid) % CACHEBUSTER_BELOW))
+        _digits(mix64(sheet.bid) % CACHEBUSTER_BELOW)
     elif hole == HOLE_AUCTION_ID or hole == HOLE_IMP_ID:
         off = facts.head.id_off if hole == HOLE_AUCTION_ID else imp.id_off
         size = facts.head.id_len if hole == HOLE_AUCTION_ID else imp.id_len

@@ -11,6 +11,7 @@ currency, so sums are exact and nothing is rounded but a change of currency (`co
 """
 
 from enum import IntEnum, IntFlag
+from struct import Struct
 from typing import Final
 
 import numpy as np
@@ -36,6 +37,9 @@ class Kind(IntEnum):
     CONVERSION = 9
     ORDER = 10
     EVENT = 11
+
+
+_KINDS: Final = frozenset(Kind)
 
 
 class ClaimFlag(IntFlag):
@@ -118,6 +122,22 @@ NOTICE: Final = np.dtype(
 assert NOTICE.itemsize == 104
 
 MULTIPLIER_ONE: Final = 1_000_000
+
+_TIME: Final = Struct("<q")
+_TIME_AT: Final = {
+    Kind.BID: CLAIMS.itemsize + 8,
+    **{kind: CLAIMS.itemsize for kind in Kind if Kind.BID < kind < Kind.CONVERSION},
+}
+
+
+def record_time_ms(kind: int, body: bytes) -> int | None:
+    """When a journal record was written, epoch; None where it does not say."""
+    at = _TIME_AT.get(Kind(kind)) if kind in _KINDS else None
+    if at is None or len(body) < at + _TIME.size:
+        return None
+    found: int = _TIME.unpack_from(body, at)[0]
+    return found
+
 
 # -- bid ids ---------------------------------------------------------------------------------------
 

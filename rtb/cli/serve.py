@@ -1,6 +1,7 @@
 """`rtb serve`: the bid workers of one node, supervised."""
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +9,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from rtb.server import kernels, settings
+from rtb.keeper import process
+from rtb.server import kernels, money, settings
 from rtb.server.supervise import Supervisor
 from rtb.stores.serving import StatePaths
 
@@ -22,6 +24,13 @@ def command(
     workers: Annotated[int | None, typer.Option(help="Bid workers, about one a core.")] = None,
     profiles: Annotated[
         str | None, typer.Option(help='"lmdb" or redis://[:password@]host:port/db.')
+    ] = None,
+    ledger: Annotated[
+        str | None, typer.Option(help="Books of money: postgresql://user:password@host/db.")
+    ] = None,
+    node: Annotated[int | None, typer.Option(help="Number of this node in a cluster.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Where the world reaches our notice URLs.")
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Settings over the defaults of configs/bidder.toml.")
@@ -43,14 +52,39 @@ def command(
         found,
         server=server,
         profiles=_override(found.profiles, {"source": profiles}),
+        money=_override(found.money, {"ledger": ledger, "node": node}),
+        notices=_override(found.notices, {"base_url": base_url}),
     )
     # Faults of configuration show here, once, and not in every worker.
-    settings.load_exchanges(configs / chosen.files.exchanges)
+    exchanges = settings.load_exchanges(configs / chosen.files.exchanges)
     settings.load_rates(configs / chosen.files.rates)
     settings.load_zones(configs / chosen.files.zones, 0)
     settings.check_profiles(chosen.profiles.source)
-    supervisor = Supervisor(chosen, configs, StatePaths(data.resolve()), kernels.load())
+    paths = StatePaths(data.resolve())
+    money.check(chosen, exchanges, paths, os.environ)
+    found_kernels = kernels.load()
+
+    def be_keeper() -> None:
+        process.main(_keeper(chosen, paths), paths, exchanges, found_kernels.journal)
+
+    supervisor = Supervisor(chosen, configs, paths, found_kernels, be_keeper)
     raise typer.Exit(supervisor.run())
+
+
+def _keeper(config: settings.Settings, paths: StatePaths) -> process.Options:
+    """What the settings of a node say of its keeper."""
+    money = config.money
+    return process.Options(
+        ledger=money.ledger or paths.ledger_url,
+        node=money.node,
+        turn_ms=money.turn_ms,
+        lease_ms=money.lease_ms,
+        batch_records=money.batch_records,
+        remember_s=money.remember_s,
+        poll_ms=config.files.poll_ms,
+        pace_ms=money.pace_ms,
+        keep_s=config.journal.keep_days * 86_400,
+    )
 
 
 def _override(section: settings.T, given: Mapping[str, object]) -> settings.T:

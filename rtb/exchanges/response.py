@@ -12,7 +12,7 @@ Everything is a function of the arguments, ids too: the same request gives the s
 
     bid_id       the number under which the bid was signed and booked: 16 hex digits
     bidid        mix64 over exchange and request id, in two lanes of 64 bits: 32 hex digits
-    cachebuster  mix64 of the bid's number as a decimal number below 10^10
+    cachebuster  mix64 of the bid's number as ten decimal digits
     auction_id, imp_id holes   the id percent-encoded but for A-Z a-z 0-9 - . _ ~: they stand
                  inside markup and URLs, where the raw text of a stranger is an attack
     dsa hole     the piece's own text, where the request asks for transparency
@@ -139,7 +139,7 @@ def landing_page(
         return text
     values = {
         b"{bid_id}": b"%016x" % number,
-        b"{cachebuster}": b"%d" % cachebuster(number),
+        b"{cachebuster}": cachebuster(number),
         b"{width}": b"%d" % bid["w"],
         b"{height}": b"%d" % bid["h"],
         b"{auction_id}": _percent_encoded(_echo(opportunity, opportunity.facts[0]["head"], "id")),
@@ -150,9 +150,9 @@ def landing_page(
     return text
 
 
-def cachebuster(number: int) -> int:
-    """A number that differs from bid to bid."""
-    return mix64(number) % _CACHEBUSTER_BELOW
+def cachebuster(number: int) -> bytes:
+    """Digits that differ from bid to bid; always as many, so that answers are equally long."""
+    return b"%010d" % (mix64(number) % _CACHEBUSTER_BELOW)
 
 
 def _echo(opportunity: Opportunity, row: Record, name: str) -> bytes:
@@ -230,7 +230,7 @@ class _Writer:
         if hole == Hole.HEIGHT:
             return b"%d" % bid["h"]
         if hole == Hole.CACHEBUSTER:
-            return b"%d" % cachebuster(signed.number)
+            return cachebuster(signed.number)
         if hole == Hole.AUCTION_ID:
             return _percent_encoded(self.auction_id)
         if hole == Hole.DSA:

@@ -38,11 +38,6 @@ _NOTICE: Final = struct.Struct(_CLAIMS + "qqqIHBB")
 assert struct.calcsize(_CLAIMS) == CLAIMS.itemsize
 assert _BID.size == BID.itemsize
 assert _NOTICE.size == NOTICE.itemsize
-_TIME: Final = struct.Struct("<q")
-_TIME_AT: Final = {
-    Kind.BID: CLAIMS.itemsize + 8,
-    **{kind: CLAIMS.itemsize for kind in Kind if Kind.BID < kind < Kind.CONVERSION},
-}
 _MONEY: Final = frozenset({Kind.WIN, Kind.BILL, Kind.LOSS, Kind.IMPRESSION})
 _KINDS: Final = frozenset(Kind)
 _TEST: Final = int(ClaimFlag.TEST)
@@ -173,12 +168,3 @@ def _post(
 def reserve_nanos(price_micros: int, rate_e9: int, multiplier_max: int) -> int:
     """What a worker reserves for a bid in strict mode: the most that its bill can say."""
     return cost_nanos(price_micros, rate_e9, multiplier_max * MULTIPLIER_ONE)
-
-
-def time_ms(kind: int, body: bytes) -> int | None:
-    """When a record was written, epoch; None where it does not say."""
-    at = _TIME_AT.get(Kind(kind)) if kind in _KINDS else None
-    if at is None or len(body) < at + _TIME.size:
-        return None
-    found: int = _TIME.unpack_from(body, at)[0]
-    return found

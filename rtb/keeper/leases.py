@@ -1,9 +1,11 @@
 """How much to lend to whom: what workers spend lately, and what they were refused.
 
-A lease is enough for `lease_ms` of a worker's spending and is renewed when half of it is left, so
-steady spending never waits. A worker that was refused says what it wanted, and gets that; if it
-comes back before the lease is old, twice as much as before. Nobody gets more than a share of what
-is left, so the last of a budget goes out in small pieces, and one impression to one worker.
+Each worker is lent a few impressions of every line item ahead, at the most that one may cost, so
+that the first request is not answered in vain. From then on a lease is enough for `lease_ms` of a
+worker's spending and is renewed when half of it is left, so steady spending never waits. A worker
+that was refused says what it wanted, and gets that; if it comes back before the lease is old, twice
+as much as before. Nobody gets more than a share of what is left, so the last of a budget goes out
+in small pieces, and one impression to one worker.
 
 A lease is not taken from a worker for being slow, but when somebody else wants the money and the
 budget has no more: then those that are older than `lease_ms`, and unused for as long, are closed.
@@ -36,6 +38,8 @@ class Limits:
     rate_ms        1,000: over which spending is averaged
     hunger_ms      1,000: a refusal that is older is not waited upon any more
     silence_ms     1,000: a worker that has not answered for so long may be dead
+    first_units    64: impressions that are lent ahead, of what the budget's share allows: at a
+                   thousand requests a second enough until a turn has seen what is spent
     grants_max     2,000: in one batch, so that a thousand hungry line items do not hold up records
     """
 
@@ -45,6 +49,7 @@ class Limits:
     rate_ms: int = 1_000
     hunger_ms: int = 1_000
     silence_ms: int = 1_000
+    first_units: int = 64
     grants_max: int = 2_000
 
 
@@ -118,6 +123,20 @@ class Demand:
         self._lent_ms, self._used_ms = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         self._refused_ms = np.zeros(shape, np.int64)
         self._seen_ms = 0
+        self._ahead = np.zeros(shape, np.int64)  # nanos of one impression, to be lent ahead
+
+    def expect(self, workers: slice, slots: list[int], nanos: list[int]) -> None:
+        """Nobody has bid yet, but may; nanos: the most that an impression of each slot costs."""
+        self._ahead[workers, slots] = nanos
+
+    def expected(self, worker: int, slot: int) -> bool:
+        """Whether what a worker needs of a slot is not asked for yet."""
+        at = (worker, slot)
+        return bool(self._ahead[at] > 0 and self._refusals[at] == self._served[at])
+
+    def let_go(self, worker: int, slot: int) -> None:
+        """Lends nothing ahead."""
+        self._ahead[worker, slot] = 0
 
     def observe(self, now_ms: int) -> None:
         """Looks at what was taken and refused since the last time."""
@@ -144,11 +163,17 @@ class Demand:
         left, left_units = self._left()
         low = (self._rate > 0) & (left < self._rate * ahead)
         few = (self._rate_units > 0) & (left_units < self._rate_units * ahead // _MICRO)
-        return [(int(w), int(s)) for w, s in np.argwhere(refused | low | few)]
+        hungry = refused | low | few | (self._ahead > 0)
+        return [(int(w), int(s)) for w, s in np.argwhere(hungry)]
 
     def need(self, worker: int, slot: int, now_ms: int) -> Need:
         """What one worker needs for one line item."""
         at, board = (worker, slot), self._board
+        if self.expected(worker, slot):
+            one, units = int(self._ahead[at]), self._limits.first_units // 2
+            left = int(board.granted[at] - self._taken[at])
+            left_units = int(board.granted_units[at] - self._taken_units[at])
+            return Need(left, left_units, 0, 0, True, one, True, units * one, units)
         return Need(
             int(board.granted[at] - self._taken[at]),
             int(board.granted_units[at] - self._taken_units[at]),
@@ -165,6 +190,7 @@ class Demand:
         """Takes note of a lease; what was refused before has been answered."""
         at = (worker, slot)
         self._served[at] = self._refusals[at]
+        self._ahead[at] = 0
         self._last[at], self._last_units[at] = lent
         self._lent_ms[at] = now_ms
 

@@ -11,7 +11,7 @@ the journals and the board. The clock is an argument: epoch milliseconds.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from rtb.stores.board_money import MoneyBoard
 from rtb.stores.journal import Kernel
 from rtb.stores.ledger_sql import Applied, LedgerStore
 
+NO_COSTS: Final[Mapping[int, int]] = {}
 _NODE_SHIFT: Final = 8  # of a lease's worker, see `ledger.commands.worker_of`
 
 
@@ -101,6 +102,7 @@ class Keeper:
         self._work: _Work | None = None
         self._close: Mask = np.zeros(board.taken.shape, np.bool_)
         self._leaving: set[int] = set()
+        self._costs: dict[int, int] = {}  # by slot
         self._spans: dict[int, tuple[int, int, int, int]] = {}
         self._exhausted: dict[int, int] = {}  # slot -> nanos of the least bid that was refused
         self._expired_s = self._forgot_s = self._exhausted_ms = self._buried_ms = 0
@@ -113,6 +115,14 @@ class Keeper:
         """The books, to look at."""
         return self._books.state
 
+    def positions(self) -> dict[int, int]:
+        """How far each worker's journal has been booked; nothing while a batch waits."""
+        return {} if self._work is not None else self.tails.positions()
+
+    def is_idle(self) -> bool:
+        """Whether all that can be read has been booked."""
+        return self._work is None and self.tails.are_read()
+
     def lag_ms(self, now_ms: int) -> int:
         """How old the oldest record is that has not been read."""
         return now_ms - self.tails.horizon_ms(now_ms)
@@ -123,8 +133,11 @@ class Keeper:
 
     # -- what the catalogue says -------------------------------------------------------------------
 
-    def chart(self, chart: Chart, now_ms: int) -> None:
+    def chart(self, chart: Chart, now_ms: int, costs: Mapping[int, int] = NO_COSTS) -> None:
         """Brings budgets up to date, and gives the line items a place on the board.
+
+        costs: the most that an impression of a line item costs, in nanos: who has one is lent some
+        ahead.
 
         Those that the chart names no longer keep their books; their place is free once nothing is
         lent on it. Raises: CatalogueError, StoreError (then call it again).
@@ -139,7 +152,19 @@ class Keeper:
             self._close_overdrawn(now_ms)
         offered = {item.key for item in chart.line_items}
         self._leaving = self.slots.slot.keys() - offered
+        new = offered - self.slots.slot.keys()
         self.slots.assign(sorted(offered))
+        self._costs = {
+            self.slots.slot[key]: cost
+            for key, cost in costs.items()
+            if key in offered and key in self.slots.slot
+        }
+        self._expect(slice(None), [self.slots.slot[key] for key in new if key in self.slots.slot])
+
+    def _expect(self, workers: slice, slots: Iterable[int]) -> None:
+        """Lends some of these line items to workers before they ask."""
+        known = [slot for slot in slots if slot in self._costs]
+        self._demand.expect(workers, known, [self._costs[slot] for slot in known])
 
     def _close_overdrawn(self, now_ms: int) -> None:
         """A budget was set below what is committed: what is lent on it comes back first."""
@@ -274,7 +299,9 @@ class Keeper:
             if self._close[worker, slot] or (desk.closing is not None and desk.closing[slot]):
                 continue
             grant = self._grant(worker, slot, key, live, now_ms)
-            if isinstance(grant, Grant):
+            if not isinstance(grant, Grant) and self._demand.expected(worker, slot):
+                self._demand.let_go(worker, slot)  # it may still ask for less
+            elif isinstance(grant, Grant):
                 work.commands.append(grant)
                 work.spans[slot] = self._span(slot, self.state.lines[key], now_ms)[:2]
                 grants += 1
@@ -292,7 +319,7 @@ class Keeper:
         if room is None:
             return Outcome.NOTHING
         if not can_serve(need, room):
-            if need.refused:
+            if need.refused and not self._demand.expected(worker, slot):
                 self._exhausted[slot] = min(self._exhausted.get(slot, need.wanted), need.wanted)
             return Outcome.EXHAUSTED_LINE_ITEM
         lent = lend(need, room, live, self._limits)
@@ -372,6 +399,7 @@ class Keeper:
             self._demand.forget(ended.worker, ended.slots)
             if ended.admit != NEVER:
                 self._demand.begin(ended.worker)
+                self._expect(slice(ended.worker, ended.worker + 1), self._costs)
         for row in applied.rows:
             if row.entry == Entry.GRANT:
                 self._publish_grant(work, row, now_ms)

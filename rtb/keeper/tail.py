@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rtb.base.errors import StoreError
-from rtb.keeper.apply import time_ms
+from rtb.base.events import record_time_ms
 from rtb.stores.journal import Kernel, Record
 from rtb.stores.journal_read import MARK, Mark, Reader, folder_of
 from rtb.stores.journal_recover import recover
@@ -61,7 +61,7 @@ class Tail:
             self.horizon_ms = now_ms
         elif records:
             _, kind, body = records[-1]
-            self.horizon_ms = time_ms(kind, body) or self.horizon_ms
+            self.horizon_ms = record_time_ms(kind, body) or self.horizon_ms
         return records
 
     def _found(self) -> bool:
@@ -121,6 +121,15 @@ class Tails:
     def horizon_ms(self, now_ms: int) -> int:
         """The moment up to which all journals were read."""
         return min([now_ms, *(tail.horizon_ms for tail in self._tails.values())])
+
+    def positions(self) -> dict[int, int]:
+        """How far each journal was read, by worker."""
+        return {worker: tail.position for worker, tail in self._tails.items()}
+
+    def are_read(self) -> bool:
+        """Whether there is nothing to read by now; a journal that cannot be read counts as read."""
+        tails = self._tails.values()
+        return all(tail.fault or tail.position >= tail.durable_sequence() for tail in tails)
 
     def faults(self) -> dict[int, str]:
         """What cannot be read, by worker."""

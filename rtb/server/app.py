@@ -1,6 +1,7 @@
 """The Starlette application: the reference route for bids, and what operators look at.
 
 POST /openrtb2/<exchange>/bid   the same answers as the fast lane, for any way of sending
+GET  /n/...                     notices, as `rtb.notices.urls` lays them out
 GET  /healthz                   200 while the process lives
 GET  /readyz                    200 when bids can be answered, else 503
 GET  /status                    JSON: generation, kernels, workers, limits in force
@@ -23,7 +24,8 @@ from starlette.routing import Route
 from rtb import __version__
 from rtb.base.errors import InputError, WireError
 from rtb.server import metrics
-from rtb.server.bid import Bidder, Endpoint, Reply, error_body
+from rtb.server.bid import NS_PER_MS, Bidder, Endpoint, Reply, error_body
+from rtb.server.notices import Answer, NoticeDesk
 from rtb.stores.board import Board, Http
 
 JSON_HEADERS: Final = {"content-type": "application/json", "x-openrtb-version": "2.6"}
@@ -120,17 +122,20 @@ class Application:
     def __init__(
         self,
         bidder: Bidder,
+        notices: NoticeDesk,
         board: Board,
         ready: Callable[[], str],
         status: Callable[[], dict[str, Any]],
     ) -> None:
         self._bidder = bidder
+        self._notices = notices
         self._board = board
         self._ready = ready
         self._status = status
         self.asgi = Starlette(
             routes=[
                 Route("/openrtb2/{exchange}/bid", self.bid, methods=["POST"]),
+                Route("/n/{rest:path}", self.notice, methods=["GET", "POST"]),
                 Route("/healthz", self.healthz),
                 Route("/readyz", self.readyz),
                 Route("/status", self.status),
@@ -170,6 +175,24 @@ class Application:
 
         reply = self._bidder.answer(endpoint, body, 0, started_ns, turn_ns, later)
         return reply if reply is not None else await future
+
+    async def notice(self, request: Request) -> Response:
+        """One notice; whoever only asks for its head is told nothing, and nothing is recorded."""
+        if request.method == "HEAD":
+            return Response()
+        target: bytes = request.scope["raw_path"]
+        if request.scope["query_string"]:
+            target += b"?" + request.scope["query_string"]
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def later(answer: Answer) -> None:
+            if not future.done():
+                future.set_result(answer)
+
+        answer = self._notices.answer(target, time.time_ns() // NS_PER_MS, later) or await future
+        response = Response(answer.body, answer.status)
+        response.raw_headers += answer.headers
+        return response
 
     async def healthz(self, request: Request) -> Response:
         """Alive: nothing is asked but that the loop turns."""

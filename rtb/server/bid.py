@@ -3,7 +3,7 @@
     decode  bytes to facts                                  pure, `kernels.decode`
     gather  the only I/O: one profile read, within a budget
     decide  facts, profile, snapshot, model -> decision     pure, `kernels.engine`
-    commit  choose, count, encode
+    commit  pay, record, sign (`rtb.server.commit`), encode, count
 
 The fast lane and the Starlette route both end here, so they answer the same bytes. Time runs from
 the first byte of the request. As it runs out a request gives up, in this order: candidates, the
@@ -14,16 +14,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from rtb.base.errors import InputError, OpenRTBError
+from rtb.base.links import Links, Sheets
 from rtb.base.reasons import NoBid
-from rtb.base.records import DECISION_HEAD, FACTS, HEAD, Decision, Flag, Opportunity, Terms
+from rtb.base.records import DECISION_HEAD, FACTS, HEAD, RATE, Decision, Flag, Opportunity, Terms
 from rtb.catalogue.snapshot import Snapshot
 from rtb.exchanges.response import no_bid
 from rtb.exchanges.settings import Exchange
+from rtb.server.commit import Payment
 from rtb.server.kernels import Kernels, decode_reference
 from rtb.server.settings import Bid, terms_of
 from rtb.stores.board import FUNNEL_SAMPLE, NO_LOOKUP, STAGE_SAMPLE, Outcome, Stage
@@ -44,6 +46,7 @@ Later = Callable[[Reply], None]
 _GLANCE: Final = Struct("<Q24xii4xiIII")
 _GLANCE_FIELDS: Final = ("id_hash", "id_off", "id_len", "tmax_ms", "flags", "privacy", "quirks")
 _NOBID_WORD: Final = DECISION_HEAD.fields["nobid"][1] // 4  # type: ignore[index]
+_CURRENCY_WORD: Final = DECISION_HEAD.fields["cur"][1] // 4  # type: ignore[index]
 
 
 def _check_glance() -> None:
@@ -58,16 +61,30 @@ def _check_glance() -> None:
 _check_glance()
 
 
+class Money(Protocol):
+    """What the bid path needs of `rtb.server.money.Money`."""
+
+    commit: Any
+    overlay: np.ndarray
+
+    @property
+    def writable(self) -> bool: ...
+    def links(self, exchange: str, currency: int) -> Links: ...
+    def serve(self, arrays: Mapping[str, Any]) -> None: ...
+
+
 class Workspace:
     """The records of one request in flight, reused."""
 
-    __slots__ = ("decision", "facts_bytes", "nobid", "opportunity")
+    __slots__ = ("currency", "decision", "facts_bytes", "nobid", "opportunity", "sheets")
 
     def __init__(self) -> None:
         self.opportunity = Opportunity()
         self.decision = Decision()
         self.facts_bytes = self.opportunity.facts.view("u1").data
+        self.sheets = Sheets()
         self.nobid = self.decision.data.view("i4").data
+        self.currency = self.decision.data.view("u4").data
 
 
 @dataclass(frozen=True)
@@ -92,6 +109,8 @@ class Endpoint:
         self.terms = Terms()
         self.terms_late = Terms()
         self.terms_whole = Terms()  # looks at everybody, for the funnel
+        self.payment = Payment(exchange.claim_key, exchange.multiplier_max, np.zeros(0, RATE))
+        self.links: dict[int, Links] = {}  # by the answer's currency
         self.cap_ns = (exchange.deadline_ms_max - exchange.tmax_margin_ms) * NS_PER_MS
         self.margin_ns = exchange.tmax_margin_ms * NS_PER_MS
         self.default_ns = exchange.tmax_ms_default * NS_PER_MS
@@ -111,6 +130,7 @@ class Bidder:
         exchanges: Mapping[str, Exchange],
         kernels: Kernels,
         meter: Any,
+        money: Money,
         local: LocalProfiles | None = None,
         remote: RemoteProfiles | None = None,
         profile_budget_ms: int = 3,
@@ -120,6 +140,7 @@ class Bidder:
         self.settings = settings
         self.kernels = kernels
         self.meter = meter
+        self.money = money
         self.local, self.remote = local, remote
         self.endpoints = {
             name.encode(): Endpoint(number, exchange)
@@ -139,7 +160,7 @@ class Bidder:
         # What every request calls, looked up once.
         self._monotonic_ns, self._wall_ns = monotonic_ns, wall_ns
         self._decode, self._keys, self._encode = kernels.decode, kernels.keys, kernels.encode
-        self._count = meter.request
+        self._count, self._pay = meter.request, money.commit.pay
         self._find = local.find if local is not None else None
         self.set_clock()
 
@@ -152,6 +173,7 @@ class Bidder:
     def serve(self, serving: Serving) -> None:
         """Puts a new generation in service, whole."""
         self._set_terms(self.rates, self.zones, serving.generation)
+        self.money.serve(serving.arrays)
         self.serving = serving
 
     def price_by(self, rates: np.ndarray, zones: np.ndarray) -> None:
@@ -168,6 +190,7 @@ class Bidder:
             endpoint.terms_late = terms_of(exchange, rates, zones, min(most, late), generation)
             endpoint.terms_whole = terms_of(exchange, rates, zones, most, generation)
             endpoint.terms_whole.data["exhaustive"] = 1
+            endpoint.payment = Payment(exchange.claim_key, exchange.multiplier_max, rates)
 
     # -- one request ------------------------------------------------------------------------------
 
@@ -209,6 +232,9 @@ class Bidder:
             early = deadline_ns - started_ns < self._bid_min_ns
             reason = NoBid.TMAX_TOO_SHORT if early else NoBid.TIMEOUT
             return self._finish_nobid(endpoint, work, glance, reason, started_ns, NO_LOOKUP)
+        if not self.money.writable and not glance[4] & FLAG_TEST:
+            stopped = NoBid.PAID_BIDDING_STOPPED
+            return self._finish_nobid(endpoint, work, glance, stopped, started_ns, NO_LOOKUP)
         profile, lookup = None, NO_LOOKUP
         if not glance[5] and left_ns >= self._profile_min_ns:
             keys = self._keys(opportunity, endpoint.name)
@@ -278,7 +304,8 @@ class Bidder:
             terms = endpoint.terms_whole if sampled else endpoint.terms
         opportunity, decision = work.opportunity, work.decision
         now_ms = (now_ns + self._wall_offset_ns) // NS_PER_MS
-        serving.engine.decide(opportunity, profile, terms, None, now_ms, decision)
+        person = 0
+        serving.engine.decide(opportunity, profile, terms, self.money.overlay, now_ms, decision)
         timed = glance[0] % STAGE_SAMPLE == 1
         if timed:
             now_ns = self._timed(Stage.DECIDE, now_ns)
@@ -287,7 +314,22 @@ class Bidder:
             return self._finish_nobid(
                 endpoint, work, glance, reason, started_ns, lookup, decision, sampled
             )
-        body = self._encode(opportunity, decision, serving.arrays, endpoint.exchange)
+        if not self._pay(
+            opportunity, decision, serving.engine, endpoint.payment, person,
+            glance[4] & FLAG_TEST, now_ms, work.sheets,
+        ):  # fmt: skip
+            stopped = self.money.commit.stopped
+            reason = NoBid.PAID_BIDDING_STOPPED if stopped else NoBid.NO_CANDIDATE
+            return self._finish_nobid(
+                endpoint, work, glance, reason, started_ns, lookup, decision, sampled
+            )
+        if timed:
+            now_ns = self._timed(Stage.COMMIT, now_ns)
+        currency = work.currency[_CURRENCY_WORD]
+        links = endpoint.links.get(currency) or self._find_links(endpoint, currency)
+        body = self._encode(
+            opportunity, decision, serving.arrays, endpoint.exchange, links, work.sheets
+        )
         self._free.append(work)
         end_ns = self._monotonic_ns()
         if timed:
@@ -305,6 +347,11 @@ class Bidder:
         if late:
             return no_bid(_request_id(work, glance), NoBid.TIMEOUT, endpoint.exchange)
         return 200, body
+
+    def _find_links(self, endpoint: Endpoint, currency: int) -> Links:
+        found = self.money.links(endpoint.exchange.path, currency)
+        endpoint.links[currency] = found
+        return found
 
     # -- endings without a bid --------------------------------------------------------------------
 

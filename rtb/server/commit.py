@@ -190,7 +190,7 @@ class Commit:
         line_item = self._arrays["line_items"][row["line_item"]]
         creative = self._arrays["creatives"][row["creative"]]
         cur = int(decision.data["head"][0]["cur"])
-        body = np.zeros(1, BID)[0]
+        body: np.void = np.zeros(1, BID)[0]
         claims = body["claims"]
         claims["version"], claims["key"] = CLAIMS_VERSION, self._keyring.current
         claims["flags"], claims["media"] = flags, row["media"]

@@ -6,9 +6,13 @@ behind it. Everything else (chunked, compressed, split, pipelined, upgrades, odd
 malformed) is None here, and the parent protocol and the Starlette route deal with it. So this
 function may refuse freely, and must accept only what every HTTP parser reads the same way.
 
-`ext/head.pyx` is the compiled twin.
+The GET of a notice is plain likewise, when nothing follows its head; expressions are quick enough
+for the few that come.
+
+`ext/head.pyx` is the compiled twin of `plain_bid`.
 """
 
+import re
 from typing import Final
 
 PREFIX: Final = b"POST /openrtb2/"
@@ -23,6 +27,14 @@ UNUSUAL: Final = frozenset(
 )  # fmt: skip
 _TOKEN: Final = frozenset(
     b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+)
+_NOTICE: Final = re.compile(
+    rb"GET (/n/[!-~]+) HTTP/1\.1\r\n"
+    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n){0,48})\r\n"
+)
+_NOTICE_UNUSUAL: Final = re.compile(
+    rb"^(?:%b|content-length):|^connection:(?![ \t]*keep-alive[ \t]*\r)" % b"|".join(UNUSUAL),
+    re.IGNORECASE | re.MULTILINE,
 )
 _NAME: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-")
 
@@ -45,6 +57,16 @@ def plain_bid(data: bytes) -> tuple[bytes, int] | None:
     if length is None or body + length != len(data):
         return None
     return name, body
+
+
+def plain_notice(data: bytes) -> bytes | None:
+    """The target of one whole plain GET of a notice, without a body, else None."""
+    if len(data) > HEAD_BYTES_MAX:
+        return None
+    found = _NOTICE.fullmatch(data)
+    if found is None or _NOTICE_UNUSUAL.search(found[2]) is not None:
+        return None
+    return found[1]
 
 
 def _content_length(lines: list[bytes]) -> int | None:

@@ -9,19 +9,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from rtb.base.errors import ConfigError
+from rtb.base.links import Links, Sheets
 from rtb.base.records import Decision, Opportunity
 from rtb.decide import engine as readable_engine
 from rtb.exchanges import decode as reference
 from rtb.exchanges import response
 from rtb.exchanges.settings import Exchange
+from rtb.notices import tokens
+from rtb.notices.tokens import Keyring
 from rtb.profiles import identity
-from rtb.server import head
+from rtb.server import commit, head
 from rtb.stores import board
+from rtb.stores.journal import READABLE, Kernel
 
 CURE = "compiled modules are missing: run `make setup` (or `python setup.py build_ext --inplace`)"
 
 Decode = Callable[[bytes, int, Exchange, Opportunity], bool]
-Encode = Callable[[Opportunity, Decision, Mapping[str, Any], Exchange], bytes]
+Encode = Callable[[Opportunity, Decision, Mapping[str, Any], Exchange, Links, Sheets], bytes]
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,9 @@ class Kernels:
             `decode_reference`, which reads it or raises InputError
     keys    (opportunity, exchange name) -> keys of the person, most trusted first
     engine  class of the decision engine
-    encode  (opportunity, decision, snapshot arrays, exchange) -> body
+    encode  (opportunity, decision, snapshot arrays, exchange, links, sheets) -> body
+    commit  class of the commit step; signer: of notices
+    journal the functions of the journal
     """
 
     name: str
@@ -42,6 +48,9 @@ class Kernels:
     engine: Any
     encode: Encode
     meter: Any
+    commit: Any
+    signer: Callable[[Keyring], Any]
+    journal: Kernel
 
 
 def load() -> Kernels:
@@ -69,16 +78,22 @@ def pure() -> Kernels:
         engine=readable_engine.Engine,
         encode=response.encode,
         meter=board.Meter,
+        commit=commit.Commit,
+        signer=tokens.Signer,
+        journal=READABLE,
     )
 
 
 def compiled() -> Kernels:
     """The compiled modules."""
     try:
+        from rtb._ext import commit as fast_commit
         from rtb._ext import engine as fast_engine
         from rtb._ext import head as fast_head
         from rtb._ext import identity as fast_identity
+        from rtb._ext import journal as fast_journal
         from rtb._ext import meter, respond, wire
+        from rtb._ext import notices as fast_notices
     except ImportError as error:
         raise ConfigError(f"{CURE}; {error}") from error
 
@@ -90,4 +105,7 @@ def compiled() -> Kernels:
         engine=fast_engine.Engine,
         encode=respond.encode,
         meter=meter.Meter,
+        commit=fast_commit.Commit,
+        signer=fast_notices.Signer,
+        journal=Kernel(fast_journal.Pen, fast_journal.scan, fast_journal.find),
     )

@@ -1,6 +1,6 @@
-"""The fast lane: answers a whole, plain bid request from the buffer it arrived in.
+"""The fast lane: answers a whole, plain bid request or notice from the buffer it arrived in.
 
-`LaneProtocol` is uvicorn's protocol with a door in front. What `head.plain_bid` accepts is answered
+`LaneProtocol` is uvicorn's protocol with a door in front. What `server.head` accepts is answered
 in `data_received`, with no task, no scope and no copy of the body; anything else goes to the
 parent, and the Starlette route (`server.app`) answers it. Both call `server.bid`, so both answer
 the same bytes; the route is the reference.
@@ -14,6 +14,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.config import Config
@@ -21,6 +22,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from rtb.server.bid import NS_PER_MS, Bidder, Reply
+from rtb.server.head import plain_notice
+from rtb.server.notices import Answer, NoticeDesk
 from rtb.server.settings import Server
 from rtb.stores.board import Gauge, Http
 
@@ -37,6 +40,7 @@ HEAD_BAD: Final = (
 )
 NO_CONTENT: Final = b"HTTP/1.1 204 No Content\r\nx-openrtb-version: 2.6\r\n\r\n"
 HEAD_END: Final = b"\r\n\r\n"
+PHRASES: Final = {int(status): status.phrase.encode() for status in HTTPStatus}
 # While a worker drains, every answer is the last one of its connection, and says so.
 LAST: Final = b"\r\nconnection: close"
 # We upgrade to nothing, so a wish to upgrade is ignored (RFC 9110 section 7.8); the parser would
@@ -100,9 +104,16 @@ class Clock:
 class Shared:
     """What all connections of a worker share."""
 
-    def __init__(self, settings: Server, bidder: Bidder, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: Server,
+        bidder: Bidder,
+        notices: NoticeDesk,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self.settings = settings
         self.bidder = bidder
+        self.notices = notices
         self.clock = Clock(loop)
         self.plain_bid = bidder.kernels.plain_bid
         self.connections: set[LaneProtocol] = set()
@@ -182,7 +193,41 @@ class LaneProtocol(HttpToolsProtocol):
                 else:
                     self._send(reply)
                 return
+        elif data.startswith(b"GET /n/"):
+            target = plain_notice(data)
+            if target is not None:
+                self._notice(target)
+                return
         self._to_parent(data)
+
+    def _notice(self, target: bytes) -> None:
+        shared = self.shared
+        self.last_ns = shared.clock.arrival_ns()
+        shared.bidder.meter.http(HTTP_LANE)
+        answer = shared.notices.answer(target, time.time_ns() // NS_PER_MS, self._noted)
+        if answer is None:
+            self.waiting = True
+        else:
+            self._send_answer(answer)
+
+    def _noted(self, answer: Answer) -> None:
+        """The answer to a notice that waited for the disk."""
+        self.waiting = False
+        if not self.transport.is_closing():
+            self._send_answer(answer)
+            self._go_on()
+
+    def _send_answer(self, answer: Answer) -> None:
+        last = self.shared.bidder.draining
+        lines = [b"HTTP/1.1 %d %b" % (answer.status, PHRASES[answer.status])]
+        lines += [b"%b: %b" % header for header in answer.headers]
+        if answer.status != 204:
+            lines.append(b"content-length: %d" % len(answer.body))
+        if last:
+            lines.append(b"connection: close")
+        self.transport.write(b"\r\n".join(lines) + HEAD_END + answer.body)
+        if last:
+            self.transport.close()
 
     def _send(self, reply: Reply) -> None:
         status, body = reply
@@ -208,6 +253,10 @@ class LaneProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._send(reply)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Answers what came behind the request that waited."""
         if self.transport.is_closing():
             return
         backlog, self.backlog = self.backlog, b""

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from rtb import __version__
 from rtb.base.reasons import NoBid, Reject
 from rtb.base.records import Dim, Media, Quirk
+from rtb.server import metrics_money
 from rtb.stores.board import BUCKETS, Board, Gauge, Http, Outcome, Stage, bucket_start_us
 from rtb.stores.profiles import Lookup
 
@@ -62,6 +63,9 @@ class BoardCollector(Collector):
         yield from self._latencies()
         yield from self._bids()
         yield from self._http()
+        yield from metrics_money.notices(self._board)
+        yield from metrics_money.ledger(self._board)
+        yield from metrics_money.keeper(self._board)
         yield from self._workers()
         build = InfoMetricFamily("rtb_build", "What runs here")
         build.add_metric([], {"version": __version__})

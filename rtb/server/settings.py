@@ -63,6 +63,37 @@ class Profiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     refresh_ms: Milliseconds = 100
 
 
+class Money(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where money is kept, and how it is lent to workers."""
+
+    ledger: str = ""
+    node: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
+    turn_ms: Milliseconds = 50
+    lease_ms: Milliseconds = 2000
+    batch_records: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 5000
+    remember_s: Annotated[int, msgspec.Meta(ge=60, le=2_592_000)] = 90_000
+    pace_ms: Milliseconds = 1000
+    line_items_max: Annotated[int, msgspec.Meta(ge=1024, le=1_048_576)] = 131_072
+
+
+class Notices(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the world reaches our notice URLs, and which secrets sign them."""
+
+    base_url: str = ""
+    secrets: dict[str, str] = {}
+    current_secret: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
+    age_days_max: Annotated[int, msgspec.Meta(ge=1, le=365)] = 30
+    waiting_max: Count = 4096
+
+
+class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The record of what a worker did."""
+
+    commit_ms: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 5
+    segment_mb: Annotated[int, msgspec.Meta(ge=16, le=1024)] = 64
+    keep_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 8
+
+
 class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Artefacts and the tables beside the settings."""
 
@@ -79,6 +110,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     server: Server = Server()
     bid: Bid = Bid()
     profiles: Profiles = Profiles()
+    money: Money = Money()
+    notices: Notices = Notices()
+    journal: Journal = Journal()
     files: Files = Files()
 
 

@@ -1,4 +1,5 @@
-"""The parent of a node: starts workers, restarts them, and keeps the door for what they serve.
+"""The parent of a node: starts keeper and workers, restarts them, and keeps the door for what they
+serve.
 
 It serves no request and starts no thread, so it may fork at any time. Kernels are compiled and
 cached here once, before the first worker, since processes that fill an empty Numba cache together
@@ -26,6 +27,7 @@ from rtb.server.kernels import Kernels
 from rtb.server.settings import Settings
 from rtb.stores import artifacts
 from rtb.stores.board import Board, Gauge
+from rtb.stores.board_money import SLOTS_STEP, MoneyBoard
 from rtb.stores.serving import StatePaths, read_serving
 
 log = logging.getLogger("rtb.supervise")
@@ -48,9 +50,14 @@ CLAIM_S: Final = 2.0
 _PR_SET_PDEATHSIG: Final = 1
 
 
+KEEPER: Final = -1  # its number among the children
+# The keeper books for up to two seconds what stopped workers have left.
+KEEPER_ENDS_S: Final = 3.0
+
+
 @dataclass
 class Child:
-    """One worker process."""
+    """One worker process, or the keeper."""
 
     number: int
     pid: int = 0
@@ -64,14 +71,23 @@ class Supervisor:
     """Runs the workers of a node until it is told to stop."""
 
     def __init__(
-        self, config: Settings, configs: Path, paths: StatePaths, kernels: Kernels
+        self,
+        config: Settings,
+        configs: Path,
+        paths: StatePaths,
+        kernels: Kernels,
+        be_keeper: Callable[[], None],
     ) -> None:
+        """be_keeper: the body of the keeper's process."""
         self._config = config
         self._configs = configs
         self._paths = paths
         self._kernels = kernels
+        self._be_keeper = be_keeper
         self._door = Door(paths, config.server.verify_nice)
-        self._children = [Child(number) for number in range(config.server.workers)]
+        self._workers = [Child(number) for number in range(config.server.workers)]
+        self._keeper = Child(KEEPER)
+        self._children = [self._keeper, *self._workers]
         self._stopping = False
         self._lock = -1
 
@@ -88,9 +104,8 @@ class Supervisor:
         self._door.look()
         if read_serving(self._paths) is None:
             log.warning("%s: no snapshot yet: run `rtb import` or `rtb seed`", self._paths.root)
-        self._board = Board.create(
-            self._paths.board, len(self._children), self._funnel_line_items()
-        )
+        self._board = Board.create(self._paths.board, len(self._workers), self._funnel_line_items())
+        MoneyBoard.create(self._paths.money_board, len(self._workers), self._places())
         polls = max(self._config.files.poll_ms / 1000, TICK_S)
         next_look_s = 0.0
         while not self._stopping:
@@ -120,22 +135,28 @@ class Supervisor:
             count = len(snapshot["line_items"]) * FUNNEL_ROOM
         return min(max(count, FUNNEL_LINE_ITEMS_MIN), FUNNEL_LINE_ITEMS_MAX)
 
+    def _places(self) -> int:
+        """Of the money board: in steps that no two workers share a cache line of."""
+        most = self._config.money.line_items_max
+        return min(max(self._funnel_line_items(), SLOTS_STEP), most) // SLOTS_STEP * SLOTS_STEP
+
     def _stop(self, number: int, frame: object) -> None:
         self._stopping = True
 
     # -- children ---------------------------------------------------------------------------------
 
     def _start(self, child: Child) -> None:
-        # A stale heartbeat would look like a stall of the newcomer.
-        self._board.columns["gauges"][child.number, Gauge.HEARTBEAT_MS] = 0
-        self._board.columns["gauges"][child.number, Gauge.READY] = 0
+        if child is not self._keeper:
+            # A stale heartbeat would look like a stall of the newcomer.
+            self._board.columns["gauges"][child.number, Gauge.HEARTBEAT_MS] = 0
+            self._board.columns["gauges"][child.number, Gauge.READY] = 0
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._be_worker(child.number, parent)
+            self._be(child.number, parent)
         child.pid, child.started_s, child.stalled = pid, time.monotonic(), False
 
-    def _be_worker(self, number: int, parent: int) -> None:
+    def _be(self, number: int, parent: int) -> None:
         """The forked child: never returns."""
         code = 1
         try:
@@ -144,16 +165,22 @@ class Supervisor:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
             if os.getppid() == parent:
-                worker.main(number, self._config, self._configs, self._paths, self._kernels)
+                self._serve(number)
                 code = 0
         except RtbError as error:
-            log.error("worker %d: %s", number, error)
+            log.error("%s: %s", _name(number), error)
         except BaseException:
             traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+
+    def _serve(self, number: int) -> None:
+        if number == KEEPER:
+            self._be_keeper()
+        else:
+            worker.main(number, self._config, self._configs, self._paths, self._kernels)
 
     def _reap(self) -> None:
         for child in self._children:
@@ -168,17 +195,18 @@ class Supervisor:
         child.failures = child.failures + 1 if age_s < YOUNG_S else 0
         wait_s = min(0.1 * 2**child.failures, BACKOFF_S_MAX) if child.failures else 0.0
         child.pid, child.start_at_s = 0, time.monotonic() + wait_s
-        self._board.columns["gauges"][child.number, Gauge.READY] = 0
+        if child is not self._keeper:
+            self._board.columns["gauges"][child.number, Gauge.READY] = 0
         if not self._stopping:
             log.warning(
-                "worker %d ended with %d after %.1f s, again in %.1f s",
-                child.number, code, age_s, wait_s,
+                "%s ended with %d after %.1f s, again in %.1f s",
+                _name(child.number), code, age_s, wait_s,
             )  # fmt: skip
 
     def _watch(self) -> None:
         """The watchdog: a loop that does not turn is reported, then its worker replaced."""
         now_ms = time.time_ns() // 1_000_000
-        for child in self._children:
+        for child in self._workers:
             beat_ms = int(self._board.columns["gauges"][child.number, Gauge.HEARTBEAT_MS])
             if not child.pid or not beat_ms:
                 continue
@@ -194,21 +222,33 @@ class Supervisor:
                 child.stalled = False
 
     def _finish(self) -> int:
-        """Drains the workers; what does not end in time is killed."""
+        """Drains the workers, then lets the keeper book what they left; who is late is killed."""
         self._door.close()
         server = self._config.server
-        self._each(lambda pid: os.kill(pid, signal.SIGTERM))
-        limit_s = time.monotonic() + (server.drain_timeout_ms + server.drain_notice_ms) / 1000 + 1
-        while any(child.pid for child in self._children) and time.monotonic() < limit_s:
-            self._reap()
-            time.sleep(TICK_S)
-        late = [child.number for child in self._children if child.pid]
-        self._each(lambda pid: os.kill(pid, signal.SIGKILL))
+        drain_s = (server.drain_timeout_ms + server.drain_notice_ms) / 1000 + 1
+        late = self._end(self._workers, drain_s)
+        late += self._end([self._keeper], KEEPER_ENDS_S)
         if late:
-            log.error("workers %s did not drain in time", late)
+            log.error("%s did not end in time", ", ".join(late))
         return 1 if late else 0
 
-    def _each(self, act: Callable[[int], None]) -> None:
-        for child in self._children:
-            if child.pid:
-                act(child.pid)
+    def _end(self, children: list[Child], limit_s: float) -> list[str]:
+        """Ends children in order; the names of those that had to be killed."""
+        _signal(children, signal.SIGTERM)
+        until_s = time.monotonic() + limit_s
+        while any(child.pid for child in children) and time.monotonic() < until_s:
+            self._reap()
+            time.sleep(TICK_S)
+        late = [_name(child.number) for child in children if child.pid]
+        _signal(children, signal.SIGKILL)
+        return late
+
+
+def _name(number: int) -> str:
+    return "the keeper" if number == KEEPER else f"worker {number}"
+
+
+def _signal(children: list[Child], number: int) -> None:
+    for child in children:
+        if child.pid:
+            os.kill(child.pid, number)

@@ -21,12 +21,18 @@ import uvicorn
 import uvloop
 
 from rtb.base.errors import ConfigError, InputError, RtbError, StoreError
+from rtb.base.events import ClaimFlag
+from rtb.base.links import Sheets
+from rtb.base.money import currency_code
 from rtb.base.records import Decision, Opportunity
 from rtb.decide.model import MODEL_KIND, Model
+from rtb.notices import reading
 from rtb.server import lane, settings
 from rtb.server.app import Application
 from rtb.server.bid import NS_PER_MS, Bidder, Serving
 from rtb.server.kernels import Kernels, decode_reference
+from rtb.server.money import Money
+from rtb.server.notices import NoticeDesk
 from rtb.server.settings import Settings
 from rtb.stores import artifacts
 from rtb.stores.board import Board, Gauge
@@ -40,6 +46,10 @@ ZONES_EVERY_S: Final = 600  # daylight saving time begins on the hour; ten minut
 # A thread that reads metrics or opens a snapshot must not hold the interpreter for 5 ms.
 SWITCH_INTERVAL_S: Final = 0.0005
 BACKLOG: Final = 4096
+DAY_MS: Final = 86_400_000
+# A worker that was lent nothing by then is ready all the same: it answers, if only with no bid.
+FIRST_LEASE_S: Final = 5.0
+USD: Final = currency_code("USD")
 WARM_ROUNDS: Final = 50
 WARM_REQUEST: Final = (
     b'{"id":"warm","at":1,"tmax":1000,"imp":[{"id":"1","bidfloor":0.01,"banner":{"format":'
@@ -94,10 +104,12 @@ class Worker:
         self.configs = configs
         self.paths = paths
         self.kernels = kernels
+        self.notices: NoticeDesk | None = None
         self.board = Board.open(paths.board)
         self.meter = kernels.meter(self.board, number)
         self.exchanges = settings.load_exchanges(configs / config.files.exchanges)
-        self.warm = False
+        self.warm = self._lent = False
+        self._started_s = time.monotonic()
         self.draining = False
         self._tables_stamp: tuple[Any, ...] = ()
         self._zones_at = 0.0
@@ -112,19 +124,32 @@ class Worker:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         loop = asyncio.get_running_loop()
         await self._open_profiles()
+        self.money = Money(
+            self.number, self.config, self.paths, self.exchanges, self.kernels, os.environ
+        )
+        self.money.start(loop)
+        self.notices = NoticeDesk(
+            self.money.journal,
+            self.money.keyring,
+            self.money.terms,
+            reading.Limits(age_ms_max=self.config.notices.age_days_max * DAY_MS),
+            self.config.notices.waiting_max,
+            self.meter,
+        )
         self.bidder = Bidder(
             self.config.bid,
             self.exchanges,
             self.kernels,
             self.meter,
+            self.money,
             local=self._store,
             remote=self._redis,
             profile_budget_ms=self.config.profiles.budget_ms,
         )
         self._follow_tables(time.time())
         self._follow_serving_now()
-        shared = lane.Shared(self.config.server, self.bidder, loop)
-        app = Application(self.bidder, self.board, self.missing, self.status)
+        shared = lane.Shared(self.config.server, self.bidder, self.notices, loop)
+        app = Application(self.bidder, self.notices, self.board, self.missing, self.status)
         server = self._uvicorn(app, shared)
         sweeper = lane.Sweeper(shared, loop)
         sweeper.start()
@@ -146,6 +171,7 @@ class Worker:
             follower.cancel()
             sweeper.stop()
             await self._close_profiles()
+            self.money.close()
 
     def _uvicorn(self, app: Application, shared: lane.Shared) -> uvicorn.Server:
         config = uvicorn.Config(
@@ -274,7 +300,8 @@ class Worker:
     def _warm_up(self, serving: Serving) -> None:
         """Runs the whole path on a request of our own, so that the first real one is not slow."""
         endpoint = next(iter(self.bidder.endpoints.values()))
-        opportunity, decision = Opportunity(), Decision()
+        opportunity, decision, sheets = Opportunity(), Decision(), Sheets()
+        self.money.serve(serving.arrays)
         terms = settings.terms_of(
             endpoint.exchange, self.bidder.rates, self.bidder.zones, 100, serving.generation
         )
@@ -288,7 +315,14 @@ class Worker:
             now_ms = time.time_ns() // NS_PER_MS
             serving.engine.decide(opportunity, None, terms, None, now_ms, decision)
             if decision.data["head"]["nobid"][0] == 0:
-                self.kernels.encode(opportunity, decision, serving.arrays, endpoint.exchange)
+                self.bidder.money.commit.pay(
+                    opportunity, decision, serving.engine, endpoint.payment, 0, ClaimFlag.TEST,
+                    now_ms, sheets,
+                )  # fmt: skip
+                links = self.money.links(endpoint.exchange.path, USD)
+                self.kernels.encode(
+                    opportunity, decision, serving.arrays, endpoint.exchange, links, sheets
+                )
         if not self.warm:
             self.warm = True
             gc.collect()
@@ -304,7 +338,15 @@ class Worker:
             return "draining"
         if self.bidder.serving is None:
             return "no snapshot: run `rtb import` or `rtb seed`"
-        return "" if self.warm else "kernels are not warm"
+        if not self.warm:
+            return "kernels are not warm"
+        return "" if self._has_money() else "no lease yet"
+
+    def _has_money(self) -> bool:
+        """Whether the keeper has lent anything; a worker does not wait for it for ever."""
+        late = time.monotonic() - self._started_s > FIRST_LEASE_S
+        self._lent = self._lent or late or self.money.purse.is_lent()
+        return self._lent
 
     def status(self) -> dict[str, Any]:
         """The body of /status."""

@@ -20,12 +20,14 @@ from rtb.base.records import Decision
 from rtb.stores.mapped import open_mapped, replace_file
 
 MAGIC: Final = 0x4452_414F_4252_5442  # "BTRBOARD"
-VERSION: Final = 1
+VERSION: Final = 2
 
 EXCHANGES_MAX: Final = 32  # columns of counters per exchange
 NOBIDS_MAX: Final = 32
 REJECTS_MAX: Final = 128
 QUIRKS_MAX: Final = 16
+KINDS_MAX: Final = 16
+RESULTS_MAX: Final = 16
 BUCKETS: Final = 160
 # Per line item and Reject from 64 on; those below are targeting and belong to no candidate.
 FUNNEL_REASONS: Final = 64
@@ -56,8 +58,12 @@ class Stage(IntEnum):
     DECODE = 0
     GATHER = 1
     DECIDE = 2
-    ENCODE = 3
-    TOTAL = 4
+    COMMIT = 3  # pay, record, sign
+    ENCODE = 4
+    TOTAL = 5
+
+
+STAGES_COUNT: Final = len(Stage)
 
 
 class Gauge(IntEnum):
@@ -90,6 +96,23 @@ class Http(IntEnum):
     BAD_HTTP = 8
 
 
+class NoticeResult(IntEnum):
+    """What became of one notice, as `rtb_notices_total{result}` says it."""
+
+    OK = 0
+    MALFORMED = 1  # from here on: `rtb.notices.notice.Refusal`
+    FORGED = 2
+    WRONG_KIND = 3
+    UNKNOWN_EXCHANGE = 4
+    EXPIRED = 5
+    TARGET = 6
+    NOT_RECORDED = 7  # told to come again
+    BAD_PRICE = 8  # a macro, garbage, or more than was bid: quarantined
+    EMPTY_PRICE = 9
+    AUDIT = 10
+    TEST = 11
+
+
 COLUMN: Final = np.dtype(
     [
         ("requests", "u8", (EXCHANGES_MAX, len(Outcome))),
@@ -107,9 +130,30 @@ COLUMN: Final = np.dtype(
         ("eligible", "u8"),
         ("scored", "u8"),
         ("http", "u8", 16),
+        ("notices", "u8", (KINDS_MAX, RESULTS_MAX)),  # by base.events.Kind; 0: unreadable
         ("gauges", "i8", 32),
     ],
     align=True,
+)
+# What the keeper says of itself; it alone writes here.
+CURRENCIES_MAX: Final = 16
+OUTCOMES_MAX: Final = 64
+LETTERS_MAX: Final = 16
+KEEPER: Final = np.dtype(
+    [
+        ("pid", "i8"),
+        ("beat_ms", "i8"),  # the end of its last turn
+        ("lag_ms", "i8"),  # how old the oldest record is that it has not read
+        ("waits", "i8"),  # 1: books or journals keep it from going on
+        ("records", "u8"),
+        ("outcomes", "u8", OUTCOMES_MAX),  # by rtb.ledger.commands.Outcome
+        ("letters", "u8", LETTERS_MAX),  # by rtb.keeper.letters.Reason
+        ("currencies", "u8", CURRENCIES_MAX),  # of the sums below; 0: none
+        ("posted_nanos", "i8", CURRENCIES_MAX),
+        ("pending_nanos", "i8", CURRENCIES_MAX),
+        ("granted_nanos", "i8", CURRENCIES_MAX),
+        ("over_nanos", "i8", CURRENCIES_MAX),
+    ]
 )
 _HEADER: Final = np.dtype(
     [
@@ -148,6 +192,8 @@ class Board:
         self.workers_count = int(header["workers"])
         self.line_items_max = int(header["line_items"])
         at = _HEADER.itemsize
+        self.keeper: npt.NDArray[np.void] = np.frombuffer(mapped, KEEPER, 1, at)
+        at += self.keeper.nbytes
         self.columns: npt.NDArray[np.void] = np.frombuffer(mapped, COLUMN, self.workers_count, at)
         at += self.columns.nbytes
         shape = (self.workers_count, self.line_items_max, FUNNEL_REASONS)
@@ -156,9 +202,8 @@ class Board:
     @classmethod
     def create(cls, path: Path, workers_count: int, line_items_max: int) -> Self:
         """A fresh board, all zeros; replaces an older file whole."""
-        size = _HEADER.itemsize + workers_count * (
-            COLUMN.itemsize + line_items_max * FUNNEL_REASONS * 4
-        )
+        each = COLUMN.itemsize + line_items_max * FUNNEL_REASONS * 4
+        size = _HEADER.itemsize + KEEPER.itemsize + workers_count * each
         header = np.zeros(1, _HEADER)
         header["magic"], header["version"] = MAGIC, VERSION
         header["workers"], header["line_items"] = workers_count, line_items_max
@@ -246,6 +291,10 @@ class Meter:
     def http(self, what: int) -> None:
         """One event of the HTTP layer."""
         self._column["http"][what] += 1
+
+    def notice(self, kind: int, result: int) -> None:
+        """What became of one notice; kind 0 where that could not be read."""
+        self._column["notices"][kind, result] += 1
 
     def gauge(self, which: int, value: int) -> None:
         """Sets a figure of the moment."""

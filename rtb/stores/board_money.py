@@ -213,6 +213,10 @@ class Purse:
         self._taken[slot] += nanos
         self._taken_units[slot] += 1
 
+    def is_lent(self) -> bool:
+        """Whether anything is lent to this process."""
+        return self.ready and bool((self._granted > self._taken).any())
+
     def bind(self, line_items: npt.NDArray[np.uint64]) -> None:
         """Serves a snapshot with these line items, by their keys."""
         self._line_items = line_items

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rtb.base.events import RATE_ONE, ClaimFlag, Kind, PriceState, bid_id
-from rtb.keeper.apply import booking, reserve_nanos, time_ms
+from rtb.base.events import RATE_ONE, ClaimFlag, Kind, PriceState, bid_id, record_time_ms
+from rtb.keeper.apply import booking, reserve_nanos
 from rtb.keeper.letters import Reason
 from rtb.ledger.accounts import Hold, Line, State
 from rtb.ledger.commands import Post, Take, Void
@@ -137,6 +137,6 @@ def test_a_bid_in_flight_is_never_too_old() -> None:
 
 def test_records_say_when_they_were_written() -> None:
     """Bids and notices do; a broken body or an unknown kind does not."""
-    assert MS + 1 == time_ms(Kind.BID, bid_body(_OK, 1, MS + 1))
-    assert MS + 2 == time_ms(Kind.CLICK, notice_body(_OK, MS + 2))
-    assert (None, None) == (time_ms(Kind.BID, b"x"), time_ms(99, b"x" * 200))
+    assert MS + 1 == record_time_ms(Kind.BID, bid_body(_OK, 1, MS + 1))
+    assert MS + 2 == record_time_ms(Kind.CLICK, notice_body(_OK, MS + 2))
+    assert (None, None) == (record_time_ms(Kind.BID, b"x"), record_time_ms(99, b"x" * 200))

@@ -17,6 +17,7 @@ import pytest
 
 from rtb.catalogue.snapshot import Snapshot
 from rtb.stores import artifacts
+from rtb.stores.board import Board, Gauge
 from tests.decide import worlds
 
 ROOT = Path(__file__).parents[2]
@@ -111,8 +112,14 @@ class Node:
 
     def worker_pids(self) -> list[int]:
         """Process ids of the workers."""
+        board = Board.open(self.data / "run" / "board")
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in children.read_text().split()]
+        living = {int(pid) for pid in children.read_text().split()}
+        return [pid for row in board.columns["gauges"] if (pid := int(row[Gauge.PID])) in living]
+
+    def keeper_pid(self) -> int:
+        """Process id of the keeper; 0 before its first turn."""
+        return int(Board.open(self.data / "run" / "board").keeper["pid"][0])
 
     def stop(self) -> int:
         """SIGTERM and the exit code."""

@@ -15,6 +15,7 @@ from rtb.server import kernels, settings
 from rtb.server.bid import Bidder, Reply, Serving
 from rtb.stores.board import FUNNEL_FIRST_REASON, FUNNEL_SAMPLE, Board
 from tests.decide import worlds
+from tests.server.money import LentMoney
 
 PATIENT = settings.Bid(shed_after_ms=10_000)
 EXCHANGE = Exchange(name="generic", path="generic", tmax_ms_default=20_000, deadline_ms_max=10_000)
@@ -28,11 +29,13 @@ def board(tmp_path: Path) -> Board:
 
 
 @pytest.fixture
-def answer(board: Board) -> Callable[[bytes], Reply]:
+def answer(board: Board, tmp_path: Path) -> Callable[[bytes], Reply]:
     """Answers a body with a catalogue of many line items that are seldom good enough."""
     compiled = kernels.load()
     snapshot = worlds.snapshot(3, 400)
-    bidder = Bidder(PATIENT, {"generic": EXCHANGE}, compiled, compiled.meter(board, 0))
+    exchanges = {"generic": EXCHANGE}
+    money = LentMoney(tmp_path, exchanges, compiled)
+    bidder = Bidder(PATIENT, exchanges, compiled, compiled.meter(board, 0), money)
     rates = settings.load_rates(settings.CONFIGS / "rates.toml")
     bidder.price_by(rates, settings.load_zones(settings.CONFIGS / "zones.toml", worlds.NOW_MS))
     bidder.serve(Serving(snapshot, compiled.engine(snapshot, None), snapshot.arrays, 1, "", ""))

@@ -1,0 +1,186 @@
+"""The keeper as a process: opens what it needs, does its turns, follows the served snapshot.
+
+It ends at SIGTERM once the journals that are left have been booked, and at any fault that only a
+new start can cure; the supervisor starts it again. Until then workers spend what they were lent.
+"""
+
+import logging
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from rtb.base.errors import ConfigError, RtbError, StoreError
+from rtb.catalogue.snapshot import Snapshot
+from rtb.exchanges.settings import Exchange
+from rtb.keeper.chart import chart_of
+from rtb.keeper.leases import Limits
+from rtb.keeper.letters import Letters
+from rtb.keeper.report import Report
+from rtb.keeper.run import Keeper, Settings
+from rtb.stores import artifacts, journal_read
+from rtb.stores.board import Board
+from rtb.stores.board_money import MoneyBoard
+from rtb.stores.journal import Kernel
+from rtb.stores.ledger_sql import LedgerStore
+from rtb.stores.serving import StatePaths, read_serving, stamp
+
+log = logging.getLogger("rtb.keeper")
+
+# After SIGTERM: how long the keeper goes on booking what stopped workers have left.
+LAST_TURNS_S: Final = 2.0
+RETIRE_EVERY_S: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What settings say of the keeper.
+
+    ledger: URL of the books; keep_s: of journal segments whose records were all booked
+    """
+
+    ledger: str
+    node: int = 0
+    turn_ms: int = 50
+    lease_ms: int = 2_000
+    batch_records: int = 5_000
+    remember_s: int = 90_000
+    poll_ms: int = 200
+    pace_ms: int = 1_000
+    keep_s: int = 8 * 86_400
+
+    def settings(self) -> Settings:
+        """Of the turns."""
+        return Settings(
+            node=self.node,
+            batch_records=self.batch_records,
+            remember_s=self.remember_s,
+            leases=Limits(lease_ms=self.lease_ms),
+        )
+
+
+class Process:
+    """The one keeper of a node, with its clock."""
+
+    def __init__(
+        self,
+        options: Options,
+        paths: StatePaths,
+        exchanges: Mapping[str, Exchange],
+        kernel: Kernel,
+    ) -> None:
+        """Raises: StoreError when books or board cannot be opened, ConfigError for a bad URL."""
+        self._options, self._paths, self._kernel = options, paths, kernel
+        paths.ledger.parent.mkdir(parents=True, exist_ok=True)
+        self._books = LedgerStore.open(options.ledger)
+        self._board = MoneyBoard.open(paths.money_board)
+        self._page = Report(Board.open(paths.board))
+        by_key = {one.claim_key: one for one in exchanges.values()}
+        self._letters = Letters(paths.letters)
+        self.keeper = Keeper(
+            self._books,
+            self._board,
+            paths.journals,
+            self._letters,
+            by_key,
+            kernel,
+            options.settings(),
+        )
+        self._served: tuple[int, int, int] = (0, 0, 0)
+        self._looked_s = self._retired_s = 0.0
+        self._stopping_s = 0.0
+        self.faults = 0
+
+    def run(self) -> None:
+        """Turns until SIGTERM. Raises: StoreError, InvariantError: only a new start helps."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        turn_s = self._options.turn_ms / 1000
+        while not self._is_over():
+            started_s = time.monotonic()
+            self._look(started_s)
+            booked = self.keeper.step(_now_ms())
+            self._report()
+            if booked < self._options.batch_records:
+                time.sleep(max(turn_s - (time.monotonic() - started_s), 0.001))
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of journals and books."""
+        self.keeper.close()
+        self._books.close()
+
+    def _stop(self, number: int, frame: object) -> None:
+        self._stopping_s = self._stopping_s or time.monotonic()
+
+    def _is_over(self) -> bool:
+        if not self._stopping_s:
+            return False
+        late = time.monotonic() - self._stopping_s > LAST_TURNS_S
+        return late or self.keeper.is_idle()
+
+    # -- following --------------------------------------------------------------------------------
+
+    def _look(self, now_s: float) -> None:
+        """Budgets of a new generation, and journals that are old."""
+        if now_s - self._looked_s < self._options.poll_ms / 1000:
+            return
+        self._looked_s = now_s
+        changed = stamp(self._paths.serving)
+        if changed != self._served:
+            try:
+                self._follow()
+                self._served = changed
+            except RtbError as error:
+                log.error("the keeper keeps its budgets: %s", error)
+        if now_s - self._retired_s > RETIRE_EVERY_S:
+            self._retired_s = now_s
+            self._retire()
+
+    def _follow(self) -> None:
+        """Raises: StoreError, StoreCorrupt, CatalogueError."""
+        file = read_serving(self._paths)
+        if file is None:
+            return
+        snapshot: Snapshot = artifacts.open_snapshot(self._paths.root / file.snapshot, verify=False)
+        items = snapshot["line_items"]
+        # One impression at a CPM of n micros costs n nanos.
+        costs = dict(zip(items["key"].tolist(), items["max_cpm_micros"].tolist(), strict=True))
+        self.keeper.chart(chart_of(snapshot), _now_ms(), costs)
+        log.info("the keeper has the budgets of generation %d", file.generation)
+
+    def _retire(self) -> None:
+        """Removes segments that are old and were booked whole."""
+        now_s, keep_s = int(time.time()), self._options.keep_s
+        for worker, position in self.keeper.positions().items():
+            try:
+                journal_read.retire(self._paths.journals, worker, position, keep_s, now_s)
+            except (StoreError, OSError) as error:
+                log.error("journal %d is not retired: %s", worker, error)
+
+    # -- telling ----------------------------------------------------------------------------------
+
+    def _report(self) -> None:
+        keeper = self.keeper
+        self._page.write(keeper, self._letters, _now_ms())
+        faults = keeper.tails.faults()
+        if keeper.fault or faults:
+            self.faults += 1
+            if self.faults % 200 == 1:
+                log.error("the keeper waits: %s %s", keeper.fault, faults or "")
+        else:
+            self.faults = 0
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def main(
+    options: Options, paths: StatePaths, exchanges: Mapping[str, Exchange], kernel: Kernel
+) -> None:
+    """The body of the keeper's process."""
+    if not paths.money_board.exists():
+        raise ConfigError(f"no money board: the supervisor makes it - at `{paths.money_board}`")
+    Process(options, paths, exchanges, kernel).run()

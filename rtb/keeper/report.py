@@ -1,0 +1,55 @@
+"""What the keeper says of itself on the node's board, for metrics and status."""
+
+import os
+from typing import Final
+
+from rtb.keeper.letters import Letters
+from rtb.keeper.run import Keeper
+from rtb.ledger.accounts import Balance
+from rtb.stores.board import CURRENCIES_MAX, Board
+
+# Sums over all accounts are milliseconds of work: once a second is often enough.
+SUMS_EVERY_MS: Final = 1_000
+_SUMS: Final = {
+    "posted_nanos": Balance.POSTED,
+    "pending_nanos": Balance.PENDING,
+    "granted_nanos": Balance.GRANTED,
+    "over_nanos": Balance.OVER,
+}
+
+
+class Report:
+    """Writes the keeper's part of the board."""
+
+    def __init__(self, board: Board) -> None:
+        self._row = board.keeper[0]
+        self._summed_ms = 0
+        self._row["pid"] = os.getpid()
+
+    def write(self, keeper: Keeper, letters: Letters, now_ms: int) -> None:
+        """The figures after a turn."""
+        row = self._row
+        row["lag_ms"] = keeper.lag_ms(now_ms)
+        row["records"] = keeper.records
+        row["waits"] = bool(keeper.fault or keeper.tails.faults())
+        for outcome, count in keeper.outcomes.items():
+            row["outcomes"][outcome] = count
+        for reason, count in letters.counts.items():
+            row["letters"][reason] = count
+        if now_ms - self._summed_ms >= SUMS_EVERY_MS:
+            self._summed_ms = now_ms
+            self._sum(keeper)
+        row["beat_ms"] = now_ms
+
+    def _sum(self, keeper: Keeper) -> None:
+        """Balances by currency; a currency beyond the room of the board is left out."""
+        sums: dict[int, list[int]] = {}
+        lines = keeper.state.lines
+        for account in keeper.state.accounts.values():
+            found = sums.setdefault(lines[account.line_item].currency, [0] * len(_SUMS))
+            for place, balance in enumerate(_SUMS.values()):
+                found[place] += account.nanos[balance]
+        for place, (currency, found) in enumerate(sorted(sums.items())[:CURRENCIES_MAX]):
+            self._row["currencies"][place] = currency
+            for name, value in zip(_SUMS, found, strict=True):
+                self._row[name][place] = value

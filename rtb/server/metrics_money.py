@@ -1,0 +1,87 @@
+"""The metrics of notices, the ledger and the keeper, for `rtb.server.metrics`."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from rtb.base.events import Kind
+from rtb.base.money import currency_name
+from rtb.ledger.commands import Outcome
+from rtb.stores.board import Board, NoticeResult
+
+_NANOS_PER_MICRO: Final = 1000
+_BILLED: Final = (
+    Outcome.POSTED,
+    Outcome.POSTED_UNSEEN,
+    Outcome.POSTED_OVER,
+    Outcome.LATE,
+    Outcome.LATE_OVER,
+)
+
+
+def notices(board: Board) -> Iterator[Metric]:
+    """What became of notices, by worker as it answered them."""
+    totals = board.total("notices")
+    family = CounterMetricFamily(
+        "rtb_notices", "Notices by kind and result", labels=["kind", "result"]
+    )
+    for kind, result in np.argwhere(totals):
+        name = Kind(int(kind)).name.lower() if kind else "unreadable"
+        result_name = NoticeResult(int(result)).name.lower()
+        family.add_metric([name, result_name], int(totals[kind, result]))
+    yield family
+    wins = totals[Kind.WIN, NoticeResult.OK]
+    yield CounterMetricFamily("rtb_wins", "Win notices", int(wins))
+
+
+def ledger(board: Board) -> Iterator[Metric]:
+    """What the books say."""
+    keeper = board.keeper[0]
+    family = CounterMetricFamily(
+        "rtb_ledger_outcomes", "Answers of the books to commands", labels=["outcome"]
+    )
+    for number in np.flatnonzero(keeper["outcomes"]):
+        family.add_metric([Outcome(int(number)).name.lower()], int(keeper["outcomes"][number]))
+    yield family
+    billed = sum(int(keeper["outcomes"][outcome]) for outcome in _BILLED)
+    yield CounterMetricFamily("rtb_billed_impressions", "Bills that were booked", billed)
+    yield from _sums(keeper)
+
+
+def _sums(keeper: np.void) -> Iterator[Metric]:
+    spend = CounterMetricFamily("rtb_spend_micros", "Booked spend", labels=["currency"])
+    reserved = GaugeMetricFamily(
+        "rtb_budget_reserved_micros",
+        "Budget that bids in flight hold, and that is lent to workers",
+        labels=["currency", "state"],
+    )
+    over = GaugeMetricFamily(
+        "rtb_overspend_micros", "Spend that no budget covered", labels=["currency"]
+    )
+    for place in np.flatnonzero(keeper["currencies"]):
+        name = currency_name(int(keeper["currencies"][place]))
+        spend.add_metric([name], _micros(keeper, "posted_nanos", place))
+        for state in ("pending", "granted"):
+            reserved.add_metric([name, state], _micros(keeper, f"{state}_nanos", place))
+        over.add_metric([name], _micros(keeper, "over_nanos", place))
+    yield from (spend, reserved, over)
+
+
+def _micros(keeper: np.void, name: str, place: int) -> float:
+    return int(keeper[name][place]) / _NANOS_PER_MICRO
+
+
+def keeper(board: Board) -> Iterator[Metric]:
+    """How the keeper fares."""
+    row = board.keeper[0]
+    letters = int(row["letters"].sum())
+    yield CounterMetricFamily("rtb_records_applied", "Journal records read", int(row["records"]))
+    yield CounterMetricFamily("rtb_dead_letters", "Records that cannot be booked", letters)
+    for name, field, scale, help_text in (
+        ("rtb_event_log_lag_seconds", "lag_ms", 1e3, "Age of the oldest record not booked yet"),
+        ("rtb_keeper_waits", "waits", 1, "1 while books or journals keep it from going on"),
+        ("rtb_keeper_turn_time_seconds", "beat_ms", 1e3, "When its last turn ended"),
+    ):
+        yield GaugeMetricFamily(name, help_text, float(row[field]) / scale)

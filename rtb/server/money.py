@@ -1,0 +1,201 @@
+"""What a worker pays from, records to and signs with; opened once, before its socket.
+
+journal   its own, locked for as long as it lives
+purse     its rows of the money board
+commit    the step of the bid path that uses both
+overlay   a row a line item: what the keeper says of it, brought up to date between requests
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from rtb.base.errors import ConfigError
+from rtb.base.events import record_time_ms
+from rtb.base.links import Links
+from rtb.base.money import currency_name
+from rtb.base.records import MULTIPLIER_E6_ONE, OVERLAY, PARTICIPATION_E4_ALL
+from rtb.exchanges import prices
+from rtb.exchanges.settings import Exchange
+from rtb.notices.notice import Terms
+from rtb.notices.tokens import Keyring, keyring
+from rtb.notices.urls import Urls
+from rtb.server.kernels import Kernels
+from rtb.server.settings import Journal as JournalSettings
+from rtb.server.settings import Notices, Settings
+from rtb.stores.board_money import MoneyBoard, Purse
+from rtb.stores.journal import Kernel
+from rtb.stores.journal_read import Reader
+from rtb.stores.journal_write import Journal, Limits
+from rtb.stores.serving import StatePaths
+
+# How often the keeper is answered and its word on line items looked at: a few turns of the keeper
+# are all that a lease waits for.
+REST_S: Final = 0.02
+_SECRET_BYTES: Final = 32
+
+
+def ensure_secret(path: Path) -> bytes:
+    """The node's own secret, drawn when there is none yet. Raises: ConfigError."""
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fresh = path.with_suffix(".new")
+            file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            try:
+                os.write(file, secrets.token_hex(_SECRET_BYTES).encode())
+                os.fsync(file)
+            finally:
+                os.close(file)
+            fresh.replace(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot keep the secret of notices: {error} - at `{path}`") from error
+
+
+def keyring_of(config: Notices, paths: StatePaths, environ: Mapping[str, str]) -> Keyring:
+    """The secrets of notices: those that settings name, else the node's own.
+
+    Raises: ConfigError.
+    """
+    if not config.secrets:
+        own = ensure_secret(paths.notice_secret)
+        return Keyring(config.current_secret, {config.current_secret: own})
+    try:
+        variables = {int(key): name for key, name in config.secrets.items()}
+    except ValueError as error:
+        raise ConfigError("ids of secrets are numbers - at `$.notices.secrets`") from error
+    return keyring(config.current_secret, variables, environ)
+
+
+def base_url(config: Settings) -> str:
+    """Where notice URLs begin."""
+    server = config.server
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return config.notices.base_url or f"http://{host}:{server.port}"
+
+
+def terms_of(exchanges: Mapping[str, Exchange], environ: Mapping[str, str]) -> dict[int, Terms]:
+    """How notices of each exchange are read, by its key in claims. Raises: ConfigError."""
+    return {one.claim_key: Terms(one, prices.reader(one, environ)) for one in exchanges.values()}
+
+
+def check(
+    config: Settings,
+    exchanges: Mapping[str, Exchange],
+    paths: StatePaths,
+    environ: Mapping[str, str],
+) -> None:
+    """Finds faults of secrets and URLs before anything starts. Raises: ConfigError."""
+    keyring_of(config.notices, paths, environ)
+    terms_of(exchanges, environ)
+    for exchange in exchanges.values():
+        Urls(base_url(config), exchange)
+
+
+def limits_of(config: JournalSettings) -> Limits:
+    """The journal's limits as settings have them."""
+    return Limits(segment_bytes=config.segment_mb << 20, commit_ms=config.commit_ms)
+
+
+def first_second(directory: Path, worker: int, last: int, kernel: Kernel) -> int:
+    """The second from which ids were not given away: that after the journal's last record.
+
+    last: sequence of that record
+    """
+    if not last:
+        return 0
+    with Reader(directory, worker, last - 1, kernel) as reader:
+        for _, kind, body in reader.read(1):
+            found = record_time_ms(kind, body)
+            return 0 if found is None else found // 1000 + 1
+    return 0
+
+
+class Money:
+    """One worker's side of the money. One thread, the loop's, calls all methods.
+
+    kernel: of the journal; environ: holds the secrets
+    """
+
+    def __init__(
+        self,
+        number: int,
+        config: Settings,
+        paths: StatePaths,
+        exchanges: Mapping[str, Exchange],
+        kernels: Kernels,
+        environ: Mapping[str, str],
+    ) -> None:
+        """Raises: StoreError, ConfigError."""
+        self.keyring = keyring_of(config.notices, paths, environ)
+        self.terms = terms_of(exchanges, environ)
+        self._base = base_url(config)
+        self._urls = {name: Urls(self._base, one) for name, one in exchanges.items()}
+        limits, kernel = limits_of(config.journal), kernels.journal
+        self.journal = Journal.open(paths.journals, number, limits, kernel)
+        last = self.journal.last_sequence
+        not_before_s = first_second(paths.journals, number, last, kernel)
+        board = MoneyBoard.open(paths.money_board)
+        self.purse = Purse(board, number, lambda: self.journal.last_sequence)
+        self.commit: Any = kernels.commit(
+            self.purse,
+            self.journal.append,
+            kernels.signer(self.keyring),
+            self.keyring,
+            config.money.node,
+            number,
+            not_before_s,
+        )
+        self.overlay: npt.NDArray[np.void] = np.zeros(0, OVERLAY)
+        self._seen = -1
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def writable(self) -> bool:
+        """Whether new bids may be made."""
+        return self.journal.writable
+
+    def links(self, exchange: str, currency: int) -> Links:
+        """The notice links of an exchange's path name and a currency."""
+        return self._urls[exchange].links(currency_name(currency))
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begins to commit records, and to answer the keeper."""
+        self._loop = loop
+        self.journal.start(loop)
+        self._rest()
+
+    def serve(self, arrays: Mapping[str, Any]) -> None:
+        """Pays for bids of a snapshot from now on."""
+        self.commit.serve(arrays)
+        rows = np.zeros(len(arrays["line_items"]), OVERLAY)
+        rows["multiplier_e6"], rows["participation_e4"] = MULTIPLIER_E6_ONE, PARTICIPATION_E4_ALL
+        self.overlay, self._seen = rows, -1
+        self.follow()
+
+    def follow(self) -> None:
+        """Answers the keeper, and takes note of what it says of line items."""
+        self.purse.rest()
+        changes = self.purse.changes()
+        if changes != self._seen:
+            self._seen = changes
+            self.purse.hold_back(self.overlay)
+
+    def _rest(self) -> None:
+        assert self._loop is not None
+        self.follow()
+        self._timer = self._loop.call_later(REST_S, self._rest)
+
+    def close(self) -> None:
+        """Makes everything durable, answers the keeper a last time, and lets go."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.journal.close()

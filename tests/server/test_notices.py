@@ -1,0 +1,214 @@
+"""Notices on a real node: answered once they are durable, booked once, from any sender."""
+
+import json
+import re
+import socket
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.server.conftest import Node, StartNode
+from tests.server.test_answers import REQUEST, read_answer, split_answer
+
+MACROS = {
+    "PRICE": "1.25", "CURRENCY": "USD", "MULTIPLIER": "", "MIN_TO_WIN": "1.1", "LOSS": "102",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def node(start_node: StartNode) -> Node:
+    """A node with a small catalogue."""
+    return start_node(line_items=60)
+
+
+def bid_on(node: Node, **fields: Any) -> dict[str, Any]:
+    """A bid of the node."""
+    for number in range(50):
+        body = REQUEST | {"id": f"n{time.monotonic_ns()}-{number}"} | fields
+        status, answer = node.post(json.dumps(body).encode())
+        if status == 200:
+            found: dict[str, Any] = json.loads(answer)["seatbid"][0]["bid"][0]
+            return found
+    raise AssertionError("nobody bids")
+
+
+def filled(url: str, **values: str) -> str:
+    """A notice URL as an exchange calls it."""
+    for name, value in (MACROS | values).items():
+        url = url.replace(f"${{AUCTION_{name}}}", value)
+    return url
+
+
+def path_of(url: str, **values: str) -> str:
+    """The part of a notice URL behind the host."""
+    parts = urlsplit(filled(url, **values))
+    return f"{parts.path}?{parts.query}" if parts.query else parts.path
+
+
+def rows(node: Node, query: str) -> list[tuple[Any, ...]]:
+    """What the books on disk say."""
+    books = sqlite3.connect(f"file:{node.data / 'ledger' / 'ledger.db'}?mode=ro", uri=True)
+    try:
+        return books.execute(query).fetchall()
+    finally:
+        books.close()
+
+
+def settled(node: Node, bid: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """How a bid was settled: (mark, nanos)."""
+    number = int(bid["id"], 16)
+    return rows(node, f"select mark, nanos from settled where bid = {number}")
+
+
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """Waits until something holds."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+def test_a_bill_is_booked_once(node: Node) -> None:
+    """However often it comes, and on whichever way; its price is what is booked."""
+    bid = bid_on(node)
+    target = path_of(bid["burl"], PRICE=str(bid["price"] / 2))
+    answers = [node.get(target)[0] for _ in range(5)]
+    answers.append(split_answer(node.raw(_get(target, b"te: trailers")))[0])
+
+    assert [204] * 6 == answers
+    ((_, nanos),) = until(lambda: settled(node, bid))
+    assert round(bid["price"] / 2 * 1e6) == nanos
+    until(lambda: node.metric("rtb_records_applied_total") >= 6)
+    assert 1 == len(settled(node, bid))
+
+
+def _get(target: str, *headers: bytes) -> bytes:
+    lines = [b"GET %b HTTP/1.1" % target.encode(), b"host: x", *headers, b"", b""]
+    return b"\r\n".join(lines)
+
+
+def test_a_loss_frees_the_money(node: Node) -> None:
+    """After a loss notice nothing is held for the bid."""
+    bid = bid_on(node)
+    assert 204 == node.get(path_of(bid["lurl"]))[0]
+
+    ((_, nanos),) = until(lambda: settled(node, bid))
+    assert 0 == nanos
+
+
+def test_lane_and_route_answer_notices_alike(node: Node) -> None:
+    """Pixels, wins and forged tokens: same status, headers and body on both ways."""
+    bid = bid_on(node)
+    targets = [path_of(bid["nurl"]), path_of(bid["nurl"])[:-90], "/n/imp/x", "/n/nothing"]
+    targets.append(urlsplit(re.findall(r'https?://[^"]*/n/imp/[^"?]+', bid["adm"])[0]).path)
+    for target in targets:
+        lane = node.raw(_get(target))
+        route = node.raw(_get(target, b"te: trailers"))
+        assert split_answer(lane) == split_answer(route), target
+
+
+def test_a_pixel_is_a_picture(node: Node) -> None:
+    """The impression is an image that no cache may keep."""
+    bid = bid_on(node)
+    (pixel,) = re.findall(r'https?://[^"]*/n/imp/[^"?]+', bid["adm"])[:1]
+    answer = node.raw(_get(urlsplit(pixel).path))
+
+    assert b"\r\ncontent-type: image/gif\r\n" in answer
+    assert b"\r\ncache-control: no-store" in answer
+    assert answer.endswith(b";")
+    assert answer.partition(b"\r\n\r\n")[2].startswith(b"GIF89a")
+
+
+def test_a_click_goes_to_the_landing_page_only(node: Node) -> None:
+    """The signed target is where a click is sent; another one is refused, without a redirect."""
+    bid = bid_on(node)
+    (click,) = re.findall(r'https?://[^"]*/n/click/[^"]+', bid["adm"])[:1]
+    landing = parse_qs(urlsplit(click).query)["to"][0]
+    target = path_of(click)
+    answer = node.raw(_get(target))
+    other = node.raw(_get(target.partition("?")[0] + "?to=https%3A%2F%2Fevil.example%2F"))
+
+    assert answer.startswith(b"HTTP/1.1 302 ")
+    assert f"\r\nlocation: {landing}\r\n".encode() in answer
+    assert other.startswith(b"HTTP/1.1 403 ")
+    assert b"location" not in other.lower()
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        (lambda target: target.replace("/n/bill/", "/n/win/"), 403),
+        (lambda target: target.replace("/n/bill/AQ", "/n/bill/BQ"), 400),
+        (lambda target: target[:40] + ("A" if target[40] != "A" else "B") + target[41:], 403),
+        (lambda target: "/n/bill/", 400),
+        (lambda target: "/n/", 400),
+        (lambda target: "/n/bill/" + "A" * 107, 400),
+    ],
+)
+def test_what_is_not_genuine_is_refused(
+    node: Node, change: Callable[[str], str], status: int
+) -> None:
+    """A token for another kind, a changed one, or none: told so, counted, never booked."""
+    bid = bid_on(node)
+    refused = change(path_of(bid["burl"]))
+
+    assert status == node.get(refused)[0]
+    assert [] == settled(node, bid)
+
+
+@pytest.mark.parametrize("price", ["AUDIT", "${AUCTION_PRICE}", "", "nonsense", "1e9"])
+def test_prices_that_are_none_book_nothing(node: Node, price: str) -> None:
+    """They are taken and counted, and kept for a person to look at where money may be owed."""
+    bid = bid_on(node)
+    before = node.metric("rtb_records_applied_total")
+
+    assert 204 == node.get(path_of(bid["burl"], PRICE=price))[0]
+    if price != "AUDIT":
+        until(lambda: node.metric("rtb_records_applied_total") > before)
+    assert [] == settled(node, bid)
+
+
+def test_a_test_is_answered_and_not_booked(node: Node) -> None:
+    """The notices of a test request are genuine, and count for nothing."""
+    bid = bid_on(node, test=1)
+    before = node.metric("rtb_records_applied_total")
+
+    assert 204 == node.get(path_of(bid["burl"]))[0]
+    assert before == node.metric("rtb_records_applied_total")
+
+
+def test_a_head_request_is_no_notice(node: Node) -> None:
+    """Whoever looks before he calls has not called."""
+    bid = bid_on(node)
+    with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
+        connection.sendall(_get(path_of(bid["burl"])).replace(b"GET", b"HEAD", 1))
+        assert read_answer(connection).startswith(b"HTTP/1.1 200 ")
+    assert [] == settled(node, bid)
+
+
+def test_a_restarted_node_accepts_old_notices(start_node: StartNode) -> None:
+    """Notices need no memory of the process that bid: the books go on where they were."""
+    node = start_node(line_items=60)
+    bid, other = bid_on(node), bid_on(node)
+    assert 204 == node.get(path_of(other["burl"]))[0]
+    assert 0 == node.stop()
+    node = start_node(data=node.data, line_items=0)
+
+    assert 204 == node.get(path_of(bid["burl"]))[0]
+    assert 204 == node.get(path_of(other["burl"]))[0]
+    until(lambda: settled(node, bid))
+    assert (1, 1) == (len(settled(node, bid)), len(settled(node, other)))
+
+
+def test_data_directory_holds_its_secret(node: Node) -> None:
+    """The secret that signs is the owner's alone to read."""
+    path = Path(node.data, "secrets", "notices")
+
+    assert 0o600 == path.stat().st_mode & 0o777
+    assert len(path.read_bytes()) >= 32
