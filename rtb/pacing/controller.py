@@ -28,10 +28,13 @@ from rtb.pacing.estimate import NOTHING, Observed, Recent, Step, between
 from rtb.pacing.goal import DEFAULT, Control, Goal, Law, Mode, Tuning, planned
 from rtb.pacing.schedule import ONE_E6, Shape
 
-# Below one in ten thousand requests there is nothing left to steer.
-PARTICIPATION_E6_MIN: Final = 100
+# Bidders draw one in ten thousand requests: below, there is nothing left to steer.
+STEP_E6: Final = 100
+PARTICIPATION_E6_MIN: Final = STEP_E6
 # A window held back more than a thousandfold says no more than that it was too much.
 HELD_MIN: Final = 0.001
+# Of requests that are counted one in so many, so many may have been missed by chance.
+DOUBTED_SAMPLES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +64,16 @@ class State:
 
 
 def begin(
-    seen: Observed, goal: Goal, tuning: Tuning = DEFAULT, multiplier_e6: int | None = None
+    seen: Observed,
+    goal: Goal,
+    tuning: Tuning = DEFAULT,
+    multiplier_e6: int | None = None,
+    recent: Recent = NOTHING,
 ) -> State:
-    """A state that knows nothing, or only an earlier multiplier, which spares it the probe.
+    """A state that knows nothing, or an earlier multiplier, which spares it the probe.
 
-    multiplier_e6: participation where the price is fixed. Nothing is bid before the first step.
+    multiplier_e6: `remembered`; recent: what was known of costs then. Nothing is bid before the
+    first step.
     """
     cold = multiplier_e6 is None
     first_e6 = tuning.probe_multiplier_e6 if multiplier_e6 is None else max(multiplier_e6, 1)
@@ -81,7 +89,15 @@ def begin(
         start_s=goal.schedule.start_s,
         probe_since_s=seen.now_s,
         opening_e6=opening_e6,
+        recent=recent,
     )
+
+
+def remembered(state: State) -> int | None:
+    """What spares the next start its probe: the multiplier, or participation where the price is
+    fixed; None as long as nothing is known.
+    """
+    return None if state.mode is Mode.PROBE else max(round(state.drive * ONE_E6), 1)
 
 
 def step(
@@ -126,8 +142,10 @@ def _steered(state: State, came: Step, goal: Goal, tuning: Tuning) -> State:
         return _marked(state)
     if goal.schedule.shape is Shape.ASAP:
         return _marked(replace(state, drive=goal.bounds()[1], mode=Mode.PACED, opening_e6=ONE_E6))
+    if _has_too_little_traffic(state, goal, tuning):
+        return _marked(replace(state, drive=goal.bounds()[1], mode=Mode.PACED, opening_e6=ONE_E6))
     if state.mode is Mode.PROBE:
-        return _probed(state, tuning)
+        return _probed(state, goal, tuning)
     if goal.fixed_price and state.recent.spent_nanos > 0:
         return _marked(_throttled(state, came, goal, tuning))
     return _paced(state, goal, tuning)
@@ -135,7 +153,8 @@ def _steered(state: State, came: Step, goal: Goal, tuning: Tuning) -> State:
 
 def _throttled(state: State, came: Step, goal: Goal, tuning: Tuning) -> State:
     """The state with the participation that the plan needs until the next step."""
-    expected = state.recent.spent_nanos / max(state.recent.open_requests, 1.0) * _next(state, came)
+    each = state.recent.spent_nanos / max(state.recent.open_requests, 1.0)
+    expected = each * _next(state, came, replace(tuning, step_s=0))
     now_s, budget = state.seen.now_s, goal.budget_nanos
     plan = planned(goal, now_s, tuning)
     missed = budget * plan - _spend(state, state.seen)
@@ -144,20 +163,50 @@ def _throttled(state: State, came: Step, goal: Goal, tuning: Tuning) -> State:
     return replace(state, drive=max(due, 0.0) / expected) if expected > 0 else state
 
 
-def _probed(state: State, tuning: Tuning) -> State:
+def _has_too_little_traffic(state: State, goal: Goal, tuning: Tuning) -> bool:
+    """Whether what is left could not be spent by bidding the full value on all requests."""
+    if goal.cost_max_nanos <= 0 or state.recent.seconds < tuning.blind_s:
+        return False
+    rest_s = goal.schedule.end_s - state.seen.now_s
+    left = goal.budget_nanos - _spend(state, state.seen)
+    return _most(state, goal, tuning, rest_s) <= left
+
+
+def _most(state: State, goal: Goal, tuning: Tuning, seconds: int) -> float:
+    """What all requests of some seconds could cost, if all were won at the highest price."""
+    rate = state.recent.rate_most(DOUBTED_SAMPLES * tuning.sample)
+    return rate * seconds * goal.cost_max_nanos
+
+
+def _probed(state: State, goal: Goal, tuning: Tuning) -> State:
     """A cold start: upwards until something is won."""
     window = between(state.mark, state.seen)
     if window.wins or state.seen.spent_nanos > 0:
         return _marked(replace(state, mode=Mode.PACED, opening_e6=ONE_E6))
     if state.seen.now_s - state.probe_since_s >= tuning.probe_s:
         return _marked(replace(state, mode=Mode.PACED, opening_e6=ONE_E6))
-    if not window.requests:
+    if not window.requests and not window.bids:
         return _marked(state)
-    if window.bids < tuning.probe_bids and window.seconds < tuning.blind_s:
+    if 0 < goal.cost_max_nanos:
+        # Nothing that could be lost before the first notices: why hold it back?
+        harmless = _most(state, goal, tuning, tuning.blind_s) <= goal.budget_nanos * tuning.lead
+        state = replace(state, opening_e6=ONE_E6) if harmless else state
+    if not _has_answer(state, window, tuning):
         return state
     widest_e6 = ONE_E6 if state.recent.bids > 0 else tuning.probe_unseen_e6
     opening_e6 = min(state.opening_e6 * tuning.probe_participation_growth, widest_e6)
+    opening_e6 = max(opening_e6, state.opening_e6)
     return _marked(replace(state, drive=state.drive * tuning.probe_growth, opening_e6=opening_e6))
+
+
+def _has_answer(state: State, window: Step, tuning: Tuning) -> bool:
+    """Whether it is known that this was too little: bids without a win, or no bid at all."""
+    if window.seconds >= tuning.blind_s:
+        return True
+    if window.bids:
+        return window.bids >= tuning.probe_bids and window.seconds >= tuning.window_s
+    tried = window.requests * state.control.participation_e6 / ONE_E6
+    return tried >= tuning.probe_bids and window.requests > DOUBTED_SAMPLES * tuning.sample
 
 
 def _paced(state: State, goal: Goal, tuning: Tuning) -> State:
@@ -175,9 +224,17 @@ def _paced(state: State, goal: Goal, tuning: Tuning) -> State:
     certainty = _certainty(state, window, target, spend, goal, tuning)
     if certainty <= 0:
         return state
-    if not window.requests:  # no traffic says nothing of the price
+    if _is_silent(state, window, tuning):  # no traffic says nothing of the price
         return _marked(state)
     return _moved(state, _error(target, spend), certainty, tuning)
+
+
+def _is_silent(state: State, window: Step, tuning: Tuning) -> bool:
+    """Whether there was no traffic, where some would have been seen."""
+    if window.requests or window.bids:
+        return False
+    rate = state.recent.rate()
+    return rate == 0 or rate * window.seconds >= DOUBTED_SAMPLES * tuning.sample
 
 
 def _moved(state: State, error: float, certainty: float, tuning: Tuning) -> State:
@@ -249,7 +306,7 @@ def _control(state: State, goal: Goal, tuning: Tuning) -> Control:
         return Control(multiplier_e6, 0, mode)
     throttle = min(state.drive / least, 1.0) * state.guard
     participation_e6 = min(int(throttle * ONE_E6), state.opening_e6)
-    return Control(multiplier_e6, participation_e6, mode)
+    return Control(multiplier_e6, participation_e6 // STEP_E6 * STEP_E6, mode)
 
 
 def _mode(state: State, goal: Goal, tuning: Tuning) -> Mode:
@@ -266,20 +323,27 @@ def _mode(state: State, goal: Goal, tuning: Tuning) -> Mode:
 def _guard(state: State, came: Step, goal: Goal, tuning: Tuning) -> float:
     """The share of requests, 0 to 1, that cannot spend too much before the next step.
 
-    The next step is taken to be as long as this one, with as many requests.
+    The next step is taken to be as long as this one, with as many requests, unless its length is
+    known.
     """
     budget, doubt_nanos = goal.budget_nanos, goal.budget_nanos * tuning.doubt
     spend = _spend(state, state.seen, doubt_nanos)
-    part, whole = goal.schedule.progress(state.seen.now_s + came.seconds)
+    part, whole = goal.schedule.progress(state.seen.now_s + _next_s(came, tuning))
     ahead = max(budget * tuning.lead, state.recent.win_nanos())
     left = (budget - spend) / max(state.recent.spent_share(doubt_nanos), 1e-6)
     allowed = min(budget * (part / whole) + ahead - spend, left)
-    most = state.recent.request_nanos() * _next(state, came)
+    most = state.recent.request_nanos(goal.cost_max_nanos) * _next(state, came, tuning)
     if allowed <= 0 or most <= allowed:
         return 1.0 if allowed > 0 else 0.0
     return allowed / most
 
 
-def _next(state: State, came: Step) -> float:
+def _next(state: State, came: Step, tuning: Tuning) -> float:
     """Requests until the next step: as many as in this one, or in the mean of the last hour."""
-    return max(came.requests, state.recent.rate() * came.seconds)
+    seconds = _next_s(came, tuning)
+    return max(came.requests * seconds / max(came.seconds, 1), state.recent.rate() * seconds)
+
+
+def _next_s(came: Step, tuning: Tuning) -> int:
+    """Seconds until the next step."""
+    return min(came.seconds, tuning.step_s) if tuning.step_s else came.seconds

@@ -59,7 +59,11 @@ def between(before: Observed, after: Observed) -> Step:
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """Faded sums. `open_requests` are those of `requests` that the throttle let through."""
+    """Faded sums. `open_requests` are those of `requests` that the throttle let through.
+
+    peak: the greatest share of them in one step that were bid on, fading as slowly. A multiplier
+        that crosses a floor bids on nothing and then on all: the mean would be a surprise.
+    """
 
     spent_nanos: float = 0.0
     reserved_nanos: float = 0.0
@@ -68,10 +72,13 @@ class Recent:
     open_requests: float = 0.0
     requests: float = 0.0
     seconds: float = 0.0
+    peak: float = 0.0
 
     def after(self, step: Step, participation_e6: int) -> "Recent":
         """The sums with one more step, made at a participation."""
         fade = 0.5 ** (step.seconds / HALF_LIFE_S)
+        expected = max(step.requests, self.rate() * step.seconds) * participation_e6 / 1e6
+        share = step.bids / max(expected, step.bids) if step.bids >= DOUBTED_REQUESTS else 0.0
         return Recent(
             spent_nanos=self.spent_nanos * fade + step.spent_nanos,
             reserved_nanos=self.reserved_nanos * fade + step.reserved_nanos,
@@ -80,11 +87,16 @@ class Recent:
             open_requests=self.open_requests * fade + step.requests * participation_e6 / 1e6,
             requests=self.requests * fade + step.requests,
             seconds=self.seconds * fade + step.seconds,
+            peak=max(self.peak * fade, share),
         )
 
     def rate(self) -> float:
         """Eligible requests a second."""
         return self.requests / self.seconds if self.seconds > 0 else 0.0
+
+    def rate_most(self, doubted: int) -> float:
+        """The same, if so many requests more than were seen are only chance; never 0."""
+        return (self.requests + doubted) / max(self.seconds, 1.0)
 
     def win_nanos(self) -> float:
         """What a win costs, or a bid while nothing was won; 0 when unknown."""
@@ -92,15 +104,16 @@ class Recent:
             return self.spent_nanos / self.wins
         return self.reserved_nanos / self.bids if self.bids > 0 else 0.0
 
-    def request_nanos(self) -> float:
-        """What is reserved for an eligible request when nothing is throttled; 0 before any bid.
+    def request_nanos(self, cost_max_nanos: int = 0) -> float:
+        """What is reserved at most for an eligible request when nothing is throttled.
 
         Some more requests are assumed, all of them bid on: a few without a bid may be chance.
+        cost_max_nanos: what a bid is taken to cost before any was seen.
         """
-        if self.bids <= 0:
-            return 0.0
-        assumed = self.reserved_nanos / self.bids * DOUBTED_REQUESTS
-        return (self.reserved_nanos + assumed) / (self.open_requests + DOUBTED_REQUESTS)
+        cost = self.reserved_nanos / self.bids if self.bids > 0 else cost_max_nanos
+        assumed = cost * DOUBTED_REQUESTS
+        mean = (self.reserved_nanos + assumed) / (self.open_requests + DOUBTED_REQUESTS)
+        return max(mean, cost * self.peak)
 
     def spent_share(self, doubt_nanos: float = 0.0) -> float:
         """The share of reserved money that is spent in the end, 0 to 1.

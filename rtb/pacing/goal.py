@@ -63,6 +63,10 @@ class Tuning:
     lead: float = 0.02
     # Reservations, as a share of the budget, that the guard takes for spent until it knows better.
     doubt: float = 0.01
+    # Requests are counted one in so many: before three were seen, none may be chance.
+    sample: int = 1
+    # The next step comes after so many seconds; 0: as many as the last.
+    step_s: int = 0
     # After such a gap the window says nothing of the multiplier; nor do clocks so far apart.
     gap_s: int = 900
 
@@ -76,6 +80,8 @@ class Goal:
 
     multiplier_max_e6: 1,000,000 bids the value as it is; nobody is made to bid more.
     fixed_price: the price may not move (a deal at a fixed price): participation steers.
+    cost_max_nanos: what no bid is above, of which the guard is sure before it has seen one; 0: not
+        known.
     """
 
     budget_nanos: int
@@ -83,6 +89,7 @@ class Goal:
     multiplier_min_e6: int = 10_000
     multiplier_max_e6: int = ONE_E6
     fixed_price: bool = False
+    cost_max_nanos: int = 0
 
     def bounds(self) -> tuple[float, float]:
         """Least and greatest multiplier; 0 < least <= greatest."""
