@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
+from rtb.base.hashing import mix64
 from rtb.base.money import MICROS
 
 # Median of the best rival price for a thousand impressions in dollars, by `bid.mtype`.
@@ -255,12 +256,16 @@ def _micros(amount: float) -> int:
 
 
 class Landscape:
-    """The best price of all rivals, impression after impression."""
+    """The best price of all rivals, impression after impression of an auction."""
 
     def __init__(self, seed: int) -> None:
         draws = np.random.default_rng([seed & 0xFFFFFFFF, 1]).standard_normal(_DRAWS)
         self._factors: list[float] = np.exp(RIVAL_SPREAD * draws).tolist()
         self._next = 0
+
+    def begin(self, serial: int) -> None:
+        """The rivals of an auction are its own, in whatever order answers come."""
+        self._next = mix64(serial) & _DRAWS - 1
 
     def rival_micros(self, mtype: int, country: str, currency: str) -> int:
         """The next rival price for an impression of this kind."""

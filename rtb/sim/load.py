@@ -314,6 +314,7 @@ class Load:
             verdict = too_late(answer)
             tally.reason(Loss.LATE)
         else:
+            self._landscape.begin(serial)
             verdict = judge(self.pool.asks[number], answer, self._landscape, sent_id)
             self._count(verdict)
         self._heard(Heard(serial, number, sent_id, answer, verdict))

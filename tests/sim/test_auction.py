@@ -176,6 +176,20 @@ def test_rivals_repeat() -> None:
     assert one.rival_micros(1, "USA", "USD") != other.rival_micros(1, "USA", "USD")
 
 
+def test_rivals_belong_to_their_auction() -> None:
+    """Auctions meet the same rivals in whatever order they end."""
+
+    def rivals(order: list[int]) -> dict[int, int]:
+        landscape, found = Landscape(5), {}
+        for serial in order:
+            landscape.begin(serial)
+            found[serial] = landscape.rival_micros(1, "USA", "USD")
+        return found
+
+    assert rivals([1, 2, 3]) == rivals([3, 1, 2])
+    assert 3 == len(set(rivals([1, 2, 3]).values()))
+
+
 def won(micros: int, currency: str) -> Won:
     return Won(micros, currency, 0, Offer(bid()))
 
