@@ -144,7 +144,7 @@ class Pacers:
         self._memory_path, self._report_path = memory, report
         self._counts = Counts(board, money)
         kept = pace_memory.load(memory)
-        self._kept, self._curves = kept, kept.curves()
+        self._kept, self._curves = kept, dict(kept.curves)
         self._weights: dict[str, tuple[int, ...]] = {}
         self._plans: list[tuple[int, Plan]] = []
         self._keys: list[int] = []
@@ -385,11 +385,7 @@ class Pacers:
             multiplier_e6 = controller.remembered(pacer.state)
             if multiplier_e6 is not None:
                 kept.append(kept_of(pacer.budget.name, multiplier_e6, pacer.state.recent))
-        traffic = {
-            zone: pace_memory.Traffic(known.requests, known.seconds)
-            for zone, known in self._curves.items()
-        }
-        self._kept = pace_memory.Memory(saved_s=now_s, budgets=kept, traffic=traffic)
+        self._kept = pace_memory.Memory(saved_s=now_s, budgets=kept, curves=self._curves)
         self._write(self._memory_path, self._kept)
 
     def _write(self, path: Path, content: object) -> None:

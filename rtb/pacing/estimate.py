@@ -74,6 +74,20 @@ class Recent:
     seconds: float = 0.0
     peak: float = 0.0
 
+    def faded(self, seconds: int) -> "Recent":
+        """The sums after some time of which nothing is known."""
+        fade = 0.5 ** (seconds / HALF_LIFE_S)
+        return Recent(
+            spent_nanos=self.spent_nanos * fade,
+            reserved_nanos=self.reserved_nanos * fade,
+            bids=self.bids * fade,
+            wins=self.wins * fade,
+            open_requests=self.open_requests * fade,
+            requests=self.requests * fade,
+            seconds=self.seconds * fade,
+            peak=self.peak * fade,
+        )
+
     def after(self, step: Step, participation_e6: int) -> "Recent":
         """The sums with one more step, made at a participation."""
         fade = 0.5 ** (step.seconds / HALF_LIFE_S)

@@ -307,7 +307,14 @@ def test_board_is_enough_for_the_next_keeper(node: PacedNode) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b'{"version":9}', b'{"budgets":[[99,1,false,5,[0,0,0,0,0,0,0,0]]]}'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"version":9}',
+        b'{"curves":{"UTC":{"requests":[],"seconds":[],"prior":[]}}}',
+        b'{"budgets":[{"scope":99,"key":1,"units":false,"multiplier_e6":5,"recent":{}}]}',
+    ],
 )
 def test_broken_memory_is_none(node: PacedNode, content: bytes) -> None:
     """A file that cannot be read costs a cold start, and nothing else."""
@@ -354,7 +361,7 @@ def test_hours_are_learned_and_kept(node: PacedNode) -> None:
         node.board.columns["requests"][0, 3, 0] += 6_000
     node.turn(60)
     node.pacers.save(node.now_s)
-    kept = msgspec.json.decode((node.folder / "memory").read_bytes())["traffic"]["Asia/Tokyo"]
+    kept = msgspec.json.decode((node.folder / "memory").read_bytes())["curves"]["Asia/Tokyo"]
 
     assert 9 == int(np.argmax(kept["requests"]))  # Monday 09:00
     assert 100 == pytest.approx(kept["requests"][9] / kept["seconds"][9], rel=0.01)
