@@ -9,11 +9,17 @@ Everything is seeded; a fold takes fractions of what bidding the full value woul
 
 What was won is compared with the best fixed multiplier in hindsight, which knows all prices before
 the day begins; with PID on the same error; and with bidding the full value on a share of requests.
+
+Then, as a keeper does it, with a step a second and requests counted by sample: how long does a line
+item that nobody knows wait until nothing but its plan holds it back? And what do a keeper's rounds
+cost, on the seeded catalogue?
 """
 
 import csv
 import gzip
 import statistics
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,11 +28,22 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import options
+from bench import state as bench_state
 from bench.record import Result
+from rtb.keeper.chart import chart_of
+from rtb.keeper.pace import Pacers
+from rtb.keeper.publish import Slots
+from rtb.ledger.accounts import State
+from rtb.ledger.changes import Changes
+from rtb.ledger.chart import changes_to
+from rtb.ledger.machine import apply
 from rtb.pacing.controller import begin, step
 from rtb.pacing.estimate import Observed
-from rtb.pacing.goal import DEFAULT, Control, Goal, Law, Tuning
+from rtb.pacing.goal import DEFAULT, Control, Goal, Law, Mode, Tuning
 from rtb.pacing.schedule import ONE_E6, Schedule, Shape, pacing_error_e6
+from rtb.stores import artifacts
+from rtb.stores.board import FUNNEL_BID, FUNNEL_FIRST_REASON, FUNNEL_SAMPLE, Board
+from rtb.stores.board_money import SLOTS_STEP, MoneyBoard
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -119,12 +136,14 @@ def replay(
     *,
     notices: Notices = PROMPT,
     step_s: int = STEP_S,
+    steps_max: int | None = None,
     seed: int = 7,
 ) -> Run:
-    """A period of the market under the controller, which alone keeps to the budget."""
+    """A period of the market, or its first steps, under the controller alone."""
     chance = np.random.default_rng(seed)
     schedule = goal.schedule
     steps = -(-(schedule.end_s - schedule.start_s) // step_s)
+    steps = min(steps, steps_max or steps)
     edges = np.searchsorted(market.time_s, schedule.start_s + np.arange(steps + 1) * step_s)
     delay = -(-notices.late_s // step_s)
     reserved_back = np.zeros(steps + delay + 1, dtype=np.int64)
@@ -160,9 +179,16 @@ def replay(
             reserved_nanos=reserved,
             bids=seen.bids + int((bids > 0).sum()),
             wins=seen.wins + int(wins_later[index]),
-            requests_eligible=seen.requests_eligible + len(value),
+            requests_eligible=seen.requests_eligible + _counted(len(value), tuning, chance),
         )
     return run
+
+
+def _counted(requests: int, tuning: Tuning, chance: np.random.Generator) -> int:
+    """Requests as they are counted: one in `tuning.sample`."""
+    if tuning.sample == 1:
+        return requests
+    return int(chance.binomial(requests, 1 / tuning.sample)) * tuning.sample
 
 
 # -- the data --------------------------------------------------------------------------------------
@@ -215,6 +241,32 @@ def forecast(hours: Floats) -> tuple[int, ...]:
 
 
 # -- the question ----------------------------------------------------------------------------------
+
+
+# (requests a second, budget as a share of what full value would spend in a day)
+STARTS = {"busy": (200.0, 0.25), "large": (20.0, 20.0), "rare": (0.1, 2.0), "small": (0.1, 0.3)}
+START_S_MAX = 3600
+
+
+def start_s(requests_per_s: float, share: float, seed: int = 7) -> int:
+    """Seconds until a line item that nobody knows was held back by its plan alone.
+
+    All requests have one floor, at half of their value.
+    """
+    chance = np.random.default_rng(seed)
+    count = int(requests_per_s * START_S_MAX)
+    times = np.sort(chance.integers(0, START_S_MAX, count)).astype(np.int64)
+    value = np.full(count, 2_000_000)
+    market = Market(times, value, value // 2, first_price=True)
+    budget = int(requests_per_s * DAY_S * 2_000_000 * share)
+    goal = Goal(budget, Schedule(0, DAY_S), cost_max_nanos=2_000_000)
+    tuning = replace(DEFAULT, sample=FUNNEL_SAMPLE, step_s=1)
+    run = replay(market, goal, tuning, step_s=1, steps_max=START_S_MAX)
+    wanted = 1.0 if share >= 1 else 0.5
+    for index, control in enumerate(run.controls):
+        if control.multiplier_e6 >= wanted * ONE_E6 and control.mode is not Mode.PROBE:
+            return index
+    return START_S_MAX
 
 
 @dataclass(frozen=True)
@@ -273,7 +325,56 @@ def main() -> None:
                     "won": round(one.won, 2),
                 }
     _add(result, found)
+    for name, (rate, of_full) in STARTS.items():
+        result.add(f"start_{name}", f"a cold start, {name}", start_s(rate, of_full), "s", 900)
+    for name, share_bidding in (("idle", 0.0), ("bidding", 0.2)):
+        cpu, longest = keeper_cost(
+            bench_state.state(profiles=1_000), share_bidding, 5 if chosen.quick else 15
+        )
+        said = f"of a core, 10,000 line items, {share_bidding:.0%} of them bidding"
+        result.add(f"cost_{name}", said, 100 * cpu, "%", 15)
+        result.add(f"turn_{name}", f"longest turn, {name}", longest, "ms", 20)
     result.write(chosen.out)
+
+
+def keeper_cost(data: Path, share_bidding: float, seconds: int) -> tuple[float, float]:
+    """What pacing costs a keeper of 20 turns a second: share of a core, ms of the longest turn.
+
+    In every second a share of the line items bid, and a third of all have a request counted.
+    """
+    path = artifacts.current(data / "snapshots", "snapshot")
+    if path is None:
+        raise SystemExit(f"pacing: no snapshot in {data}")
+    snapshot = artifacts.open_snapshot(path, verify=False)
+    count = len(snapshot["line_items"])
+    books = State()
+    now_s = int(time.time())
+    for command in changes_to(chart_of(snapshot), books, now_s):
+        apply(books, command, Changes())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        board = Board.create(folder / "board", 2, 2 * count)
+        places = -(-count // SLOTS_STEP) * SLOTS_STEP
+        money = MoneyBoard.create(folder / "money", 2, places)
+        slots = Slots(money)
+        slots.assign(snapshot["line_items"]["key"].tolist())
+        pacers = Pacers(board, money, folder / "memory", folder / "report")
+        pacers.serve(snapshot, books, slots.slot, now_s * 1000)
+        chance = np.random.default_rng(7)
+        spent_s: list[float] = []
+        for turn in range(-400, seconds * 20):  # until all had their first step
+            if turn % 20 == 0:
+                bidding = chance.random(places) < share_bidding
+                money.taken[0, bidding] += 1_000_000
+                money.taken_units[0, bidding] += 1
+                board.funnel[0, :count, FUNNEL_BID - FUNNEL_FIRST_REASON] += (
+                    chance.random(count) < 1 / 3
+                )
+            began = time.process_time()
+            pacers.turn(books, now_s * 1000 + 50 * turn)
+            if turn >= 0:
+                spent_s.append(time.process_time() - began)
+    return sum(spent_s) / seconds, 1000 * max(spent_s)
 
 
 def _add(result: Result, found: dict[str, list[Outcome]]) -> None:

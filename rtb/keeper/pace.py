@@ -45,6 +45,8 @@ RECENT_ACCOUNTS: Final = 4
 # What a controller's step and an hour of a schedule cost, in looks at a budget: measured.
 _STEP_WORK: Final = 12
 _HOURS_A_WORK: Final = 4
+# Of a report, some 8 ms.
+_ROWS_A_TURN: Final = 500
 _TUNING: Final = replace(DEFAULT, sample=FUNNEL_SAMPLE)
 _CONTROL_ALL: Final = Control(MULTIPLIER_E6_ONE, ONE_E6, Mode.FINISH)
 
@@ -54,7 +56,7 @@ class Settings:
     """What a node sets for its pacing.
 
     pace_ms    1,000: between two rounds
-    work_max   1,600: looks at budgets in a turn, a step counting as twelve; some 8 ms
+    work_max   1,000: looks at budgets in a turn, a step counting as twelve; some 8 ms
     idle_s     10: between steps where only requests came, or a throttle waits for its time
     still_s    30: between steps where nothing came
     report_ms  5,000: between two reports
@@ -62,7 +64,7 @@ class Settings:
     """
 
     pace_ms: int = 1_000
-    work_max: int = 1_600
+    work_max: int = 1_000
     idle_s: int = 10
     still_s: int = 30
     report_ms: int = 5_000
@@ -151,7 +153,8 @@ class Pacers:
         self._pacers: list[_Pacer] = []
         self._of_item: list[list[_Pacer]] = []
         self._round: Iterator[None] | None = None
-        self._began_ms = self._reported_ms = 0
+        self._telling: Iterator[None] | None = None
+        self._began_ms = self._told_ms = 0
         self._round_s = 1
         self._learned: tuple[int, int] | None = None  # when, and requests by then
         self.fault = ""  # of the last report; "" when it went well
@@ -182,7 +185,7 @@ class Pacers:
             for place in budget.members:
                 if self._plans[place][1].shape is not Shape.ASAP:
                     self._of_item[place].append(pacer)
-        self._round = None
+        self._round = self._telling = None
         for place, pacers in enumerate(self._of_item):
             if not pacers:
                 self._tell(place, _CONTROL_ALL)
@@ -232,28 +235,34 @@ class Pacers:
     # -- a round -----------------------------------------------------------------------------------
 
     def turn(self, state: State, now_ms: int) -> None:
-        """A part of a round; begins one when it is time. `state`: the books, only looked at."""
-        if self._round is None:
-            if 0 <= now_ms - self._began_ms < self._settings.pace_ms:
-                return
-            self._began_ms = now_ms
-            self._round = self._rounds(state, now_ms)
-        for _ in self._round:
-            return
-        self._round = None
-        self._round_s = max(-(-(now_ms - self._began_ms) // 1000), 1)
+        """A part of a round, or else of a report; begins them when it is time.
 
-    def _rounds(self, state: State, now_ms: int) -> Iterator[None]:
+        state: the books, only looked at.
+        """
+        if self._round is None and not 0 <= now_ms - self._began_ms < self._settings.pace_ms:
+            self._began_ms = now_ms
+            self._round = self._rounds(state, now_ms // 1000)
+        if self._round is not None:
+            for _ in self._round:
+                return
+            self._round = None
+            self._round_s = max(-(-(now_ms - self._began_ms) // 1000), 1)
+            return
+        if self._telling is None and (not 0 <= now_ms - self._told_ms < self._settings.report_ms):
+            self._told_ms = now_ms
+            self._telling = self._report(state, now_ms // 1000)
+        for _ in self._telling or ():
+            return
+        self._telling = None
+
+    def _rounds(self, state: State, now_s: int) -> Iterator[None]:
         """All parts of one round."""
         for worker in self._counts.workers():
             self._counts.look_at(worker)
             yield
         self._counts.look()
-        self._learn(now_ms // 1000)
-        yield from self._step_all(state, now_ms // 1000)
-        if not 0 <= now_ms - self._reported_ms < self._settings.report_ms:
-            self._reported_ms = now_ms
-            yield from self._report(state, now_ms // 1000)
+        self._learn(now_s)
+        yield from self._step_all(state, now_s)
 
     def _step_all(self, state: State, now_s: int) -> Iterator[None]:
         pace_s = -(-self._settings.pace_ms // 1000)
@@ -365,34 +374,45 @@ class Pacers:
     # -- telling people ----------------------------------------------------------------------------
 
     def _report(self, state: State, now_s: int) -> Iterator[None]:
-        """Writes both files."""
-        rows = []
-        for place in range(len(self._plans)):
-            rows.append(self._row(place, state))
-            if len(rows) % self._settings.work_max == 0:
-                yield
+        """Writes both files, in parts."""
+        self.fault = ""
+        rows: list[bytes] = []
+        for first in range(0, len(self._plans), _ROWS_A_TURN):
+            places = range(first, min(first + _ROWS_A_TURN, len(self._plans)))
+            rows.append(msgspec.json.encode([self._row(place, state) for place in places]))
+            yield
+        self._write(self._report_path, pace_memory.joined(rows))
         yield
-        self._write(self._report_path, rows)
-        yield
-        self.save(now_s)
+        yield from self._remember(now_s)
 
     def save(self, now_s: int) -> None:
         """Writes what a restart goes on from; to be called at the end, too."""
+        for _ in self._remember(now_s):
+            pass
+
+    def _remember(self, now_s: int) -> Iterator[None]:
         if not self._plans:
             return  # nothing was served: what there is stays
-        kept = []
-        for pacer in self._pacers:
-            multiplier_e6 = controller.remembered(pacer.state)
-            if multiplier_e6 is not None:
-                kept.append(kept_of(pacer.budget.name, multiplier_e6, pacer.state.recent))
-        self._kept = pace_memory.Memory(saved_s=now_s, budgets=kept, curves=self._curves)
-        self._write(self._memory_path, self._kept)
+        kept: list[bytes] = []
+        for first in range(0, len(self._pacers), _ROWS_A_TURN):
+            some = self._pacers[first : first + _ROWS_A_TURN]
+            known = ((one, controller.remembered(one.state)) for one in some)
+            kept.append(
+                msgspec.json.encode(
+                    [
+                        kept_of(one.budget.name, multiplier_e6, one.state.recent)
+                        for one, multiplier_e6 in known
+                        if multiplier_e6 is not None
+                    ]
+                )
+            )
+            yield
+        self._write(self._memory_path, pace_memory.file_of(now_s, kept, self._curves))
 
-    def _write(self, path: Path, content: object) -> None:
+    def _write(self, path: Path, content: bytes) -> None:
         """Advice and figures for people: a disk that is full does not stop the keeper."""
         try:
-            pace_memory.replace_json(path, content)
-            self.fault = ""
+            pace_memory.replace(path, content)
         except StoreError as error:
             self.fault = str(error)
 

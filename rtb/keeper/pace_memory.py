@@ -4,6 +4,7 @@ It is advice: a file that is missing or broken costs a cold start and no money, 
 whole and not flushed to the disk.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -70,12 +71,24 @@ def load(path: Path) -> Memory:
     return found if found.version == VERSION and known and whole else Memory()
 
 
-def replace_json(path: Path, content: object) -> None:
+def file_of(saved_s: int, budgets: Sequence[bytes], curves: Mapping[str, Curve]) -> bytes:
+    """The file; `budgets` are lists of `Kept`, encoded in parts."""
+    raw = msgspec.Raw(joined(budgets))
+    content = {"version": VERSION, "saved_s": saved_s, "budgets": raw, "curves": curves}
+    return msgspec.json.encode(content)
+
+
+def joined(lists: Sequence[bytes]) -> bytes:
+    """One list of JSON out of several."""
+    return b"[" + b",".join(one[1:-1] for one in lists if one != b"[]") + b"]"
+
+
+def replace(path: Path, content: bytes) -> None:
     """Replaces a file, whole. Raises: StoreError when it cannot be written."""
     fresh = path.with_suffix(".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(msgspec.json.encode(content))
+        fresh.write_bytes(content)
         fresh.replace(path)
     except OSError as error:
         raise StoreError(f"{path}: {error}") from error
