@@ -446,7 +446,7 @@ def test_report_that_cannot_be_written(tmp_path: Path) -> None:
     node.serve(snapshot_of({"li": DAILY}))
     (tmp_path / "memory").mkdir()
     paced(node, 60)
-    node.turn(5)
+    node.pacers.save(node.now_s)
 
     assert "memory" in node.pacers.fault
     assert Mode.WAITING not in node.pacers.summary().modes
