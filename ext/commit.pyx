@@ -63,7 +63,7 @@ assert sizeof(Claims) == 72 and sizeof(BidRecord) == 96
 cdef class Commit:
     """See `rtb.server.commit.Commit`."""
 
-    cdef object purse, append, signer, keyring, arrays, slots_kept
+    cdef object purse, append, signer, keyring, caps, arrays, slots_kept
     cdef dict rates
     cdef int key, node, worker
     cdef int64_t not_before_s, second, number
@@ -90,13 +90,15 @@ cdef class Commit:
     cdef uint8_t *is_known
 
     def __init__(
-        self, purse, append, signer, keyring, int node, int worker, int64_t not_before_s=0
+        self, purse, append, signer, keyring, int node, int worker, int64_t not_before_s=0,
+        caps=None,
     ):
         cdef uintptr_t at
         board = purse.board
         self.purse, self.append, self.signer, self.keyring = purse, append, signer, keyring
         self.key, self.node, self.worker = keyring.current, node, worker
         self.not_before_s = not_before_s
+        self.caps = caps
         self.rates = {}
         one = purse.worker
         self.granted = <const int64_t *><uintptr_t>board.granted[one].ctypes.data
@@ -228,10 +230,17 @@ cdef class Commit:
                 return False
         body.claims.target = self._target(opportunity, decision, out, number, body.claims.bid)
         if slot != NO_SLOT:
+            if self.caps is not None and body.claims.person and not self.caps.bid(
+                body.claims.person, body.claims.bid, body.claims.line_item, body.claims.creative,
+                now_ms,
+            ):
+                return False
             try:
                 self.append(KIND_BID, PyBytes_FromStringAndSize(<char *>body, sizeof(BidRecord)))
             except StoreError:
                 self.stopped = True
+                if self.caps is not None:
+                    self.caps.lost(body.claims.person, body.claims.bid, now_ms)
                 return False
             STORE(&self.taken[slot], self.taken[slot] + body.reserve_nanos)
             STORE(&self.taken_units[slot], self.taken_units[slot] + 1)

@@ -4,7 +4,7 @@ from typing import Any
 from rtb.base.links import Sheets
 from rtb.base.records import Decision, Opportunity
 from rtb.notices.tokens import Keyring
-from rtb.server.commit import FallsBack, Payment, Signs
+from rtb.server.commit import CountsBids, FallsBack, Payment, Signs
 from rtb.stores.board_money import Purse
 
 class Commit:
@@ -19,6 +19,7 @@ class Commit:
         node: int,
         worker: int,
         not_before_s: int = 0,
+        caps: CountsBids | None = None,
     ) -> None: ...
     def serve(self, arrays: Any) -> None: ...
     def pay(

@@ -76,12 +76,12 @@ def _keeper(config: settings.Settings, paths: StatePaths) -> process.Options:
     money = config.money
     return process.Options(
         ledger=money.ledger or paths.ledger_url,
+        profiles=config.profiles.source,
         node=money.node,
         turn_ms=money.turn_ms,
         lease_ms=money.lease_ms,
         batch_records=money.batch_records,
         remember_s=money.remember_s,
-        poll_ms=config.files.poll_ms,
         pace_ms=money.pace_ms,
         keep_s=config.journal.keep_days * 86_400,
     )

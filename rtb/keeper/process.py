@@ -1,5 +1,8 @@
 """The keeper as a process: opens what it needs, does its turns, follows the served snapshot.
 
+A turn books first, then counts impressions for frequency caps. The two read the journals each for
+itself and keep their own positions, so neither waits for a fault of the other.
+
 It ends at SIGTERM once the journals that are left have been booked, and at any fault that only a
 new start can cure; the supervisor starts it again. Until then workers spend what they were lent.
 """
@@ -14,16 +17,25 @@ from typing import Final
 from rtb.base.errors import ConfigError, RtbError, StoreError
 from rtb.catalogue.snapshot import Snapshot
 from rtb.exchanges.settings import Exchange
+from rtb.keeper.caps import CapsKeeper
+from rtb.keeper.caps import Settings as CapsSettings
 from rtb.keeper.chart import chart_of
 from rtb.keeper.leases import Limits
 from rtb.keeper.letters import Letters
 from rtb.keeper.report import Report
 from rtb.keeper.run import Keeper, Settings
+from rtb.keeper.tail import Tail, Tails
 from rtb.stores import artifacts, journal_read
 from rtb.stores.board import Board
 from rtb.stores.board_money import MoneyBoard
+from rtb.stores.caps_board import CapsBoard
+from rtb.stores.caps_table import CapsTable
+from rtb.stores.counts_lmdb import CountsStore
+from rtb.stores.counts_redis import RedisCounts
 from rtb.stores.journal import Kernel
 from rtb.stores.ledger_sql import LedgerStore
+from rtb.stores.profiles import CountsWriter
+from rtb.stores.profiles_lmdb import ProfileStore
 from rtb.stores.serving import StatePaths, read_serving, stamp
 
 log = logging.getLogger("rtb.keeper")
@@ -31,22 +43,25 @@ log = logging.getLogger("rtb.keeper")
 # After SIGTERM: how long the keeper goes on booking what stopped workers have left.
 LAST_TURNS_S: Final = 2.0
 RETIRE_EVERY_S: Final = 60.0
+# A part of all persons each time; all of them within a few hours.
+TIDY_EVERY_S: Final = 20.0
 
 
 @dataclass(frozen=True)
 class Options:
     """What settings say of the keeper.
 
-    ledger: URL of the books; keep_s: of journal segments whose records were all booked
+    ledger: URL of the books; profiles: "lmdb" or a redis URL, where impressions are counted
+    keep_s: of journal segments whose records were all booked and counted
     """
 
     ledger: str
+    profiles: str = "lmdb"
     node: int = 0
     turn_ms: int = 50
     lease_ms: int = 2_000
     batch_records: int = 5_000
     remember_s: int = 90_000
-    poll_ms: int = 200
     pace_ms: int = 1_000
     keep_s: int = 8 * 86_400
 
@@ -87,10 +102,31 @@ class Process:
             kernel,
             options.settings(),
         )
+        self._open_caps()
         self._served: tuple[int, int, int] = (0, 0, 0)
-        self._looked_s = self._retired_s = 0.0
+        self._retired_s = 0.0
         self._stopping_s = 0.0
         self.faults = 0
+
+    def _open_caps(self) -> None:
+        options, paths = self._options, self._paths
+        self._table = CapsTable.empty()
+        store: CountsWriter
+        if options.profiles == "lmdb":
+            self._profiles = ProfileStore.open(paths.profiles, readonly=False)
+            store = CountsStore(self._profiles)
+        else:
+            store = RedisCounts(options.profiles)
+        self.caps = CapsKeeper(
+            store, CapsBoard.open(paths.caps_board), self._table, CapsSettings(options.node)
+        )
+        found = self.caps.begin_at(paths.journals)
+        self.caps_tails = Tails(
+            lambda worker: Tail(paths.journals, options.node, worker, self._kernel, found)
+        )
+        for worker in range(self._board.workers_count):
+            self.caps_tails.of(worker)
+        self._tidied_s = 0.0
 
     def run(self) -> None:
         """Turns until SIGTERM. Raises: StoreError, InvariantError: only a new start helps."""
@@ -99,17 +135,30 @@ class Process:
         turn_s = self._options.turn_ms / 1000
         while not self._is_over():
             started_s = time.monotonic()
-            self._look(started_s)
-            booked = self.keeper.step(_now_ms())
-            self._report()
-            if booked < self._options.batch_records:
+            busy = self.turn(started_s)
+            if not busy:
                 time.sleep(max(turn_s - (time.monotonic() - started_s), 0.001))
         self.close()
 
+    def turn(self, now_s: float) -> bool:
+        """Books and counts what there is; whether there is more at once.
+
+        now_s: monotonic
+        """
+        self._look(now_s)
+        most = self._options.batch_records
+        booked = self.keeper.step(_now_ms())
+        counted = self.caps.step(self.caps_tails, _now_ms())
+        self._report()
+        return booked >= most or counted >= most
+
     def close(self) -> None:
-        """Lets go of journals and books."""
+        """Lets go of journals, books and counts."""
         self.keeper.close()
+        self.caps_tails.close()
         self._books.close()
+        if self._options.profiles == "lmdb":
+            self._profiles.close()
 
     def _stop(self, number: int, frame: object) -> None:
         self._stopping_s = self._stopping_s or time.monotonic()
@@ -118,15 +167,16 @@ class Process:
         if not self._stopping_s:
             return False
         late = time.monotonic() - self._stopping_s > LAST_TURNS_S
-        return late or self.keeper.is_idle()
+        return late or (self.keeper.is_idle() and self.caps_tails.are_read())
 
     # -- following --------------------------------------------------------------------------------
 
     def _look(self, now_s: float) -> None:
-        """Budgets of a new generation, and journals that are old."""
-        if now_s - self._looked_s < self._options.poll_ms / 1000:
-            return
-        self._looked_s = now_s
+        """Budgets and caps of a new generation, counts and journals that are old.
+
+        The generation is looked at before every turn: caps of a line item must be known before an
+        impression of it is read.
+        """
         changed = stamp(self._paths.serving)
         if changed != self._served:
             try:
@@ -134,9 +184,18 @@ class Process:
                 self._served = changed
             except RtbError as error:
                 log.error("the keeper keeps its budgets: %s", error)
+        if not self.caps.ready or now_s - self._tidied_s > TIDY_EVERY_S:
+            self._tidied_s = now_s
+            self._tidy()
         if now_s - self._retired_s > RETIRE_EVERY_S:
             self._retired_s = now_s
             self._retire()
+
+    def _tidy(self) -> None:
+        try:
+            self.caps.tidy(int(time.time()))
+        except StoreError as error:
+            log.error("counts are not tidied: %s", error)
 
     def _follow(self) -> None:
         """Raises: StoreError, StoreCorrupt, CatalogueError."""
@@ -144,6 +203,8 @@ class Process:
         if file is None:
             return
         snapshot: Snapshot = artifacts.open_snapshot(self._paths.root / file.snapshot, verify=False)
+        self._table = CapsTable.of(snapshot.arrays, self._table)
+        self.caps.serve(self._table)
         items = snapshot["line_items"]
         # One impression at a CPM of n micros costs n nanos.
         costs = dict(zip(items["key"].tolist(), items["max_cpm_micros"].tolist(), strict=True))
@@ -153,7 +214,9 @@ class Process:
     def _retire(self) -> None:
         """Removes segments that are old and were booked whole."""
         now_s, keep_s = int(time.time()), self._options.keep_s
-        for worker, position in self.keeper.positions().items():
+        counted = self.caps_tails.positions()
+        for worker, booked in self.keeper.positions().items():
+            position = min(booked, counted.get(worker, 0))
             try:
                 journal_read.retire(self._paths.journals, worker, position, keep_s, now_s)
             except (StoreError, OSError) as error:
@@ -165,10 +228,10 @@ class Process:
         keeper = self.keeper
         self._page.write(keeper, self._letters, _now_ms())
         faults = keeper.tails.faults()
-        if keeper.fault or faults:
+        if keeper.fault or self.caps.fault or faults:
             self.faults += 1
             if self.faults % 200 == 1:
-                log.error("the keeper waits: %s %s", keeper.fault, faults or "")
+                log.error("the keeper waits: %s %s %s", keeper.fault, self.caps.fault, faults or "")
         else:
             self.faults = 0
 

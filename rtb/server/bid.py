@@ -11,7 +11,7 @@ profile, the bid. "No bid" is always in time.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final, Protocol
@@ -65,6 +65,7 @@ class Money(Protocol):
     """What the bid path needs of `rtb.server.money.Money`."""
 
     commit: Any
+    caps: Any
     overlay: np.ndarray
 
     @property
@@ -161,7 +162,8 @@ class Bidder:
         self._monotonic_ns, self._wall_ns = monotonic_ns, wall_ns
         self._decode, self._keys, self._encode = kernels.decode, kernels.keys, kernels.encode
         self._count, self._pay = meter.request, money.commit.pay
-        self._find = local.find if local is not None else None
+        self._find = local.find_key if local is not None else None
+        self._view = money.caps.view
         self.set_clock()
 
     def set_clock(self) -> None:
@@ -235,7 +237,7 @@ class Bidder:
         if not self.money.writable and not glance[4] & FLAG_TEST:
             stopped = NoBid.PAID_BIDDING_STOPPED
             return self._finish_nobid(endpoint, work, glance, stopped, started_ns, NO_LOOKUP)
-        profile, lookup = None, NO_LOOKUP
+        profile, person, lookup = None, 0, NO_LOOKUP
         if not glance[5] and left_ns >= self._profile_min_ns:
             keys = self._keys(opportunity, endpoint.name)
             if keys:
@@ -243,11 +245,16 @@ class Bidder:
                     return self._gather(
                         endpoint, work, glance, keys, started_ns, deadline_ns, later
                     )
-                profile = self._find(keys)
-                lookup = LOOKUP_MISS if profile is None else LOOKUP_HIT
+                record, key = self._find(keys)
+                lookup = LOOKUP_MISS if record is None else LOOKUP_HIT
+                wall_ms = (now_ns + self._wall_offset_ns) // NS_PER_MS
+                profile = self._view(keys, key, record, wall_ms)
+                person = self.money.caps.person
                 if timed:
                     now_ns = self._timed(Stage.GATHER, now_ns)
-        return self._finish(endpoint, work, glance, profile, lookup, started_ns, deadline_ns)
+        return self._finish(
+            endpoint, work, glance, profile, person, lookup, started_ns, deadline_ns
+        )
 
     def _gather(
         self,
@@ -262,13 +269,27 @@ class Bidder:
         """Asks the remote store; the answer to the exchange follows from its callback."""
         assert self.remote is not None
         if self.inflight >= self.settings.inflight_max:
-            return self._finish(endpoint, work, glance, None, Lookup.BUSY, started_ns, deadline_ns)
+            record = self._view(keys, None, None, self._wall_ns() // NS_PER_MS)
+            return self._finish(
+                endpoint, work, glance, record, self.money.caps.person, Lookup.BUSY, started_ns,
+                deadline_ns,
+            )  # fmt: skip
         at_once: list[Reply] = []
         asked = False
 
-        def answered(outcome: Lookup, record: bytes | None) -> None:
+        def answered(
+            outcome: Lookup,
+            record: bytes | None,
+            key: bytes | None,
+            counts: Sequence[bytes | None],
+        ) -> None:
             self.inflight -= 1
-            reply = self._finish(endpoint, work, glance, record, outcome, started_ns, deadline_ns)
+            # Valid until the next look: it is decided on in this very turn.
+            profile = self._view(keys, key, record, self._wall_ns() // NS_PER_MS, counts)
+            reply = self._finish(
+                endpoint, work, glance, profile, self.money.caps.person, outcome, started_ns,
+                deadline_ns,
+            )  # fmt: skip
             if asked:
                 later(reply)
             else:
@@ -276,7 +297,7 @@ class Bidder:
 
         self.inflight += 1
         budget_ns = self._monotonic_ns() + self._profile_budget_ns
-        self.remote.find(keys, min(budget_ns, deadline_ns - self._bid_min_ns), answered)
+        self.remote.find_counts(keys, min(budget_ns, deadline_ns - self._bid_min_ns), answered)
         asked = True
         return at_once[0] if at_once else None
 
@@ -286,6 +307,7 @@ class Bidder:
         work: Workspace,
         glance: tuple[int, ...],
         profile: bytes | memoryview | None,
+        person: int,
         lookup: int,
         started_ns: int,
         deadline_ns: int,
@@ -304,7 +326,6 @@ class Bidder:
             terms = endpoint.terms_whole if sampled else endpoint.terms
         opportunity, decision = work.opportunity, work.decision
         now_ms = (now_ns + self._wall_offset_ns) // NS_PER_MS
-        person = 0
         serving.engine.decide(opportunity, profile, terms, self.money.overlay, now_ms, decision)
         timed = glance[0] % STAGE_SAMPLE == 1
         if timed:

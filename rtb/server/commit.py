@@ -2,7 +2,8 @@
 
 For each bid that goes out, in one turn of the loop and in this order:
 
-    1. its cost is compared with the line item's lease (`rtb.stores.board_money`)
+    1. its cost is compared with the line item's lease (`rtb.stores.board_money`), and it is counted
+       for the person's frequency caps (`rtb.stores.caps`)
     2. its record is appended to the worker's journal, from where it survives a kill
     3. the lease is charged
     4. its claims are signed into a sheet, from which the answer's notice URLs are made
@@ -64,6 +65,14 @@ class Signs(Protocol):
     """`rtb.notices.tokens.Signer`, or its compiled twin."""
 
     def sign(self, claims: bytes, events: bool = False, /) -> bytes: ...
+
+
+class CountsBids(Protocol):
+    """What the commit asks of `rtb.stores.caps.Caps`, or its compiled twin."""
+
+    def bid(self, person: int, bid: int, line_item: int, creative: int, now_ms: int, /) -> bool: ...
+
+    def lost(self, person: int, bid: int, now_ms: int, /) -> None: ...
 
 
 class FallsBack(Protocol):
@@ -128,6 +137,7 @@ class Commit:
 
     append        of the worker's journal
     not_before_s  seconds before this one may have given ids away in an earlier life of the worker
+    caps          counts bids in flight; None: nobody has caps
     stopped       the journal refused a record of the last `pay`: it takes no more bids
     """
 
@@ -140,7 +150,9 @@ class Commit:
         node: int,
         worker: int,
         not_before_s: int = 0,
+        caps: CountsBids | None = None,
     ) -> None:
+        self._caps = caps
         self._purse, self._append, self._signer = purse, append, signer
         self._keyring, self._node, self._worker = keyring, node, worker
         self._not_before_s = not_before_s
@@ -227,16 +239,28 @@ class Commit:
             self._arrays, opportunity, decision, number, int(claims["bid"]), self._keyring
         )
         if slot != NO_SLOT:
+            if not self._counts(claims, now_ms):
+                return False
             try:
                 self._append(Kind.BID, body.tobytes())
             except StoreError:
                 self.stopped = True
+                if self._caps is not None:
+                    self._caps.lost(int(claims["person"]), int(claims["bid"]), now_ms)
                 return False
             self._purse.take(slot, int(body["reserve_nanos"]))
         events = int(claims["media"]) in (Media.VIDEO, Media.AUDIO)
         sheet = self._signer.sign(claims.tobytes(), events)
         sheets.put(number, int(claims["bid"]), sheet)
         return True
+
+    def _counts(self, claims: np.void, now_ms: int) -> bool:
+        """Counts a bid as in flight for its person's caps; False where there is no room for it."""
+        if self._caps is None or not claims["person"]:
+            return True
+        person, bid = int(claims["person"]), int(claims["bid"])
+        line_item, creative = int(claims["line_item"]), int(claims["creative"])
+        return self._caps.bid(person, bid, line_item, creative, now_ms)
 
     def _affords(self, slot: int, body: np.void, payment: Payment, now_ms: int) -> bool:
         """Whether a lease has the cost of a bid; if so its id, cost and time are filled in."""

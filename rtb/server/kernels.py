@@ -19,7 +19,7 @@ from rtb.notices import tokens
 from rtb.notices.tokens import Keyring
 from rtb.profiles import identity
 from rtb.server import commit, head
-from rtb.stores import board
+from rtb.stores import board, caps
 from rtb.stores.journal import READABLE, Kernel
 
 CURE = "compiled modules are missing: run `make setup` (or `python setup.py build_ext --inplace`)"
@@ -37,7 +37,7 @@ class Kernels:
     keys    (opportunity, exchange name) -> keys of the person, most trusted first
     engine  class of the decision engine
     encode  (opportunity, decision, snapshot arrays, exchange, links, sheets) -> body
-    commit  class of the commit step; signer: of notices
+    commit  class of the commit step; signer: of notices; caps: of counts for frequency caps
     journal the functions of the journal
     """
 
@@ -50,6 +50,7 @@ class Kernels:
     meter: Any
     commit: Any
     signer: Callable[[Keyring], Any]
+    caps: Any
     journal: Kernel
 
 
@@ -80,6 +81,7 @@ def pure() -> Kernels:
         meter=board.Meter,
         commit=commit.Commit,
         signer=tokens.Signer,
+        caps=caps.Caps,
         journal=READABLE,
     )
 
@@ -87,6 +89,7 @@ def pure() -> Kernels:
 def compiled() -> Kernels:
     """The compiled modules."""
     try:
+        from rtb._ext import caps as fast_caps
         from rtb._ext import commit as fast_commit
         from rtb._ext import engine as fast_engine
         from rtb._ext import head as fast_head
@@ -107,5 +110,6 @@ def compiled() -> Kernels:
         meter=meter.Meter,
         commit=fast_commit.Commit,
         signer=fast_notices.Signer,
+        caps=fast_caps.Caps,
         journal=Kernel(fast_journal.Pen, fast_journal.scan, fast_journal.find),
     )

@@ -60,7 +60,7 @@ def _sums(keeper: np.void) -> Iterator[Metric]:
     over = GaugeMetricFamily(
         "rtb_overspend_micros", "Spend that no budget covered", labels=["currency"]
     )
-    for place in np.flatnonzero(keeper["currencies"]):
+    for place in np.flatnonzero(keeper["currencies"]).tolist():
         name = currency_name(int(keeper["currencies"][place]))
         spend.add_metric([name], _micros(keeper, "posted_nanos", place))
         for state in ("pending", "granted"):

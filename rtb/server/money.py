@@ -2,6 +2,7 @@
 
 journal   its own, locked for as long as it lives
 purse     its rows of the money board
+caps      counts of bids in flight and impressions, for frequency caps
 commit    the step of the bid path that uses both
 overlay   a row a line item: what the keeper says of it, brought up to date between requests
 """
@@ -17,19 +18,23 @@ import numpy as np
 import numpy.typing as npt
 
 from rtb.base.errors import ConfigError
-from rtb.base.events import record_time_ms
+from rtb.base.events import Kind, record_time_ms
 from rtb.base.links import Links
 from rtb.base.money import currency_name
 from rtb.base.records import MULTIPLIER_E6_ONE, OVERLAY, PARTICIPATION_E4_ALL
 from rtb.exchanges import prices
 from rtb.exchanges.settings import Exchange
-from rtb.notices.notice import Terms
+from rtb.notices.notice import Notice, Terms
 from rtb.notices.tokens import Keyring, keyring
 from rtb.notices.urls import Urls
 from rtb.server.kernels import Kernels
 from rtb.server.settings import Journal as JournalSettings
 from rtb.server.settings import Notices, Settings
 from rtb.stores.board_money import MoneyBoard, Purse
+from rtb.stores.caps import Limits as CapsLimits
+from rtb.stores.caps import Stored
+from rtb.stores.caps_board import CapsBoard
+from rtb.stores.caps_table import CapsTable
 from rtb.stores.journal import Kernel
 from rtb.stores.journal_read import Reader
 from rtb.stores.journal_write import Journal, Limits
@@ -118,6 +123,13 @@ def first_second(directory: Path, worker: int, last: int, kernel: Kernel) -> int
     return 0
 
 
+def _identity(directory: Path, worker: int, kernel: Kernel) -> int:
+    """Of a worker's journal, which must exist."""
+    with Reader(directory, worker, kernel=kernel) as reader:
+        reader.durable_sequence()
+        return reader.identity
+
+
 class Money:
     """One worker's side of the money. One thread, the loop's, calls all methods.
 
@@ -132,8 +144,12 @@ class Money:
         exchanges: Mapping[str, Exchange],
         kernels: Kernels,
         environ: Mapping[str, str],
+        stored: Stored | None,
     ) -> None:
-        """Raises: StoreError, ConfigError."""
+        """stored: counts of impressions, where they do not come with profiles.
+
+        Raises: StoreError, ConfigError.
+        """
         self.keyring = keyring_of(config.notices, paths, environ)
         self.terms = terms_of(exchanges, environ)
         self._base = base_url(config)
@@ -143,6 +159,15 @@ class Money:
         last = self.journal.last_sequence
         not_before_s = first_second(paths.journals, number, last, kernel)
         board = MoneyBoard.open(paths.money_board)
+        self.caps: Any = kernels.caps(
+            CapsBoard.open(paths.caps_board),
+            number,
+            config.money.node,
+            _identity(paths.journals, number, kernel),
+            CapsLimits(config.caps.in_flight_ms, config.caps.reader_ms_max),
+            stored,
+        )
+        self._table: CapsTable | None = None
         self.purse = Purse(board, number, lambda: self.journal.last_sequence)
         self.commit: Any = kernels.commit(
             self.purse,
@@ -152,6 +177,7 @@ class Money:
             config.money.node,
             number,
             not_before_s,
+            self.caps,
         )
         self.overlay: npt.NDArray[np.void] = np.zeros(0, OVERLAY)
         self._seen = -1
@@ -175,6 +201,8 @@ class Money:
 
     def serve(self, arrays: Mapping[str, Any]) -> None:
         """Pays for bids of a snapshot from now on."""
+        self._table = CapsTable.of(arrays, self._table)
+        self.caps.serve(self._table)
         self.commit.serve(arrays)
         rows = np.zeros(len(arrays["line_items"]), OVERLAY)
         rows["multiplier_e6"], rows["participation_e4"] = MULTIPLIER_E6_ONE, PARTICIPATION_E4_ALL
@@ -193,6 +221,17 @@ class Money:
         assert self._loop is not None
         self.follow()
         self._timer = self._loop.call_later(REST_S, self._rest)
+
+    def noted(self, notice: Notice, sequence: int) -> None:
+        """A notice was recorded: what was in flight was shown, or is free again."""
+        claims = notice.claims
+        if notice.kind == Kind.IMPRESSION:
+            self.caps.shown(
+                claims.person, claims.bid, claims.line_item, claims.creative, sequence,
+                notice.time_ms,
+            )  # fmt: skip
+        elif notice.kind == Kind.LOSS:
+            self.caps.lost(claims.person, claims.bid, notice.time_ms)
 
     def close(self) -> None:
         """Makes everything durable, answers the keeper a last time, and lets go."""

@@ -86,6 +86,15 @@ class Notices(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     waiting_max: Count = 4096
 
 
+class Caps(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Counts for frequency caps."""
+
+    in_flight_ms: Milliseconds = 2000
+    reader_ms_max: Milliseconds = 10_000
+    sets: Annotated[int, msgspec.Meta(ge=64, le=1 << 20)] = 1 << 14
+    filter_bits: Annotated[int, msgspec.Meta(ge=1 << 16, le=1 << 34)] = 1 << 27
+
+
 class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The record of what a worker did."""
 
@@ -113,6 +122,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     money: Money = Money()
     notices: Notices = Notices()
     journal: Journal = Journal()
+    caps: Caps = Caps()
     files: Files = Files()
 
 

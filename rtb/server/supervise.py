@@ -28,6 +28,7 @@ from rtb.server.settings import Settings
 from rtb.stores import artifacts
 from rtb.stores.board import Board, Gauge
 from rtb.stores.board_money import SLOTS_STEP, MoneyBoard
+from rtb.stores.caps_board import CapsBoard, Sizes
 from rtb.stores.serving import StatePaths, read_serving
 
 log = logging.getLogger("rtb.supervise")
@@ -105,6 +106,10 @@ class Supervisor:
         if read_serving(self._paths) is None:
             log.warning("%s: no snapshot yet: run `rtb import` or `rtb seed`", self._paths.root)
         self._board = Board.create(self._paths.board, len(self._workers), self._funnel_line_items())
+        caps = self._config.caps
+        CapsBoard.create(
+            self._paths.caps_board, len(self._workers), Sizes(caps.sets, caps.filter_bits)
+        )
         MoneyBoard.create(self._paths.money_board, len(self._workers), self._places())
         polls = max(self._config.files.poll_ms / 1000, TICK_S)
         next_look_s = 0.0

@@ -125,8 +125,15 @@ class Worker:
         loop = asyncio.get_running_loop()
         await self._open_profiles()
         self.money = Money(
-            self.number, self.config, self.paths, self.exchanges, self.kernels, os.environ
+            self.number,
+            self.config,
+            self.paths,
+            self.exchanges,
+            self.kernels,
+            os.environ,
+            self._store.counts if self._store is not None else None,
         )
+        self._refresh()
         self.money.start(loop)
         self.notices = NoticeDesk(
             self.money.journal,
@@ -135,6 +142,7 @@ class Worker:
             reading.Limits(age_ms_max=self.config.notices.age_days_max * DAY_MS),
             self.config.notices.waiting_max,
             self.meter,
+            self.money,
         )
         self.bidder = Bidder(
             self.config.bid,
@@ -238,14 +246,22 @@ class Worker:
             await asyncio.sleep(every_s)
             count += 1
             try:
-                if self._store is not None:
-                    self._store.refresh()
+                self._refresh()
                 if count % polls == 0:
                     self._follow_tables(time.time())
                     await self._follow_serving()
                     self._gauges()
             except RtbError as error:
                 log.warning("worker %d: %s", self.number, error)
+
+    def _refresh(self) -> None:
+        """Sees profiles and counts as they are now; caps must know when that was."""
+        caps, now_ms = self.money.caps, time.time_ns() // NS_PER_MS
+        if self._store is not None:
+            caps.refresh(now_ms, self._store.refresh)
+        else:
+            caps.refresh(now_ms)
+        caps.tidy(now_ms)
 
     def _gauges(self) -> None:
         self.meter.gauge(Gauge.RSS_BYTES, _rss_bytes())

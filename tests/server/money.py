@@ -14,6 +14,7 @@ from rtb.notices.tokens import Keyring
 from rtb.notices.urls import Urls
 from rtb.server.kernels import Kernels
 from rtb.stores.board_money import MoneyBoard, Purse
+from rtb.stores.caps_board import CapsBoard, Sizes
 
 KEYS = Keyring(0, {0: b"a secret for tests only"})
 PLENTY = 1 << 60
@@ -31,6 +32,8 @@ class LentMoney:
         purse = Purse(self.board, 0, lambda: len(self.records))
         self.board.keeper["incarnation"][0] = purse.incarnation
         signer = kernels.signer(KEYS)
+        caps_board = CapsBoard.create(folder / "caps", 1, Sizes(64, 1 << 16))
+        self.caps: Any = kernels.caps(caps_board, 0, 0, 1)
         self.commit: Any = kernels.commit(purse, self._append, signer, KEYS, 0, 0)
 
     def _append(self, kind: int, body: bytes) -> int:

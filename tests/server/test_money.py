@@ -1,0 +1,148 @@
+"""Budgets and caps on a real node, up to the last unit, also when processes are killed."""
+
+import json
+import os
+import re
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from rtb.catalogue.model import Budget, FrequencyCap
+from rtb.stores import artifacts
+from rtb.stores.profiles_lmdb import ProfileStore
+from tests.decide.test_rules import image, line, snapshot
+from tests.server.conftest import Node, StartNode
+from tests.server.test_notices import path_of, rows, settled, until
+
+NANOS = 10**9
+ASAP: dict[str, Any] = {"pacing": "asap"}
+
+
+def start(start_node: StartNode, folder: Path, *objects: Any, workers: int = 1) -> Node:
+    """A node that serves these."""
+    made = snapshot(*objects)
+    artifacts.write_snapshot(folder / "snapshots", made.arrays, made.meta)
+    ProfileStore.open(folder / "profiles", readonly=False).close()
+    return start_node("--workers", str(workers), data=folder, line_items=0)
+
+
+def offer(node: Node, number: int, **request: Any) -> list[dict[str, Any]]:
+    """The bids on one banner."""
+    body = {
+        "id": f"m{number}", "at": 1, "imp": [{"id": "1", "banner": {"w": 300, "h": 250}}],
+        "tmax": 5000, **request,
+    }  # fmt: skip
+    status, answer = node.post(json.dumps(body).encode())
+    return json.loads(answer)["seatbid"][0]["bid"] if status == 200 else []
+
+
+def spent(node: Node) -> int:
+    """Nanos that the books have as spent."""
+    ((posted, over),) = rows(node, "select sum(posted_nanos), sum(over_nanos) from balances")
+    assert 0 == (over or 0)
+    return int(posted or 0)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_daily_budget_stops_exactly(start_node: StartNode, tmp_path: Path, workers: int) -> None:
+    """A budget of 1.00 at 0.02 an impression makes 50 of them, and not one more."""
+    budget = Budget(daily="1.00")
+    node = start(
+        start_node, tmp_path, image("c"), line("l", "c", cpm="20", budget=budget, **ASAP),
+        workers=workers,
+    )  # fmt: skip
+    won = 0
+    number = 0
+
+    def play() -> bool:
+        nonlocal won, number
+        number += 1
+        for bid in offer(node, number):
+            won += 1
+            assert 204 == node.get(path_of(bid["burl"], PRICE=str(bid["price"])))[0]
+        return won >= 50 and spent(node) == NANOS
+
+    until(play, 30)
+    for number in range(10_000, 10_200):
+        assert [] == offer(node, number)
+    assert (50, NANOS) == (won, spent(node))
+    until(lambda: node.metric('rtb_rejects_total{reason="exhausted"}') > 0)
+    assert 0 == node.metric("rtb_overspend_micros")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_cap_holds_for_sequential_requests(
+    start_node: StartNode, tmp_path: Path, workers: int
+) -> None:
+    """Two a day are two, whichever worker is asked and whoever keeps the count by then."""
+    cap = FrequencyCap(count=2, window="1d")
+    node = start(
+        start_node, tmp_path, image("c"), line("l", "c", frequency_caps=(cap,), **ASAP),
+        workers=workers,
+    )  # fmt: skip
+    for person in range(12):
+        shown = 0
+        for number in range(8):
+            for bid in offer(node, 100 * person + number, user={"id": f"p{person}"}):
+                (pixel,) = re.findall(r'https?://[^"]*/n/imp/[^"?]+', bid["adm"])[:1]
+                assert 200 == node.get(urlsplit(pixel).path)[0]
+                shown += 1
+        assert 2 == shown
+    assert node.metric('rtb_rejects_total{reason="frequency_cap"}') > 0
+
+
+def test_what_was_shown_survives_a_kill(start_node: StartNode, tmp_path: Path) -> None:
+    """A cap that was reached holds after every process of the node was killed, one by one."""
+    cap = FrequencyCap(count=1, window="lifetime")
+    node = start(start_node, tmp_path, image("c"), line("l", "c", frequency_caps=(cap,), **ASAP))
+    (bid,) = until(lambda: offer(node, 1, user={"id": "p"}))
+    (pixel,) = re.findall(r'https?://[^"]*/n/imp/[^"?]+', bid["adm"])[:1]
+    assert 200 == node.get(urlsplit(pixel).path)[0]
+    for victim in (node.keeper_pid, lambda: node.worker_pids()[0], node.keeper_pid):
+        pid = until(victim)
+        os.kill(pid, signal.SIGKILL)
+        node.wait_for(lambda pid=pid: pid not in (node.keeper_pid(), *node.worker_pids()), 10)
+        node.wait_ready()
+        assert [] == offer(node, pid, user={"id": "p"})
+        assert until(lambda pid=pid: offer(node, pid, user={"id": f"other-{pid}"}))
+
+
+def test_nothing_acknowledged_is_lost_by_kills(start_node: StartNode, tmp_path: Path) -> None:
+    """Workers and keeper are killed while bills come in: each that was answered is booked once."""
+    node = start(start_node, tmp_path, image("c"), line("l", "c", **ASAP), workers=2)
+    answered: dict[str, dict[str, Any]] = {}
+    over = threading.Event()
+
+    def play() -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            try:
+                for bid in offer(node, number):
+                    if 204 == node.get(path_of(bid["burl"], PRICE=str(bid["price"])))[0]:
+                        answered[bid["id"]] = bid
+            except OSError:
+                continue  # whoever would have answered is dead
+
+    player = threading.Thread(target=play, daemon=True)
+    player.start()
+    for turn in range(6):
+        before = len(answered)
+        until(lambda before=before: len(answered) > before + 5, 20)
+        living = [node.keeper_pid(), *node.worker_pids()]
+        os.kill(living[turn % len(living)], signal.SIGKILL)
+    before = len(answered)
+    until(lambda: len(answered) > before + 5, 20)
+    over.set()
+    player.join()
+
+    until(lambda: all(settled(node, bid) for bid in answered.values()), 20)
+    assert [1] * len(answered) == [len(settled(node, bid)) for bid in answered.values()]
+    expected = sum(round(bid["price"] * 1e6) for bid in answered.values())
+    # A bill whose answer died with its worker may be booked as well: it was never acknowledged.
+    assert spent(node) >= expected
+    assert 0 == node.stop()
