@@ -16,6 +16,7 @@ cost, on the seeded catalogue?
 """
 
 import csv
+import gc
 import gzip
 import statistics
 import tempfile
@@ -361,6 +362,8 @@ def keeper_cost(data: Path, share_bidding: float, seconds: int) -> tuple[float, 
         pacers = Pacers(board, money, folder / "memory", folder / "report")
         pacers.serve(snapshot, books, slots.slot, now_s * 1000)
         chance = np.random.default_rng(7)
+        gc.collect()
+        gc.freeze()  # a whole collection is the keeper's, not pacing's
         spent_s: list[float] = []
         for turn in range(-400, seconds * 20):  # until all had their first step
             if turn % 20 == 0:
