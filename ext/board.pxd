@@ -24,6 +24,7 @@ cdef enum:
     BOARD_CURRENCIES_MAX = 16
     BOARD_OUTCOMES_MAX = 64
     BOARD_LETTERS_MAX = 16
+    BOARD_PACING_MODES_MAX = 8
 
 cdef struct Column:
     uint64_t requests[32][6]

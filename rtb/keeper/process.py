@@ -1,7 +1,7 @@
 """The keeper as a process: opens what it needs, does its turns, follows the served snapshot.
 
-A turn books first, then counts impressions for frequency caps. The two read the journals each for
-itself and keep their own positions, so neither waits for a fault of the other.
+A turn books first, then counts impressions for frequency caps, then paces. The first two read the
+journals each for itself and keep their own positions, so neither waits for a fault of the other.
 
 It ends at SIGTERM once the journals that are left have been booked, and at any fault that only a
 new start can cure; the supervisor starts it again. Until then workers spend what they were lent.
@@ -19,9 +19,12 @@ from rtb.catalogue.snapshot import Snapshot
 from rtb.exchanges.settings import Exchange
 from rtb.keeper.caps import CapsKeeper
 from rtb.keeper.caps import Settings as CapsSettings
-from rtb.keeper.chart import chart_of
+from rtb.keeper.chart import chart_of, plans_of
+from rtb.keeper.expect import Expected
 from rtb.keeper.leases import Limits
 from rtb.keeper.letters import Letters
+from rtb.keeper.pace import Pacers
+from rtb.keeper.pace import Settings as PaceSettings
 from rtb.keeper.report import Report
 from rtb.keeper.run import Keeper, Settings
 from rtb.keeper.tail import Tail, Tails
@@ -90,7 +93,15 @@ class Process:
         paths.ledger.parent.mkdir(parents=True, exist_ok=True)
         self._books = LedgerStore.open(options.ledger)
         self._board = MoneyBoard.open(paths.money_board)
-        self._page = Report(Board.open(paths.board))
+        counters = Board.open(paths.board)
+        self._page = Report(counters)
+        self.pacers = Pacers(
+            counters,
+            self._board,
+            paths.pacing,
+            paths.pacing_report,
+            PaceSettings(pace_ms=options.pace_ms),
+        )
         by_key = {one.claim_key: one for one in exchanges.values()}
         self._letters = Letters(paths.letters)
         self.keeper = Keeper(
@@ -102,6 +113,7 @@ class Process:
             kernel,
             options.settings(),
         )
+        self.expected = Expected(self._board)
         self._open_caps()
         self._served: tuple[int, int, int] = (0, 0, 0)
         self._retired_s = 0.0
@@ -149,11 +161,14 @@ class Process:
         most = self._options.batch_records
         booked = self.keeper.step(_now_ms())
         counted = self.caps.step(self.caps_tails, _now_ms())
+        self.pacers.turn(self.keeper.state, _now_ms())
+        self.expected.turn(self.keeper.state, _now_ms())
         self._report()
         return booked >= most or counted >= most
 
     def close(self) -> None:
         """Lets go of journals, books and counts."""
+        self.pacers.save(_now_ms() // 1000)
         self.keeper.close()
         self.caps_tails.close()
         self._books.close()
@@ -208,7 +223,11 @@ class Process:
         items = snapshot["line_items"]
         # One impression at a CPM of n micros costs n nanos.
         costs = dict(zip(items["key"].tolist(), items["max_cpm_micros"].tolist(), strict=True))
-        self.keeper.chart(chart_of(snapshot), _now_ms(), costs)
+        now_ms = _now_ms()
+        self.keeper.chart(chart_of(snapshot), now_ms, costs)
+        slots = self.keeper.slots.slot
+        self.pacers.serve(snapshot, self.keeper.state, slots, now_ms)
+        self.expected.serve(plans_of(snapshot), slots)
         log.info("the keeper has the budgets of generation %d", file.generation)
 
     def _retire(self) -> None:
@@ -226,7 +245,7 @@ class Process:
 
     def _report(self) -> None:
         keeper = self.keeper
-        self._page.write(keeper, self._letters, _now_ms())
+        self._page.write(keeper, self.pacers, self._letters, _now_ms())
         faults = keeper.tails.faults()
         if keeper.fault or self.caps.fault or faults:
             self.faults += 1

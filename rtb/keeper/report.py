@@ -4,8 +4,10 @@ import os
 from typing import Final
 
 from rtb.keeper.letters import Letters
+from rtb.keeper.pace import Pacers
 from rtb.keeper.run import Keeper
 from rtb.ledger.accounts import Balance
+from rtb.pacing.goal import Mode
 from rtb.stores.board import CURRENCIES_MAX, Board
 
 # Sums over all accounts are milliseconds of work: once a second is often enough.
@@ -26,7 +28,7 @@ class Report:
         self._summed_ms = 0
         self._row["pid"] = os.getpid()
 
-    def write(self, keeper: Keeper, letters: Letters, now_ms: int) -> None:
+    def write(self, keeper: Keeper, pacers: Pacers, letters: Letters, now_ms: int) -> None:
         """The figures after a turn."""
         row = self._row
         row["lag_ms"] = keeper.lag_ms(now_ms)
@@ -39,7 +41,15 @@ class Report:
         if now_ms - self._summed_ms >= SUMS_EVERY_MS:
             self._summed_ms = now_ms
             self._sum(keeper)
+            self._pace(pacers)
         row["beat_ms"] = now_ms
+
+    def _pace(self, pacers: Pacers) -> None:
+        summary = pacers.summary()
+        for mode in Mode:
+            self._row["pacing_modes"][mode] = summary.modes.get(mode, 0)
+        self._row["pacing_worst_e6"] = summary.worst_e6
+        self._row["pacing_mean_e6"] = summary.mean_e6
 
     def _sum(self, keeper: Keeper) -> None:
         """Balances by currency; a currency beyond the room of the board is left out."""

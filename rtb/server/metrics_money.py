@@ -11,6 +11,8 @@ from rtb.base.money import currency_name
 from rtb.ledger.commands import Outcome
 from rtb.stores.board import Board, NoticeResult
 
+# `rtb.pacing.goal.Mode`, which the data plane does not know; a test holds them together.
+PACING_MODES: Final = ("waiting", "probe", "paced", "finish", "spent")
 _NANOS_PER_MICRO: Final = 1000
 _BILLED: Final = (
     Outcome.POSTED,
@@ -77,11 +79,17 @@ def keeper(board: Board) -> Iterator[Metric]:
     """How the keeper fares."""
     row = board.keeper[0]
     letters = int(row["letters"].sum())
+    modes = GaugeMetricFamily("rtb_pacing_budgets", "Paced budgets by mode", labels=["mode"])
+    for number, name in enumerate(PACING_MODES):
+        modes.add_metric([name], int(row["pacing_modes"][number]))
+    yield modes
     yield CounterMetricFamily("rtb_records_applied", "Journal records read", int(row["records"]))
     yield CounterMetricFamily("rtb_dead_letters", "Records that cannot be booked", letters)
     for name, field, scale, help_text in (
         ("rtb_event_log_lag_seconds", "lag_ms", 1e3, "Age of the oldest record not booked yet"),
         ("rtb_keeper_waits", "waits", 1, "1 while books or journals keep it from going on"),
         ("rtb_keeper_turn_time_seconds", "beat_ms", 1e3, "When its last turn ended"),
+        ("rtb_pacing_error_worst_ratio", "pacing_worst_e6", 1e6, "Furthest from its plan"),
+        ("rtb_pacing_error_mean_ratio", "pacing_mean_e6", 1e6, "Mean distance from the plan"),
     ):
         yield GaugeMetricFamily(name, help_text, float(row[field]) / scale)

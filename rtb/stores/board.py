@@ -139,6 +139,7 @@ COLUMN: Final = np.dtype(
 CURRENCIES_MAX: Final = 16
 OUTCOMES_MAX: Final = 64
 LETTERS_MAX: Final = 16
+PACING_MODES_MAX: Final = 8
 KEEPER: Final = np.dtype(
     [
         ("pid", "i8"),
@@ -148,6 +149,9 @@ KEEPER: Final = np.dtype(
         ("records", "u8"),
         ("outcomes", "u8", OUTCOMES_MAX),  # by rtb.ledger.commands.Outcome
         ("letters", "u8", LETTERS_MAX),  # by rtb.keeper.letters.Reason
+        ("pacing_modes", "i8", PACING_MODES_MAX),  # budgets by rtb.pacing.goal.Mode
+        ("pacing_worst_e6", "i8"),  # error of the budget that is furthest from its plan
+        ("pacing_mean_e6", "i8"),
         ("currencies", "u8", CURRENCIES_MAX),  # of the sums below; 0: none
         ("posted_nanos", "i8", CURRENCIES_MAX),
         ("pending_nanos", "i8", CURRENCIES_MAX),

@@ -78,6 +78,16 @@ class StatePaths:
         return self.root / "ledger" / "dead-letters.jsonl"
 
     @property
+    def pacing(self) -> Path:
+        """What pacing has learned, for the next start."""
+        return self.root / "ledger" / "pacing.json"
+
+    @property
+    def pacing_report(self) -> Path:
+        """How each line item is paced just now."""
+        return self.root / "run" / "pacing.json"
+
+    @property
     def notice_secret(self) -> Path:
         return self.root / "secrets" / "notices"
 

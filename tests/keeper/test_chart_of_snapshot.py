@@ -124,7 +124,7 @@ def test_plan_says_what_pacing_needs() -> None:
     assert (300 * 10**9, None, None) == (plan.nanos, plan.daily_nanos, plan.units)
     assert [90] == [flight.units for flight in plan.flights]
     other = plans[PLAIN]
-    assert (Shape.EVEN, False, False) == (other.shape, other.expected, other.deals_only)
+    assert (Shape.ASAP, False, False) == (other.shape, other.expected, other.deals_only)
 
 
 def test_numbers_of_pacing_are_those_of_shapes() -> None:

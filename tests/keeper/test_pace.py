@@ -181,6 +181,22 @@ def test_hardly_any_traffic_is_not_held_back(node: PacedNode) -> None:
     assert ALL == node.said("li")
 
 
+def test_budget_that_affords_a_part_of_its_traffic(node: PacedNode) -> None:
+    """A budget for two fifths of what comes delivers within seconds, and not ahead of its plan."""
+    node.serve(snapshot_of({"li": {"budget": Budget(daily="1400")}}))  # 8 of 20 a second
+    for _ in range(20):
+        node.turn()
+        node.offer("li", 20, floor=0.5)
+    early = node.spent["li"]
+    for _ in range(580):
+        node.turn()
+        node.offer("li", 20, floor=0.5)
+    plan = 1400 * 10**9 * (node.now_s - MIDNIGHT_S) // DAY_S
+
+    assert 0 < early < 1400 * 10**9 * 60 // DAY_S
+    assert plan == pytest.approx(node.spent["li"], abs=1400 * 10**9 * 0.02)
+
+
 def test_large_budget_is_not_held_back(node: PacedNode) -> None:
     """Ten requests a second cannot spend a budget of thousands, so nothing is probed for long."""
     node.serve(snapshot_of({"li": {"budget": Budget(daily="50000")}}))

@@ -11,7 +11,8 @@ import pytest
 
 from rtb.base.reasons import Reject
 from rtb.exchanges.settings import Exchange
-from rtb.server import kernels, settings
+from rtb.pacing.goal import Mode
+from rtb.server import kernels, metrics_money, settings
 from rtb.server.bid import Bidder, Reply, Serving
 from rtb.stores.board import FUNNEL_FIRST_REASON, FUNNEL_SAMPLE, Board
 from tests.decide import worlds
@@ -62,3 +63,8 @@ def test_the_funnel_looks_at_all(answer: Callable[[bytes], Reply], board: Board)
     assert board.total("rejects")[HOPELESS] > 0
     assert np.sum(board.funnel[0]) > 0
     assert 0 == np.sum(board.funnel[0, :, HOPELESS - FUNNEL_FIRST_REASON])
+
+
+def test_metrics_name_the_modes_of_pacing() -> None:
+    """The data plane has its own list of modes, since it does not know the package: the same."""
+    assert tuple(mode.name.lower() for mode in Mode) == metrics_money.PACING_MODES
