@@ -142,10 +142,11 @@ def _steered(state: State, came: Step, goal: Goal, tuning: Tuning) -> State:
         return _marked(state)
     if goal.schedule.shape is Shape.ASAP:
         return _marked(replace(state, drive=goal.bounds()[1], mode=Mode.PACED, opening_e6=ONE_E6))
-    if _has_too_little_traffic(state, goal, tuning):
+    affords = _affords(state, goal, tuning)
+    if affords >= 1.0 and state.recent.seconds >= tuning.blind_s:
         return _marked(replace(state, drive=goal.bounds()[1], mode=Mode.PACED, opening_e6=ONE_E6))
     if state.mode is Mode.PROBE:
-        return _probed(state, goal, tuning)
+        return _probed(state, affords, goal, tuning)
     if goal.fixed_price and state.recent.spent_nanos > 0:
         return _marked(_throttled(state, came, goal, tuning))
     return _paced(state, goal, tuning)
@@ -163,39 +164,34 @@ def _throttled(state: State, came: Step, goal: Goal, tuning: Tuning) -> State:
     return replace(state, drive=max(due, 0.0) / expected) if expected > 0 else state
 
 
-def _has_too_little_traffic(state: State, goal: Goal, tuning: Tuning) -> bool:
-    """Whether what is left could not be spent by bidding the full value on all requests."""
-    if goal.cost_max_nanos <= 0 or state.recent.seconds < tuning.blind_s:
-        return False
+def _affords(state: State, goal: Goal, tuning: Tuning) -> float:
+    """The share of all requests until the end that what is left could pay at the highest price; 0
+    while prices or traffic are not known.
+    """
+    if goal.cost_max_nanos <= 0 or state.recent.seconds < tuning.probe_look_s:
+        return 0.0
     rest_s = goal.schedule.end_s - state.seen.now_s
-    left = goal.budget_nanos - _spend(state, state.seen)
-    return _most(state, goal, tuning, rest_s) <= left
-
-
-def _most(state: State, goal: Goal, tuning: Tuning, seconds: int) -> float:
-    """What all requests of some seconds could cost, if all were won at the highest price."""
+    left = max(goal.budget_nanos - _spend(state, state.seen), 0.0)
     rate = state.recent.rate_most(DOUBTED_SAMPLES * tuning.sample)
-    return rate * seconds * goal.cost_max_nanos
+    return left / (rate * rest_s * goal.cost_max_nanos)
 
 
-def _probed(state: State, goal: Goal, tuning: Tuning) -> State:
+def _probed(state: State, affords: float, goal: Goal, tuning: Tuning) -> State:
     """A cold start: upwards until something is won."""
     window = between(state.mark, state.seen)
     if window.wins or state.seen.spent_nanos > 0:
         return _marked(replace(state, mode=Mode.PACED, opening_e6=ONE_E6))
     if state.seen.now_s - state.probe_since_s >= tuning.probe_s:
         return _marked(replace(state, mode=Mode.PACED, opening_e6=ONE_E6))
+    if affords >= tuning.probe_afford:
+        opening_e6 = int(min(affords, 1.0) * ONE_E6)
+        return replace(state, drive=goal.bounds()[1], opening_e6=opening_e6)
     if not window.requests and not window.bids:
         return _marked(state)
-    if 0 < goal.cost_max_nanos:
-        # Nothing that could be lost before the first notices: why hold it back?
-        harmless = _most(state, goal, tuning, tuning.blind_s) <= goal.budget_nanos * tuning.lead
-        state = replace(state, opening_e6=ONE_E6) if harmless else state
     if not _has_answer(state, window, tuning):
         return state
     widest_e6 = ONE_E6 if state.recent.bids > 0 else tuning.probe_unseen_e6
     opening_e6 = min(state.opening_e6 * tuning.probe_participation_growth, widest_e6)
-    opening_e6 = max(opening_e6, state.opening_e6)
     return _marked(replace(state, drive=state.drive * tuning.probe_growth, opening_e6=opening_e6))
 
 

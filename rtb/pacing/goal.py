@@ -50,6 +50,10 @@ class Tuning:
     probe_multiplier_e6: int = 100_000
     probe_participation_e6: int = 10_000
     probe_participation_growth: int = 4
+    # Who could pay the highest price for so large a share of all requests has nothing to look for:
+    # the full value, on that share, is never ahead of the plan. Traffic is believed after a while.
+    probe_afford: float = 0.1
+    probe_look_s: int = 5
     # Before a first bid was seen the guard knows no cost: then one request in six is the most.
     probe_unseen_e6: int = 160_000
     probe_growth: float = 1.3

@@ -36,13 +36,14 @@ def key_of(line_item: str) -> int:
 def snapshot_of(
     line_items: Mapping[str, Mapping[str, Any]], zone: str = "UTC", **campaign: Any
 ) -> Snapshot:
-    """Line items of one campaign; each with what is special about it."""
+    """Line items of one campaign, paced evenly; each with what is special about it."""
     catalogue = Catalogue()
     catalogue.add(Advertiser("a", "Shop", domains=("s.example",), currency="USD", timezone=zone))
     catalogue.add(Campaign("c", "a", **campaign))
     catalogue.add(Creative("cr", "a", "html", html="<b>x</b>"))
     for name, fields in line_items.items():
-        catalogue.add(LineItem(name, "c", Goal("cpm", amount=MAX_CPM), ("cr",), **fields))
+        its = {"pacing": "even"} | dict(fields)
+        catalogue.add(LineItem(name, "c", Goal("cpm", amount=MAX_CPM), ("cr",), **its))
     arrays, meta = compile_snapshot(catalogue)
     return Snapshot(arrays, meta, "")
 
