@@ -110,6 +110,7 @@ class _Pacer:
     keys     of its line items
     control  what its controller said; that of `state` is what its line item did, if it has others
     stepped  whether it ever was
+    error_e6 (spent - target) / budget at the last step
     """
 
     budget: Budget
@@ -119,12 +120,13 @@ class _Pacer:
     seen: Observed
     control: Control
     stepped: bool = False
+    error_e6: int = 0
 
-    def error_e6(self) -> int:
-        """Signed: more than planned is positive."""
+    def measure(self) -> None:
+        """Notes the pacing error of what was seen; more than planned is positive."""
         target, spent = self.target(), self.seen.spent_nanos
         error = min(pacing_error_e6(spent, target, self.budget.amount), 1000 * ONE_E6)
-        return error if spent >= target else -error
+        self.error_e6 = error if spent >= target else -error
 
     def target(self) -> int:
         return self.aim.goal.schedule.target_nanos(self.budget.amount, self.seen.now_s)
@@ -287,6 +289,7 @@ class Pacers:
             return work
         pacer.seen, pacer.stepped = seen, True
         pacer.state, pacer.control = controller.step(pacer.state, seen, pacer.aim.goal, tuning)
+        pacer.measure()
         for place in pacer.budget.members:
             if self._of_item[place]:
                 self._hold(place)
@@ -430,7 +433,7 @@ class Pacers:
         return Row(
             item, plan.name, pacer.control.mode.name.lower(), scope.name.lower(), units,
             pacer.seen.spent_nanos, pacer.seen.pending_nanos, pacer.target(), pacer.budget.amount,
-            pacer.error_e6(), control.multiplier_e6, control.participation_e6 // 100,
+            pacer.error_e6, control.multiplier_e6, control.participation_e6 // 100,
         )  # fmt: skip
 
     def _deciding(self, place: int) -> _Pacer:
@@ -442,14 +445,14 @@ class Pacers:
     def errors(self) -> dict[int, int]:
         """Of each paced line item (spent - target) / budget, in millionths, by key."""
         return {
-            key: self._deciding(place).error_e6()
+            key: self._deciding(place).error_e6
             for place, (key, _) in enumerate(self._plans)
             if self._of_item[place]
         }
 
     def summary(self) -> Summary:
         """How pacing goes on this node."""
-        errors = [abs(pacer.error_e6()) for pacer in self._pacers]
+        errors = [abs(pacer.error_e6) for pacer in self._pacers]
         return Summary(
             modes=dict(Counter(pacer.control.mode for pacer in self._pacers)),
             worst_e6=max(errors, default=0),
