@@ -179,13 +179,17 @@ def _affords(state: State, goal: Goal, tuning: Tuning) -> float:
 def _probed(state: State, affords: float, goal: Goal, tuning: Tuning) -> State:
     """A cold start: upwards until something is won."""
     window = between(state.mark, state.seen)
-    if window.wins or state.seen.spent_nanos > 0:
-        return _marked(replace(state, mode=Mode.PACED, opening_e6=ONE_E6))
-    if state.seen.now_s - state.probe_since_s >= tuning.probe_s:
-        return _marked(replace(state, mode=Mode.PACED, opening_e6=ONE_E6))
     if affords >= tuning.probe_afford:
         opening_e6 = int(min(affords, 1.0) * ONE_E6)
-        return replace(state, drive=goal.bounds()[1], opening_e6=opening_e6)
+        state = replace(state, drive=goal.bounds()[1], opening_e6=opening_e6)
+    won = window.wins > 0 or state.seen.spent_nanos > 0
+    spent = state.seen.spent_nanos >= goal.budget_nanos
+    looked = state.recent.seconds >= tuning.probe_look_s
+    knows = goal.cost_max_nanos <= 0 or looked or spent
+    if (won and knows) or state.seen.now_s - state.probe_since_s >= tuning.probe_s:
+        return _marked(replace(state, mode=Mode.PACED, opening_e6=ONE_E6))
+    if won or affords >= tuning.probe_afford:
+        return state  # until it is known what the budget affords, or what a win costs
     if not window.requests and not window.bids:
         return _marked(state)
     if not _has_answer(state, window, tuning):

@@ -197,6 +197,17 @@ def test_budget_that_affords_a_part_of_its_traffic(node: PacedNode) -> None:
     assert plan == pytest.approx(node.spent["li"], abs=1400 * 10**9 * 0.02)
 
 
+def test_win_in_the_first_second(node: PacedNode) -> None:
+    """A low price that wins at once is not taken for the price of a budget that affords more."""
+    node.serve(snapshot_of({"li": {"budget": Budget(daily="1400")}}))
+    for _ in range(20):
+        node.turn()
+        node.offer("li", 30)
+
+    assert {Mode.PACED: 1} == node.pacers.summary().modes
+    assert node.said("li")[0] > 500_000
+
+
 def test_large_budget_is_not_held_back(node: PacedNode) -> None:
     """Ten requests a second cannot spend a budget of thousands, so nothing is probed for long."""
     node.serve(snapshot_of({"li": {"budget": Budget(daily="50000")}}))
