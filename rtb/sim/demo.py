@@ -2,11 +2,16 @@
 
     seed      .demo/: 10,000 line items, 50,000 products, 100,000 people; once
     serve     one worker on a free port, as a process of its own
-    exchange  traffic until Ctrl-C, or for DEMO_SECONDS
+    exchange  traffic and notices until Ctrl-C, or for DEMO_SECONDS
     explain   one request, candidate by candidate
+    money     what line items spent, how they are paced, how often they were billed
+    audit     the books against their rows, the journals and the exchange's invoice
 
-The last line of standard output is one JSON object. Exit code 0, also after Ctrl-C; 1 with the
-server's log when something failed.
+Books are kept from run to run, as those of a node are: budgets are of the day. An invoice is of one
+run, and compared with the bids of that run.
+
+The last line of standard output is one JSON object. Exit code 0, also after Ctrl-C; 1 where the
+audit differs, and 1 with the server's log when something failed.
 
     DEMO_SECONDS      how long; 0, the default, goes on until Ctrl-C
     DEMO_RATE         requests a second
@@ -24,7 +29,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -34,11 +39,15 @@ from rich.console import Console
 from rich.table import Table
 
 from rtb.base.errors import ConfigError, RtbError
+from rtb.cli.audit import console as wide_console
+from rtb.cli.audit import node_of, show
 from rtb.cli.explain import decide
 from rtb.decide.explain import ImpressionReport, Report
+from rtb.ledger.amounts import NANOS
 from rtb.server import settings
-from rtb.sim import exchange
+from rtb.sim import books, exchange
 from rtb.sim.exchange import Options
+from rtb.sim.feedback import Limits
 from rtb.sim.seed import Parameters, people_count, seed
 from rtb.sim.tally import Summary
 from rtb.sim.traffic import Traffic
@@ -49,6 +58,10 @@ READY_S: Final = 60.0
 STOP_S: Final = 15.0
 _LOG_LINES: Final = 40
 _CANDIDATES: Final = 5
+_LINE_ITEMS: Final = 12
+# A notice is answered when it is on the disk: enough connections, and time until all have been.
+# What is given up unanswered may be booked all the same, and is on no invoice.
+_NOTICES: Final = Limits(connections=48, drain_s=120.0)
 _REJECTS = re.compile(rb'^rtb_rejects_total\{reason="([a-z_]+)"\} ([0-9.e+]+)$', re.MULTILINE)
 
 
@@ -60,6 +73,11 @@ class Demo:
     rate: float
     data: Path
     parameters: Parameters
+
+    @property
+    def invoice(self) -> Path:
+        """What the exchange bills for the run."""
+        return self.data / "invoice.csv"
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> "Demo":
@@ -156,21 +174,38 @@ def _free_port() -> int:
         return port
 
 
+class Found(Summary):
+    """The last line: what the exchange saw, and what the books say.
+
+    pending, granted, overspend  of the node's books, in dollars
+    booked                       bills of the run, each on the invoice once
+    """
+
+    pending: float
+    granted: float
+    overspend: float
+    booked: int
+    audit_agrees: bool
+    audit_difference_micros: int
+
+
 def main() -> int:
     """The demonstration from start to end; the exit code."""
     # Who ends us in another way than Ctrl-C means the same: stop all that was started.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    console = Console(soft_wrap=True)
+    console = wide_console()
     server: Server | None = None
     try:
         demo = Demo.of(os.environ)
         _seed(console, demo)
         server = Server(demo.data)
+        started_s = int(time.time())
         found = _show(console, demo, server)
         code = server.stop()
         if code != 0:
             raise ConfigError(f"the server ended with code {code}")
+        whole = _money(console, demo, found, started_s)
     except RtbError as error:
         print(f"demo: {error}", file=sys.stderr)
         if server is not None:
@@ -183,8 +218,8 @@ def main() -> int:
         if server is not None:
             server.close()
     console.file.flush()
-    print(msgspec.json.encode(found).decode(), flush=True)
-    return 0
+    print(msgspec.json.encode(whole).decode(), flush=True)
+    return 0 if whole.audit_agrees else 1
 
 
 def _seed(console: Console, demo: Demo) -> None:
@@ -207,7 +242,10 @@ def _show(console: Console, demo: Demo, server: Server) -> Summary:
     )
     until = f"for {demo.seconds:g} s" if demo.seconds else "until Ctrl-C"
     console.print(f"[bold]exchange[/]  {demo.rate:,.0f} requests a second {until}", highlight=False)
-    options = Options(url=server.url, rate=demo.rate, seconds=demo.seconds, data=demo.data, seed=1)
+    options = Options(
+        url=server.url, rate=demo.rate, seconds=demo.seconds, data=demo.data, seed=1,
+        invoice=demo.invoice, limits=_NOTICES,
+    )  # fmt: skip
     with exchange.watched(exchange.is_terminal(), console) as watch:
         found = exchange.run(options, watch)
     for line in exchange.lines(found):
@@ -259,6 +297,101 @@ def _print_report(console: Console, demo: Demo, report: Report) -> None:
 def _counts(imp: ImpressionReport) -> str:
     shown = list(imp.counts().items())[:8]
     return ", ".join(f"{reason} {count:,}" for reason, count in shown)
+
+
+# -- money -----------------------------------------------------------------------------------------
+
+
+def _money(console: Console, demo: Demo, found: Summary, started_s: int) -> Found:
+    """Line items, sums and the audit, once the server has booked everything."""
+    node = node_of(demo.data, settings.CONFIGS)
+    rates = books.Rates(settings.CONFIGS / settings.Files().rates)
+    money = books.money_of(node, rates, demo.invoice, started_s, int(time.time()), _LINE_ITEMS)
+    _print_items(console, money.items)
+    totals, audit = money.totals, money.audit
+    console.print(
+        f"          the node's books, about, in dollars: {totals.spent:,.2f} spent, "
+        f"{totals.pending:,.2f} pending, {totals.granted:,.2f} lent to workers, "
+        f"{totals.overspend:,.2f} overspent",
+        highlight=False,
+    )
+    for line in _audit_lines(demo, found, audit):
+        console.print(line, highlight=False)
+    if not audit.agrees:
+        show(audit.report, wide_console())
+    return Found(
+        **msgspec.structs.asdict(found),
+        pending=round(totals.pending, 6),
+        granted=round(totals.granted, 6),
+        overspend=round(totals.overspend, 6),
+        booked=audit.matched,
+        audit_agrees=audit.agrees,
+        audit_difference_micros=audit.difference_micros,
+    )
+
+
+def _print_items(console: Console, items: Sequence[books.Item]) -> None:
+    console.print(
+        "[bold]money[/]     line items that spent most, ran out or are held back; spend and budget "
+        "are of the day, bids of the run",
+        highlight=False,
+    )
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in _COLUMNS:
+        table.add_column(name, justify="left" if name in _LEFT else "right")
+    for item in items:
+        table.add_row(*_cells(item))
+    console.print(table)
+
+
+_COLUMNS: Final = (
+    "line item", "spent", "pending", "budget", "", "pacing", "multiplier", "takes", "off plan",
+    "bids", "billed", "win rate",
+)  # fmt: skip
+_LEFT: Final = frozenset({"line item", "", "pacing"})
+
+
+def _cells(item: books.Item) -> tuple[str, ...]:
+    rate = f"{item.billed / item.bids:.0%}" if item.bids else "-"
+    return (
+        item.name, _amount(item.spent_nanos), _amount(item.pending_nanos),
+        "-" if item.budget_nanos is None else _amount(item.budget_nanos), item.currency,
+        *_pacing_cells(item), f"{item.bids:,}", f"{item.billed:,}", rate,
+    )  # fmt: skip
+
+
+def _pacing_cells(item: books.Item) -> tuple[str, ...]:
+    """How it is paced; an item that has run out says so first."""
+    pacing = item.pacing
+    mode = pacing.mode if pacing is not None else "-"
+    words = f"{mode}, out of budget" if item.is_exhausted else mode
+    if pacing is None or pacing.mode == books.UNPACED:
+        return words, "-", "-", "-"
+    return (
+        words, f"{pacing.multiplier_e6 / 1e6:.3f}", f"{pacing.participation_e4 / 1e4:.0%}",
+        f"{pacing.error_e6 / 1e6:+.1%}",
+    )  # fmt: skip
+
+
+def _amount(nanos: int) -> str:
+    return f"{nanos / NANOS:,.4f}"
+
+
+def _audit_lines(demo: Demo, found: Summary, audit: books.Audited) -> Iterator[str]:
+    total = (
+        " and ".join(f"{text} {name}" for name, text in found.invoice_total.items()) or "nothing"
+    )
+    if audit.agrees:
+        yield (
+            f"[bold]audit[/]     [green]agrees to the micro[/]: {audit.matched:,} bills, {total}; "
+            f"books = rows = journals ({audit.books.records:,} records) = the exchange's invoice"
+        )
+    else:
+        yield (
+            f"[bold]audit[/]     [red]differs by {audit.difference_micros:,} micros[/]: "
+            f"{audit.lines:,} lines on the invoice, {total}"
+        )
+    yield f"          rtb ledger show --data {demo.data}; rtb audit --data {demo.data}"
 
 
 if __name__ == "__main__":

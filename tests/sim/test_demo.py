@@ -1,4 +1,4 @@
-"""The demonstration: from nothing to a summary, and no process left behind."""
+"""The demonstration: from nothing to a summary and an audit, and no process left behind."""
 
 import json
 import os
@@ -7,11 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from rtb.base.errors import ConfigError
+from rtb.cli.reconcile import Node
+from rtb.sim import demo
+from rtb.sim.books import Money, Rates
 from rtb.sim.demo import Demo, _drops
 
 ROOT = Path(__file__).parents[2]
@@ -32,19 +36,54 @@ def is_free(port: int) -> bool:
 
 
 @pytest.mark.server
-def test_it_ends_by_itself(tmp_path: Path) -> None:
-    """With DEMO_SECONDS it ends with code 0, a JSON line, an explained request, no server left."""
+def test_it_ends_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With DEMO_SECONDS it ends with code 0, an explained request, an audit that agrees, a JSON
+    line, no server left. A second run whose invoice lacks a line ends with 1, and what the first
+    run spent is not missing on it.
+    """
     process = start(tmp_path, DEMO_SECONDS="1.5")
     out, err = process.communicate(timeout=120)
 
-    assert 0 == process.returncode, err
+    assert 0 == process.returncode, out + err
     found = json.loads(out.strip().splitlines()[-1])
-    assert {"requests", "bids", "wins", "p50_ms", "p99_ms", "timeouts"} <= set(found)
-    assert found["bids"] > 0
+    assert {"requests", "bids", "wins", "p50_ms", "p99_ms", "timeouts", "spend"} <= set(found)
+    assert (True, 0) == (found["audit_agrees"], found["audit_difference_micros"])
+    assert found["billed"] == found["booked"] > 0
     assert "explain" in out
+    assert f"agrees to the micro: {found['booked']:,} bills" in out
     port = re.search(r":([0-9]+)/openrtb2", out)
     assert port is not None
     assert is_free(int(port[1]))
+
+    set_environ(monkeypatch, tmp_path)
+    monkeypatch.setattr(demo.books, "money_of", without_last_line(demo.books.money_of))
+
+    assert 1 == demo.main()
+    out = capsys.readouterr().out
+    spoilt = json.loads(out.strip().splitlines()[-1])
+    assert (False, spoilt["billed"] - 1) == (spoilt["audit_agrees"], spoilt["booked"])
+    assert spoilt["audit_difference_micros"] > 0
+    assert ["1"] == re.findall(r"missing there ([0-9,]+)", out)
+
+
+def set_environ(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+    """A short run of a few requests."""
+    said = TINY | {"DEMO_DIR": str(data), "DEMO_RATE": "50", "DEMO_SECONDS": "1.5"}
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+
+
+def without_last_line(money_of: Callable[..., Money]) -> Callable[..., Money]:
+    """The same with an invoice that lacks a bill."""
+
+    def spoilt(node: Node, rates: Rates, invoice: Path, *more: int) -> Money:
+        lines = invoice.read_text().splitlines(keepends=True)
+        invoice.write_text("".join(lines[:-1]))
+        return money_of(node, rates, invoice, *more)
+
+    return spoilt
 
 
 @pytest.mark.server
