@@ -41,7 +41,7 @@ def main() -> None:
         data = state.state(line_items=size)
         options.pin(cores()[0])
         with Local(data) as local:
-            before, after = timed([local.steps(bodies, 2), local.steps(bodies, 3)], rounds)
+            before, after = timed([local.steps(bodies, 3), local.steps(bodies, 4)], rounds)
             spread = after - before
             heads = local.heads(local.cases(bodies))
             result.parameters["kernels"] = local.kernels.name

@@ -15,8 +15,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import rtb.cli.main  # noqa: F401  (names the kernel cache; before anything imports Numba)
+from bench.lent import LentMoney
 from bench.servers import BenchError
 from rtb.base.errors import InputError
+from rtb.base.links import Sheets
 from rtb.base.records import Decision, Opportunity, Terms
 from rtb.exchanges.settings import Exchange
 from rtb.server import kernels, settings, worker
@@ -106,9 +108,15 @@ class Local:
         )
         folder = self._exit.enter_context(tempfile.TemporaryDirectory())
         board = Board.create(Path(folder) / "board", 1, FUNNEL_LINE_ITEMS)
+        exchanges = {EXCHANGE: self.exchange}
+        self.money = LentMoney(
+            Path(folder), exchanges, self.kernels, self.line_items_count, self.store.counts
+        )
+        self._exit.callback(self.money.close)
+        self.money.caps.refresh(now_ms, self.store.refresh)
         self.bidder = Bidder(
-            config.bid, {EXCHANGE: self.exchange}, self.kernels,
-            self.kernels.meter(board, 0), local=self.store,
+            config.bid, exchanges, self.kernels, self.kernels.meter(board, 0), self.money,
+            local=self.store,
         )  # fmt: skip
         self.bidder.price_by(self.rates, self.zones)
         self.bidder.serve(self.serving)
@@ -153,33 +161,50 @@ class Local:
     def steps(self, bodies: Sequence[bytes], depth: int) -> Callable[[], int]:
         """A pass of `timed`: takes every body `depth` steps far.
 
-        1 decode, 2 gather, 3 decide, 4 encode. Each body goes its whole way before the next, as in
-        the server: what a step reads, the one before has just written.
+        1 decode, 2 gather, 3 counts of the person for caps, 4 decide, 5 pay, 6 encode. Each body
+        goes its whole way before the next, as in the server: what a step reads, the one before has
+        just written.
         """
         opportunity, decision = Opportunity(), Decision()
         decode, exchange, terms = self.kernels.decode, self.exchange, self.terms
-        keys_of, find, name = self.kernels.keys, self.store.find, EXCHANGE.encode()
+        keys_of, find, name = self.kernels.keys, self.store.find_key, EXCHANGE.encode()
         decide, encode, arrays = self.engine.decide, self.kernels.encode, self.serving.arrays
+        pay, view, sheets = self.money.commit.pay, self.money.caps.view, Sheets()
+        caps, engine, overlay = self.money.caps, self.engine, self.money.overlay
+        payment, links = self.endpoint.payment, self.bidder.links_of
+        currency = decision.data["head"]["cur"].data
         nobid = decision.data["head"]["nobid"].data
         privacy = opportunity.facts["head"]["privacy"].data
-        now_ms = time.time_ns() // NS_PER_MS
 
         def run() -> int:
+            now_ms = time.time_ns() // NS_PER_MS  # bids of a second have so many ids
             for body in bodies:
                 decode(body, 0, exchange, opportunity)
                 if depth < 2:
                     continue
-                profile = None
+                profile, person = None, 0
                 if not privacy[0]:
                     keys = keys_of(opportunity, name)
                     if keys:
-                        profile = find(keys)
-                if depth < 3:
+                        profile, key = find(keys)
+                        if depth >= 3:
+                            profile = view(keys, key, profile, now_ms)
+                            person = caps.person
+                if depth < 4:
                     continue
-                decide(opportunity, profile, terms, None, now_ms, decision)
-                if depth < 4 or nobid[0]:
+                decide(opportunity, profile, terms, overlay, now_ms, decision)
+                if depth < 5 or nobid[0]:
                     continue
-                encode(opportunity, decision, arrays, exchange)
+                if (
+                    not pay(opportunity, decision, engine, payment, person, 0, now_ms, sheets)
+                    or depth < 6
+                ):
+                    continue
+                encode(
+                    opportunity, decision, arrays, exchange,
+                    links(self.endpoint, currency[0]), sheets,
+                )  # fmt: skip
+            self.money.flush()
             return len(bodies)
 
         return run

@@ -16,19 +16,23 @@ from bench.inprocess import Local, timed
 from bench.record import Result
 from bench.servers import cores
 
+# What the bid path may grow by for tokens, journal and counters together.
+MONEY_US_MAX = 2.0
 LABELS = {
     "decode": "decode: bytes to facts",
     "gather": "gather: keys and one profile read",
+    "counts": "gather: what was shown to the person, for caps",
     "decide": "decide: target, exclude, score, price, select",
-    "encode": "encode: pre-rendered markup to an answer",
-    "commit": "clock, counters, hand-over",
+    "pay": "commit: lease, caps, journal record, signature",
+    "encode": "commit: pre-rendered markup to an answer",
+    "rest": "clock, counters, hand-over",
     "answer": "the whole request, without HTTP",
 }
 
 
 def measure(local: Local, bodies: Sequence[bytes], rounds: int) -> dict[str, float]:
     """Microseconds of each stage of `LABELS` a request."""
-    passes = [local.steps(bodies, depth) for depth in (1, 2, 3, 4)]
+    passes = [local.steps(bodies, depth) for depth in (1, 2, 3, 4, 5, 6)]
     whole = timed([*passes, _answer_pass(local, bodies)], rounds)
     steps = [whole[0], *(after - before for before, after in itertools.pairwise(whole)), whole[-1]]
     return {name: step.us for name, step in zip(LABELS, steps, strict=True)}
@@ -42,6 +46,7 @@ def _answer_pass(local: Local, bodies: Sequence[bytes]) -> Callable[[], int]:
         for body in bodies:
             now_ns = clock()
             answer(endpoint, body, 0, now_ns, now_ns, print)
+        local.money.flush()
         return len(bodies)
 
     return run
@@ -64,6 +69,8 @@ def main() -> None:
         )  # fmt: skip
         cost = measure(local, bodies, rounds)
         heads = local.heads(local.cases(bodies[:500]))
+    money_us = cost["counts"] + cost["pay"]
+    result.add("money_us", "what money and caps add to a request", money_us, "us", MONEY_US_MAX)
     for name, label in LABELS.items():
         result.add(f"{name}_us", label, cost[name], "us")
     result.details = {name: round(value, 3) for name, value in heads.items()}

@@ -18,7 +18,6 @@ import numpy as np
 
 from rtb.base.errors import InvariantError, StoreError
 from rtb.base.events import BIDS_PER_SECOND_MAX, CLAIMS_VERSION, RATE_ONE, ClaimFlag, Kind
-from rtb.base.events import bid_id
 from rtb.server import commit as rules
 from rtb.stores import board_money
 
@@ -55,16 +54,24 @@ cdef enum:
     UNKNOWN = 0
     KNOWN = 1
     DYNAMIC = 2  # the auction ends the landing page, so every bid has a target of its own
-    RATES_KEPT_MAX = 4096
+    RATES_KEPT = 16  # pairs of currencies of the payment used last; a power of two
 
 assert sizeof(Claims) == 72 and sizeof(BidRecord) == 96
+
+
+cdef struct KeptRate:
+    uint32_t source, target
+    uint64_t rate_e9
 
 
 cdef class Commit:
     """See `rtb.server.commit.Commit`."""
 
     cdef object purse, append, signer, keyring, caps, arrays, slots_kept
-    cdef dict rates
+    cdef object payment  # the one used last, and what it says
+    cdef uint32_t exchange
+    cdef uint64_t multiplier_max
+    cdef KeptRate rates[RATES_KEPT]
     cdef int key, node, worker
     cdef int64_t not_before_s, second, number
     cdef readonly bint stopped
@@ -99,7 +106,6 @@ cdef class Commit:
         self.key, self.node, self.worker = keyring.current, node, worker
         self.not_before_s = not_before_s
         self.caps = caps
-        self.rates = {}
         one = purse.worker
         self.granted = <const int64_t *><uintptr_t>board.granted[one].ctypes.data
         self.granted_units = <const int64_t *><uintptr_t>board.granted_units[one].ctypes.data
@@ -167,26 +173,33 @@ cdef class Commit:
         self.stopped = False
         if LOAD(self.generation) != self.bound:
             self._find_slots()
+        if payment is not self.payment:
+            self._use(payment)
         memset(&body, 0, sizeof(body))
         body.claims.version = VERSION
         body.claims.key = self.key
-        body.claims.exchange = payment.exchange
+        body.claims.exchange = self.exchange
         body.claims.person = person
         body.worker = self.worker
         for number in range(out.head.bids_count):
             if not out.bids[number].chosen:
                 continue
             body.claims.flags = flags
-            self._fill(&body, out, number, payment)
-            if self._one(opportunity, decision, facts, out, number, payment, &body, now_ms, signed):
+            self._fill(&body, out, number)
+            if self._one(opportunity, decision, facts, out, number, &body, now_ms, signed):
                 count += 1
             else:
                 engine.fall_back(opportunity, decision, number)
         return count
 
-    cdef int _fill(
-        self, BidRecord *body, const DecisionData *out, int number, payment
-    ) except -1:
+    cdef int _use(self, payment) except -1:
+        self.payment = payment
+        self.exchange = payment.exchange
+        self.multiplier_max = payment.multiplier_max
+        memset(self.rates, 0, sizeof(self.rates))
+        return 0
+
+    cdef int _fill(self, BidRecord *body, const DecisionData *out, int number) except -1:
         cdef const Bid *bid = &out.bids[number]
         cdef const LineItem *row = &self.line_items[bid.line_item]
         cdef const Creative *ad = &self.creatives[bid.creative]
@@ -196,7 +209,7 @@ cdef class Commit:
         body.claims.product = ad.item
         body.claims.price_micros = bid.price_micros
         body.claims.rate_e9 = ONE if row.currency == out.head.cur else self._rate(
-            out.head.cur, row.currency, payment
+            out.head.cur, row.currency
         )
         body.claims.target = 0
         body.claims.bid = 0
@@ -205,18 +218,16 @@ cdef class Commit:
         body.at = bid.at
         return 0
 
-    cdef uint64_t _rate(self, uint32_t source, uint32_t target, payment) except? 0:
-        key = (id(payment), source, target)
-        found = self.rates.get(key)
-        if found is None or found[0] is not payment:
-            if len(self.rates) >= RATES_KEPT_MAX:
-                self.rates.clear()
-            found = self.rates[key] = payment, rules.rate_e9(source, target, payment.rates)
-        return found[1]
+    cdef uint64_t _rate(self, uint32_t source, uint32_t target) except? 0:
+        cdef KeptRate *kept = &self.rates[(source ^ target * 31) & (RATES_KEPT - 1)]
+        if kept.source != source or kept.target != target:
+            kept.rate_e9 = rules.rate_e9(source, target, self.payment.rates)
+            kept.source, kept.target = source, target
+        return kept.rate_e9
 
     cdef bint _one(
         self, opportunity, decision, const Facts *facts, const DecisionData *out, int number,
-        payment, BidRecord *body, int64_t now_ms, Sheet *signed
+        BidRecord *body, int64_t now_ms, Sheet *signed
     ) except -1:
         cdef int slot = NO_SLOT
         cdef bint events
@@ -226,7 +237,7 @@ cdef class Commit:
         else:
             now_ms = max(now_ms, self.second * 1000)
             slot = self.slots[out.bids[number].line_item]
-            if not self._affords(slot, body, payment.multiplier_max, now_ms):
+            if not self._affords(slot, body, now_ms):
                 return False
         body.claims.target = self._target(opportunity, decision, out, number, body.claims.bid)
         if slot != NO_SLOT:
@@ -255,9 +266,7 @@ cdef class Commit:
         memcpy(signed[number].text, PyBytes_AS_STRING(sheet), PyBytes_GET_SIZE(sheet))
         return True
 
-    cdef bint _affords(
-        self, int slot, BidRecord *body, uint64_t multiplier_max, int64_t now_ms
-    ) except -1:
+    cdef bint _affords(self, int slot, BidRecord *body, int64_t now_ms) noexcept:
         cdef int64_t nanos
         cdef uint32_t share
         if slot == NO_SLOT or not body.claims.rate_e9 or now_ms // 1000 < self.not_before_s:
@@ -266,8 +275,8 @@ cdef class Commit:
         if share != RESERVE_ALL:
             body.claims.flags |= EXPECTED
         nanos = ceil_cost(
-            body.claims.price_micros, body.claims.rate_e9, multiplier_max * 1000000, share,
-            GRANTED_MAX,
+            body.claims.price_micros, body.claims.rate_e9, self.multiplier_max * 1000000,
+            share, GRANTED_MAX,
         )
         if not (
             LOAD(self.admitted) == self.incarnation
@@ -285,7 +294,11 @@ cdef class Commit:
             self.number = 0
         if self.number >= PER_SECOND:
             return False
-        body.claims.bid = bid_id(self.second, self.node, self.worker, self.number)
+        # `rtb.base.events.bid_id`
+        body.claims.bid = (
+            <uint64_t>self.second << 32 | <uint64_t>self.node << 24
+            | <uint64_t>self.worker << 16 | <uint64_t>self.number
+        )
         body.reserve_nanos = nanos
         body.time_ms = now_ms
         self.number += 1

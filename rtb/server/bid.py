@@ -347,7 +347,7 @@ class Bidder:
         if timed:
             now_ns = self._timed(Stage.COMMIT, now_ns)
         currency = work.currency[_CURRENCY_WORD]
-        links = endpoint.links.get(currency) or self._find_links(endpoint, currency)
+        links = self.links_of(endpoint, currency)
         body = self._encode(
             opportunity, decision, serving.arrays, endpoint.exchange, links, work.sheets
         )
@@ -369,9 +369,11 @@ class Bidder:
             return no_bid(_request_id(work, glance), NoBid.TIMEOUT, endpoint.exchange)
         return 200, body
 
-    def _find_links(self, endpoint: Endpoint, currency: int) -> Links:
-        found = self.money.links(endpoint.exchange.path, currency)
-        endpoint.links[currency] = found
+    def links_of(self, endpoint: Endpoint, currency: int) -> Links:
+        """The notice links of answers in a currency."""
+        found = endpoint.links.get(currency)
+        if found is None:
+            found = endpoint.links[currency] = self.money.links(endpoint.exchange.path, currency)
         return found
 
     # -- endings without a bid --------------------------------------------------------------------

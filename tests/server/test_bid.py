@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.lent import LentMoney
 from rtb.base.reasons import Reject
 from rtb.exchanges.settings import Exchange
 from rtb.pacing.goal import Mode
@@ -16,7 +17,6 @@ from rtb.server import kernels, metrics_money, settings
 from rtb.server.bid import Bidder, Reply, Serving
 from rtb.stores.board import FUNNEL_FIRST_REASON, FUNNEL_SAMPLE, Board
 from tests.decide import worlds
-from tests.server.money import LentMoney
 
 PATIENT = settings.Bid(shed_after_ms=10_000)
 EXCHANGE = Exchange(name="generic", path="generic", tmax_ms_default=20_000, deadline_ms_max=10_000)
@@ -35,7 +35,7 @@ def answer(board: Board, tmp_path: Path) -> Callable[[bytes], Reply]:
     compiled = kernels.load()
     snapshot = worlds.snapshot(3, 400)
     exchanges = {"generic": EXCHANGE}
-    money = LentMoney(tmp_path, exchanges, compiled)
+    money = LentMoney(tmp_path, exchanges, compiled, 400)
     bidder = Bidder(PATIENT, exchanges, compiled, compiled.meter(board, 0), money)
     rates = settings.load_rates(settings.CONFIGS / "rates.toml")
     bidder.price_by(rates, settings.load_zones(settings.CONFIGS / "zones.toml", worlds.NOW_MS))
