@@ -88,7 +88,8 @@ class Site:
     @property
     def worker(self) -> int:
         """The pid of the one worker."""
-        return servers.tree(self.pid)[1]
+        board = Board.open(self.paths.board)
+        return int(board.columns["gauges"][0, Gauge.PID])
 
     def load(
         self, phases: Sequence[tuple[float, float]], *more: str, port: int = 0

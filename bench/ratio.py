@@ -4,8 +4,9 @@
 
 The C floor and `rtb serve --workers 1` answer the same bodies from the same client (wrk, 32
 connections) in turn, server on one core, client on the other. The cost is CPU time of the server's
-whole process tree (supervisor, worker, children) divided by requests; the ratio is the median over
-rounds of neighbours in time. Three variants say what the parts cost: the Starlette route instead of
+process tree (supervisor, worker, children) divided by requests, but for the keeper, which books
+behind the requests and has a figure of its own; the ratio is the median over rounds of neighbours
+in time. Three variants say what the parts cost: the Starlette route instead of
 the fast lane, requests that name nobody (no profile read), and profiles in Redis.
 """
 
@@ -42,6 +43,8 @@ class Target:
     port: int
     bodies: Path
     header: str = ""
+    keeper: int = 0  # its pid
+    keeper_us: list[float] = field(default_factory=list)
     cost_us: list[float] = field(default_factory=list)
     rate: list[float] = field(default_factory=list)
     p99_ms: list[float] = field(default_factory=list)
@@ -50,16 +53,22 @@ class Target:
 
     def round(self, seconds: float, core: int) -> None:
         """One run of wrk."""
-        before_s = servers.cpu_s(self.pid)
+        before_s, booked_s = servers.cpu_s(self.pid), self.booked_s()
         found = servers.wrk(self.port, self.bodies, core, seconds, CONNECTIONS, self.header)
-        spent_s = servers.cpu_s(self.pid) - before_s
+        booked_s = self.booked_s() - booked_s
+        spent_s = servers.cpu_s(self.pid) - before_s - booked_s
         if not found["requests"]:
             raise BenchError(f"{self.name}: no request was answered")
         self.cost_us.append(spent_s / found["requests"] * 1e6)
+        self.keeper_us.append(booked_s / found["requests"] * 1e6)
         self.rate.append(found["requests"] / found["seconds"])
         self.p99_ms.append(found["p99_ms"])
         self.requests += found["requests"]
         self.errors += found["errors"]
+
+    def booked_s(self) -> float:
+        """CPU time of the keeper so far."""
+        return servers.cpu_s(self.keeper) if self.keeper else 0.0
 
     def details(self) -> dict[str, object]:
         """For the result's file."""
@@ -103,11 +112,13 @@ def start(stack: ExitStack, data: Path, bodies: Path, quick: bool) -> list[Targe
     pid, port = stack.enter_context(servers.floor_server(core))
     found = [Target("floor", pid, port, bodies)]
     pid, port = stack.enter_context(servers.bidder(state.site(data, "ratio"), core))
-    found.append(Target("lane", pid, port, bodies))
+    site = state.site(data, "ratio")
+    keeper = servers.keeper_pid(site)
+    found.append(Target("lane", pid, port, bodies, keeper=keeper))
     if quick:
         return found
-    found.append(Target("route", pid, port, bodies, ROUTE_HEADER))
-    found.append(Target("nobody", pid, port, nobody(bodies)))
+    found.append(Target("route", pid, port, bodies, ROUTE_HEADER, keeper))
+    found.append(Target("nobody", pid, port, nobody(bodies), keeper=keeper))
     try:
         _, url = stack.enter_context(servers.redis_server(other))
     except BenchError as error:
@@ -116,7 +127,7 @@ def start(stack: ExitStack, data: Path, bodies: Path, quick: bool) -> list[Targe
     asyncio.run(fill_redis(url, data))
     own = state.site(data, "redis")
     pid, port = stack.enter_context(servers.bidder(own, core, ["--profiles", url], "rtb-redis"))
-    found.append(Target("redis", pid, port, bodies))
+    found.append(Target("redis", pid, port, bodies, keeper=servers.keeper_pid(own)))
     return found
 
 
@@ -164,7 +175,9 @@ def report(result: Result, targets: list[Target], counters: dict[str, float]) ->
     requests = total(counters, "rtb_requests_total")
     bids = total(counters, "rtb_requests_total", 'outcome="bid"')
     result.add("ratio", "cost of a request, as a multiple of the floor", ratio, "x", RATIO_MAX)
-    result.add("lane_us", "a request, whole process tree", costs["lane"], "us")
+    result.add("lane_us", "a request, supervisor and worker", costs["lane"], "us")
+    booked_us = statistics.median(lane.keeper_us)
+    result.add("keeper_us", "and in the keeper, which books it later", booked_us, "us")
     result.add("floor_us", "the C floor", costs["floor"], "us")
     result.add(
         "bid_share", "share of requests with a bid", bids / requests, "", BID_SHARE_MIN, True

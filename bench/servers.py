@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.record import ROOT
+from rtb.stores.board import Board
+from rtb.stores.serving import StatePaths
 
 BUILD: Final = ROOT / "build" / "bench"
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
@@ -200,6 +202,11 @@ def _run(arguments: Sequence[str], core: int) -> str:
 
 
 # -- what it cost ----------------------------------------------------------------------------------
+
+
+def keeper_pid(data: Path) -> int:
+    """The keeper of the node that serves a state directory."""
+    return int(Board.open(StatePaths(data.resolve()).board).keeper["pid"][0])
 
 
 def tree(pid: int) -> list[int]:

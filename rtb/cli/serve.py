@@ -83,6 +83,7 @@ def _keeper(config: settings.Settings, paths: StatePaths) -> process.Options:
         batch_records=money.batch_records,
         remember_s=money.remember_s,
         pace_ms=money.pace_ms,
+        nice=money.nice,
         keep_s=config.journal.keep_days * 86_400,
     )
 

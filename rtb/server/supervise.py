@@ -7,6 +7,7 @@ can crash. Workers die with it (parent-death signal), so a killed supervisor lea
 """
 
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -37,7 +38,7 @@ TICK_S: Final = 0.05
 # A worker whose loop has not turned for this long is stuck: report, then replace it.
 STALL_MS: Final = 1_000
 STUCK_MS: Final = 10_000
-# A worker that dies at once is not started again at once.
+# A process that dies before it was ready is not started again at once.
 YOUNG_S: Final = 2.0
 BACKOFF_S_MAX: Final = 5.0
 # Line items that the funnel has room for beyond today's catalogue.
@@ -111,6 +112,10 @@ class Supervisor:
             self._paths.caps_board, len(self._workers), Sizes(caps.sets, caps.filter_bits)
         )
         MoneyBoard.create(self._paths.money_board, len(self._workers), self._places())
+        # What is here now is never garbage, and children need not look at it again: a start is
+        # mostly that.
+        gc.collect()
+        gc.freeze()
         polls = max(self._config.files.poll_ms / 1000, TICK_S)
         next_look_s = 0.0
         while not self._stopping:
@@ -197,7 +202,8 @@ class Supervisor:
 
     def _ended(self, child: Child, code: int) -> None:
         age_s = time.monotonic() - child.started_s
-        child.failures = child.failures + 1 if age_s < YOUNG_S else 0
+        failed = age_s < YOUNG_S and not self._was_ready(child)
+        child.failures = child.failures + 1 if failed else 0
         wait_s = min(0.1 * 2**child.failures, BACKOFF_S_MAX) if child.failures else 0.0
         child.pid, child.start_at_s = 0, time.monotonic() + wait_s
         if child is not self._keeper:
@@ -207,6 +213,13 @@ class Supervisor:
                 "%s ended with %d after %.1f s, again in %.1f s",
                 _name(child.number), code, age_s, wait_s,
             )  # fmt: skip
+
+    def _was_ready(self, child: Child) -> bool:
+        """Whether a process did its work before it ended: then it may start again at once."""
+        if child is self._keeper:
+            started_ms = (time.time() - (time.monotonic() - child.started_s)) * 1000
+            return bool(self._board.keeper["beat_ms"][0] > started_ms)
+        return bool(self._board.columns["gauges"][child.number, Gauge.READY])
 
     def _watch(self) -> None:
         """The watchdog: a loop that does not turn is reported, then its worker replaced."""

@@ -247,6 +247,7 @@ class Worker:
             count += 1
             try:
                 self._refresh()
+                self.meter.gauge(Gauge.READY, 0 if self.missing() else 1)
                 if count % polls == 0:
                     self._follow_tables(time.time())
                     await self._follow_serving()
