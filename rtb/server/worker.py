@@ -365,6 +365,20 @@ class Worker:
         self._lent = self._lent or late or self.money.purse.is_lent()
         return self._lent
 
+    def _money_status(self) -> dict[str, Any]:
+        """Whether bids can be paid, and how far behind the books are."""
+        keeper = self.board.keeper[0]
+        now_ms = time.time_ns() // NS_PER_MS
+        return {
+            "bids_are_paid": self.money.writable and self.money.purse.ready,
+            "journal_fault": self.money.journal.fault,
+            "notices_waiting": self.notices.waiting if self.notices else 0,
+            "keeper_pid": int(keeper["pid"]),
+            "keeper_turn_age_ms": now_ms - int(keeper["beat_ms"]) if keeper["beat_ms"] else None,
+            "keeper_lag_ms": int(keeper["lag_ms"]),
+            "keeper_waits": bool(keeper["waits"]),
+        }
+
     def status(self) -> dict[str, Any]:
         """The body of /status."""
         serving = self.bidder.serving
@@ -380,6 +394,7 @@ class Worker:
             "model": (serving.model_hash or None) if serving else None,
             "counts": serving.snapshot.meta.get("counts") if serving else None,
             "exchanges": sorted(self.exchanges),
+            "money": self._money_status(),
             "limits": {
                 "candidates_max": self.config.bid.candidates_max,
                 "shed_after_ms": self.config.bid.shed_after_ms,

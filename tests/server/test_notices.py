@@ -212,3 +212,13 @@ def test_data_directory_holds_its_secret(node: Node) -> None:
 
     assert 0o600 == path.stat().st_mode & 0o777
     assert len(path.read_bytes()) >= 32
+
+
+def test_status_says_whether_bids_are_paid(node: Node) -> None:
+    """An operator sees at a glance whether journal and keeper do their work."""
+    money = json.loads(node.get("/status")[1])["money"]
+
+    assert money["bids_are_paid"]
+    assert "" == money["journal_fault"]
+    assert node.keeper_pid() == money["keeper_pid"]
+    assert 0 <= money["keeper_turn_age_ms"] < 60_000
