@@ -26,6 +26,7 @@ READY_S = 60.0
 
 # Tests of what is answered must not depend on how fast this machine is just now.
 PATIENT_EXCHANGE = {"tmax_ms_default": 20_000, "deadline_ms_max": 10_000}
+SMALL_JOURNAL = "[journal]\nsegment_mb = 16\n"
 PATIENT_BID = "[bid]\nshed_after_ms = 10000\n"
 
 
@@ -190,7 +191,7 @@ def start_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartNode]:
         if patient:
             options += ["--configs", str(_patient_configs(folder))]
             config += PATIENT_BID
-        (folder / "bidder.toml").write_text(config)
+        (folder / "bidder.toml").write_text(config + SMALL_JOURNAL)
         options += ["--config", str(folder / "bidder.toml")]
         port, log = free_port(), folder / "log"
         command = [sys.executable, "-m", "rtb.cli.main", "serve", "--data", str(folder)]
