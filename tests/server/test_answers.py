@@ -26,6 +26,7 @@ REQUEST = {
     "device": {"devicetype": 2, "os": "Windows", "geo": {"country": "USA"}},
 }
 BODY = json.dumps(REQUEST).encode()
+TEST_BODY = json.dumps(REQUEST | {"test": 1}).encode()  # has the same answer every time
 
 
 def _corpus(name: str) -> list[bytes]:
@@ -83,10 +84,13 @@ def test_every_way_of_sending_gets_the_same_bytes(node: Node, test: int) -> None
 
     A bid that can be paid for is another each time; one of a test is the same to the last byte.
     """
-    body = json.dumps(REQUEST | {"test": test}).encode()
-    answers = {name: node.raw(data) for name, data in _every_way(body).items()}
-    if not test:
-        answers = {name: unsigned(answer) for name, answer in answers.items()}
+    ways = _every_way(json.dumps(REQUEST | {"test": test}).encode())
+    answers = {name: node.raw(data) for name, data in ways.items()}
+    for _ in range(0 if test else 50):
+        # Between two leases another line item may step in.
+        answers = {name: unsigned(node.raw(data)) for name, data in ways.items()}
+        if len({split_answer(answer) for answer in answers.values()}) == 1:
+            break
 
     assert 200 == split_answer(answers["plain"])[0]
     for name, answer in answers.items():
@@ -98,14 +102,14 @@ def test_every_way_of_sending_gets_the_same_bytes(node: Node, test: int) -> None
 
 def test_a_split_request_gets_the_same_bytes(node: Node) -> None:
     """A request that arrives in two pieces is answered as one that arrives whole."""
-    data = plain(BODY)
+    data = plain(TEST_BODY)
     with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
         connection.sendall(data[:100])
         time.sleep(0.05)
         connection.sendall(data[100:])
-        split = split_answer(unsigned(read_answer(connection)))
+        split = split_answer(read_answer(connection))
         connection.sendall(data)
-        whole = split_answer(unsigned(read_answer(connection)))
+        whole = split_answer(read_answer(connection))
 
     assert whole == split
 
