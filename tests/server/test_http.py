@@ -77,16 +77,16 @@ def test_idle_connections_are_kept_then_closed(strict: Node) -> None:
 
 def test_keep_alive_serves_many_requests(node: Node) -> None:
     """One connection carries any number of requests, through the lane and the route by turns."""
-    routed = plain(BODY).replace(b"host: x", b"host: x\r\nte: trailers")
+    routed = plain(TEST_BODY).replace(b"host: x", b"host: x\r\nte: trailers")
     with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
         for number in range(40):
-            connection.sendall(routed if number % 3 else plain(BODY))
+            connection.sendall(routed if number % 3 else plain(TEST_BODY))
             assert 200 == split_answer(read_answer(connection))[0]
 
 
 def test_pipelined_requests_are_answered_in_order(node: Node) -> None:
     """Two requests in one segment get two answers, the first one first."""
-    bodies = [json.dumps(REQUEST | {"id": f"p{number}"}).encode() for number in range(3)]
+    bodies = [json.dumps(REQUEST | {"id": f"p{number}", "test": 1}).encode() for number in range(3)]
     with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
         connection.sendall(b"".join(plain(body) for body in bodies))
         received = b""
@@ -121,7 +121,7 @@ def test_pipelined_requests_are_answered_in_order(node: Node) -> None:
 def test_framing(node: Node, request_: bytes, statuses: set[int]) -> None:
     """Bad framing is refused, smuggles nothing, and hurts no one else."""
     assert split_answer(node.raw(request_))[0] in statuses
-    assert 200 == node.post(BODY)[0]
+    assert 200 == node.post(TEST_BODY)[0]
 
 
 def test_no_second_request_is_smuggled(node: Node) -> None:
@@ -214,7 +214,7 @@ def test_a_slow_reader_hurts_only_itself(node: Node) -> None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
             connection.sendall(plain(BODY))
             deaf.append(connection)
-        assert 200 == node.post(BODY)[0]
+        assert 200 == node.post(TEST_BODY)[0]
     finally:
         for connection in deaf:
             connection.close()
@@ -223,7 +223,7 @@ def test_a_slow_reader_hurts_only_itself(node: Node) -> None:
 def test_many_idle_connections(node: Node) -> None:
     """Five hundred idle connections cost nothing that a bid would notice, and all are freed."""
     idle = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(500)]
-    assert 200 == node.post(BODY)[0]
+    assert 200 == node.post(TEST_BODY)[0]
     for connection in idle:
         connection.close()
     node.wait_for(lambda: node.metric("rtb_connections") < 50, 10)
