@@ -237,7 +237,8 @@ def test_concurrent_clients_get_their_own_answers(node: Node) -> None:
         with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
             for number in range(15):
                 name = f"c{client}-{number}"
-                connection.sendall(plain(json.dumps(REQUEST | {"id": name}).encode()))
+                body = json.dumps(REQUEST | {"id": name, "test": 1}).encode()
+                connection.sendall(plain(body))
                 found = json.loads(split_answer(read_answer(connection))[1])["id"]
                 if found != name:
                     wrong.append((name, found))
