@@ -117,9 +117,11 @@ NOTICE: Final = np.dtype(
         ("loss", "u2"),  # OpenRTB 2.6 section 5.25; 0 where not said
         ("price_state", "u1"),  # PriceState
         ("detail", "u1"),  # VideoEvent
+        ("discount_micros", "i8"),  # CPM that the seller took off, of which the price is net
+        ("shown_ms", "i8"),  # when the exchange says that the ad was shown; 0 where it does not
     ]
 )
-assert NOTICE.itemsize == 104
+assert NOTICE.itemsize == 120
 
 MULTIPLIER_ONE: Final = 1_000_000
 

@@ -34,7 +34,7 @@ from rtb.notices.settle import Settlement, settle, settles
 
 _CLAIMS: Final = "<BBBBIQQQQQQqQ"
 _BID: Final = struct.Struct(_CLAIMS + "qqHHI")
-_NOTICE: Final = struct.Struct(_CLAIMS + "qqqIHBB")
+_NOTICE: Final = struct.Struct(_CLAIMS + "qqqIHBBqq")
 assert struct.calcsize(_CLAIMS) == CLAIMS.itemsize
 assert _BID.size == BID.itemsize
 assert _NOTICE.size == NOTICE.itemsize
@@ -115,7 +115,7 @@ def _notice(kind: Kind, body: bytes, exchanges: Mapping[int, Exchange], state: S
     if len(body) != _NOTICE.size:
         return Reason.BROKEN_BODY
     (version, _, flags, _, exchange, bid, line_item, _, _, _, _, bid_micros, rate_e9, time_ms,
-     price_micros, _, multiplier_e6, _, price_state, _) = _NOTICE.unpack(body)  # fmt: skip
+     price_micros, _, multiplier_e6, _, price_state, _, _, _) = _NOTICE.unpack(body)  # fmt: skip
     if version != CLAIMS_VERSION or price_state not in _STATES:
         return Reason.BROKEN_BODY
     settings = exchanges.get(exchange)

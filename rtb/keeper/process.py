@@ -30,6 +30,7 @@ from rtb.keeper.pace import Settings as PaceSettings
 from rtb.keeper.report import Report
 from rtb.keeper.run import Keeper, Settings
 from rtb.keeper.tail import Tail, Tails
+from rtb.ledger.commands import Outcome
 from rtb.stores import artifacts, journal_read
 from rtb.stores.board import Board
 from rtb.stores.board_money import MoneyBoard
@@ -48,6 +49,15 @@ log = logging.getLogger("rtb.keeper")
 # After SIGTERM: how long the keeper goes on booking what stopped workers have left.
 LAST_TURNS_S: Final = 2.0
 RETIRE_EVERY_S: Final = 60.0
+ALARM_EVERY_S: Final = 5.0
+# Booked, but not as it should be: a bill after its money was given back, or beyond its budget.
+ALARMING: Final = (
+    Outcome.LATE,
+    Outcome.LATE_OVER,
+    Outcome.POSTED_OVER,
+    Outcome.ADJUSTED_OVER,
+    Outcome.TAKEN_SHORT,
+)
 # A part of all persons each time; all of them within a few hours.
 TIDY_EVERY_S: Final = 20.0
 
@@ -119,7 +129,8 @@ class Process:
         self.expected = Expected(self._board)
         self._open_caps()
         self._served: tuple[int, int, int] = (0, 0, 0)
-        self._retired_s = 0.0
+        self._retired_s = self._alarmed_s = 0.0
+        self._alarmed: dict[str, int] = {}
         self._stopping_s = 0.0
         self.faults = 0
 
@@ -253,12 +264,31 @@ class Process:
         keeper = self.keeper
         self._page.write(keeper, self.pacers, self._letters, _now_ms())
         faults = keeper.tails.faults()
+        self._alarm()
         if keeper.fault or self.caps.fault or faults:
             self.faults += 1
             if self.faults % 200 == 1:
                 log.error("the keeper waits: %s %s %s", keeper.fault, self.caps.fault, faults or "")
         else:
             self.faults = 0
+
+    def _alarm(self) -> None:
+        """Says once in a while what a person should look at: see the guide on operating."""
+        now_s = time.monotonic()
+        if now_s - self._alarmed_s < ALARM_EVERY_S:
+            return
+        self._alarmed_s = now_s
+        outcomes = {one.name: self.keeper.outcomes[one] for one in ALARMING}
+        letters = {reason.name: count for reason, count in self._letters.counts.items()}
+        seen = outcomes | letters
+        news = [
+            f"{name} +{count - self._alarmed.get(name, 0)}"
+            for name, count in seen.items()
+            if count > self._alarmed.get(name, 0)
+        ]
+        self._alarmed = seen
+        if news:
+            log.warning("to look at: %s", ", ".join(news))
 
 
 def _now_ms() -> int:

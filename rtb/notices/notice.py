@@ -20,7 +20,7 @@ from rtb.base.records import Media
 # Twins of the record layouts, which tests hold against them: one notice is read far more quickly
 # by `struct` than through an array of one row.
 _CLAIMS: Final = Struct("<4BI6QqQ")
-_NOTICE: Final = Struct("<72sqqqIHBB")
+_NOTICE: Final = Struct("<72sqqqIHBBqq")
 assert _CLAIMS.size == CLAIMS.itemsize
 assert _NOTICE.size == NOTICE.itemsize
 
@@ -79,11 +79,9 @@ class Notice(NamedTuple):
     loss: int = 0
     price_state: PriceState = PriceState.NONE
     detail: int = 0
-    # What the record has no room for: the seller's discount, of which the price is already net;
-    # when the exchange says that the ad was shown, 0 where it does not; where a click goes.
     discount_micros: int = NO_PRICE
     shown_ms: int = 0
-    target: str = ""
+    target: str = ""  # where a click goes; the record has no room for it, the claims have its hash
 
     @property
     def is_test(self) -> bool:
@@ -101,6 +99,8 @@ class Notice(NamedTuple):
             self.loss,
             self.price_state,
             self.detail,
+            self.discount_micros,
+            self.shown_ms,
         )
 
 

@@ -29,12 +29,12 @@ def test_a_notice_is_its_record() -> None:
     """The journal body of a notice is a row of NOTICE, field by field."""
     claims = bids.claims()
     notice = Notice(
-        Kind.VIDEO, claims.pack(), claims, 5, 6, 7, 8, 9, PriceState.AUDIT, VideoEvent.SKIP
+        Kind.VIDEO, claims.pack(), claims, 5, 6, 7, 8, 9, PriceState.AUDIT, VideoEvent.SKIP, 10, 11
     )
     row = np.frombuffer(notice.record(), NOTICE)[0]
 
     assert claims.pack() == row["claims"].tobytes()
-    assert [5, 6, 7, 8, 9, PriceState.AUDIT, VideoEvent.SKIP] == [
+    assert [5, 6, 7, 8, 9, PriceState.AUDIT, VideoEvent.SKIP, 10, 11] == [
         int(row[name]) for name in NOTICE.names[1:]
     ]
 

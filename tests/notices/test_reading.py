@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtb.base.events import MULTIPLIER_ONE, Kind, PriceState
+from rtb.base.events import MULTIPLIER_ONE, NOTICE, Kind, PriceState
 from rtb.notices.notice import Notice, Refusal, Refused
 from rtb.notices.reading import LIMITS, Limits, read
 from rtb.notices.tokens import target_hash
@@ -368,7 +368,7 @@ def test_any_value_is_read(name: str, text: str) -> None:
         notice = found.notice if isinstance(found, Refused) else found
 
         assert notice is not None
-        assert 104 == len(notice.record())
+        assert NOTICE.itemsize == len(notice.record())
         assert notice.price_micros <= bids.BID_MICROS
 
 
