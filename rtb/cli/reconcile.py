@@ -148,7 +148,10 @@ def _read(node: Node, kept: list[Kept], look: Look, from_s: int) -> _Read:
         records = Records(node.paths.journals, journal, booked, node.kernel)
         for sequence, kind, body in records:
             found.records += 1
-            if kind not in _SETTLING or len(body) != NOTICE.itemsize:
+            if kind not in _SETTLING:
+                continue
+            if len(body) != NOTICE.itemsize:
+                found.charges.left_out["of another version"] += 1
                 continue
             letter = letters.get((name, sequence))
             if letter is not None:

@@ -8,8 +8,10 @@ overlay   a row a line item: what the keeper says of it, brought up to date betw
 """
 
 import asyncio
+import logging
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from rtb.base.errors import ConfigError
+from rtb.base.errors import ConfigError, StoreCorrupt
 from rtb.base.events import Kind, record_time_ms
 from rtb.base.links import Links
 from rtb.base.money import currency_name
@@ -39,6 +41,8 @@ from rtb.stores.journal import Kernel
 from rtb.stores.journal_read import Reader
 from rtb.stores.journal_write import Journal, Limits
 from rtb.stores.serving import StatePaths
+
+log = logging.getLogger("rtb.money")
 
 # How often the keeper is answered and its word on line items looked at: a few turns of the keeper
 # are all that a lease waits for.
@@ -112,15 +116,19 @@ def limits_of(config: JournalSettings) -> Limits:
 def first_second(directory: Path, worker: int, last: int, kernel: Kernel) -> int:
     """The second from which ids were not given away: that after the journal's last record.
 
-    last: sequence of that record
+    last: sequence of that record; one that cannot be read may have been written just now
     """
     if not last:
         return 0
-    with Reader(directory, worker, last - 1, kernel) as reader:
-        for _, kind, body in reader.read(1):
-            found = record_time_ms(kind, body)
-            return 0 if found is None else found // 1000 + 1
-    return 0
+    found = None
+    try:
+        with Reader(directory, worker, last - 1, kernel) as reader:
+            for _, kind, body in reader.read(1):
+                found = record_time_ms(kind, body)
+    except StoreCorrupt as error:
+        log.error("ids begin a second later: %s", error)
+    now_s = time.time_ns() // 10**9
+    return (now_s if found is None else found // 1000) + 1
 
 
 def _identity(directory: Path, worker: int, kernel: Kernel) -> int:
