@@ -18,7 +18,7 @@ from rtb.notices.tokens import Keyring
 from rtb.notices.urls import Urls
 from rtb.server.kernels import Kernels
 from rtb.stores.board_money import SLOTS_STEP, MoneyBoard, Purse
-from rtb.stores.caps import Stored
+from rtb.stores.caps import Limits, Stored
 from rtb.stores.caps_board import CapsBoard, Sizes
 from rtb.stores.caps_table import CapsTable
 from rtb.stores.journal_write import Journal
@@ -48,7 +48,8 @@ class LentMoney:
         self.board = MoneyBoard.create(folder / "money", 1, slots)
         caps_board = CapsBoard.create(folder / "caps", 1, Sizes())
         caps_board.header["ready"] = 1
-        self.caps: Any = kernels.caps(caps_board, 0, 0, _IDENTITY, stored=stored)
+        # The same few requests come round and round; in a server their persons come back much later.
+        self.caps: Any = kernels.caps(caps_board, 0, 0, _IDENTITY, Limits(in_flight_ms=1), stored)
         self._urls = {name: Urls("https://bid.example", one) for name, one in exchanges.items()}
         purse = Purse(self.board, 0, lambda: self.journal.last_sequence)
         self.board.keeper["incarnation"][0] = purse.incarnation

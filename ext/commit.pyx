@@ -54,7 +54,7 @@ cdef enum:
     UNKNOWN = 0
     KNOWN = 1
     DYNAMIC = 2  # the auction ends the landing page, so every bid has a target of its own
-    RATES_KEPT = 16  # pairs of currencies of the payment used last; a power of two
+    RATES_KEPT = 64  # pairs of currencies of the payment used last; seldom more than ten are
 
 assert sizeof(Claims) == 72 and sizeof(BidRecord) == 96
 
@@ -72,6 +72,7 @@ cdef class Commit:
     cdef uint32_t exchange
     cdef uint64_t multiplier_max
     cdef KeptRate rates[RATES_KEPT]
+    cdef int rates_count
     cdef int key, node, worker
     cdef int64_t not_before_s, second, number
     cdef readonly bint stopped
@@ -196,7 +197,7 @@ cdef class Commit:
         self.payment = payment
         self.exchange = payment.exchange
         self.multiplier_max = payment.multiplier_max
-        memset(self.rates, 0, sizeof(self.rates))
+        self.rates_count = 0
         return 0
 
     cdef int _fill(self, BidRecord *body, const DecisionData *out, int number) except -1:
@@ -219,11 +220,17 @@ cdef class Commit:
         return 0
 
     cdef uint64_t _rate(self, uint32_t source, uint32_t target) except? 0:
-        cdef KeptRate *kept = &self.rates[(source ^ target * 31) & (RATES_KEPT - 1)]
-        if kept.source != source or kept.target != target:
-            kept.rate_e9 = rules.rate_e9(source, target, self.payment.rates)
-            kept.source, kept.target = source, target
-        return kept.rate_e9
+        cdef int i
+        for i in range(self.rates_count):
+            if self.rates[i].source == source and self.rates[i].target == target:
+                return self.rates[i].rate_e9
+        if self.rates_count == RATES_KEPT:
+            self.rates_count = 0
+        i = self.rates_count
+        self.rates[i].rate_e9 = rules.rate_e9(source, target, self.payment.rates)
+        self.rates[i].source, self.rates[i].target = source, target
+        self.rates_count = i + 1
+        return self.rates[i].rate_e9
 
     cdef bint _one(
         self, opportunity, decision, const Facts *facts, const DecisionData *out, int number,
