@@ -48,7 +48,7 @@ class LentMoney:
         self.board = MoneyBoard.create(folder / "money", 1, slots)
         caps_board = CapsBoard.create(folder / "caps", 1, Sizes())
         caps_board.header["ready"] = 1
-        # The same few requests come round and round; in a server their persons come back much later.
+        # The same few requests come round and round: in a server persons come back much later.
         self.caps: Any = kernels.caps(caps_board, 0, 0, _IDENTITY, Limits(in_flight_ms=1), stored)
         self._urls = {name: Urls("https://bid.example", one) for name, one in exchanges.items()}
         purse = Purse(self.board, 0, lambda: self.journal.last_sequence)

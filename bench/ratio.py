@@ -111,8 +111,8 @@ def start(stack: ExitStack, data: Path, bodies: Path, quick: bool) -> list[Targe
     core, other = servers.cores()
     pid, port = stack.enter_context(servers.floor_server(core))
     found = [Target("floor", pid, port, bodies)]
-    pid, port = stack.enter_context(servers.bidder(state.site(data, "ratio"), core))
     site = state.site(data, "ratio")
+    pid, port = stack.enter_context(servers.bidder(site, core))
     keeper = servers.keeper_pid(site)
     found.append(Target("lane", pid, port, bodies, keeper=keeper))
     if quick:

@@ -1,7 +1,7 @@
 """`rtb audit`: do the books agree with their rows, with the journals, and with invoices.
 
 It only reads, also while the node runs. Exit codes: 0 all agrees, to the micro; 1 something
-differs, or could not be read; 2 wrong usage.
+differs; 2 wrong usage, or it could not be looked: no books, no invoice, a server that is down.
 """
 
 import sys
@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from rtb.base.errors import RtbError
 from rtb.cli.reconcile import Compared, Node, Report, Spent, audit_of, invoices_of
 from rtb.ledger.amounts import nanos_text
 from rtb.server import kernels, settings
@@ -22,6 +23,7 @@ from rtb.stores.ledger_view import LedgerView
 from rtb.stores.serving import StatePaths
 
 DIFFERS: Final = 1
+NOT_LOOKED: Final = 2
 # Lines of a table that show single differences.
 _SHOWN_MAX: Final = 20
 _WIDE: Final = 200
@@ -39,7 +41,11 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Compare the books with their rows, the journals and invoices; 0: agrees to the micro."""
-    report = run(data, ledger, invoice or [], configs)
+    try:
+        report = run(data, ledger, invoice or [], configs)
+    except RtbError as error:
+        typer.echo(f"rtb: {error}", err=True)
+        raise typer.Exit(NOT_LOOKED) from error
     if as_json:
         typer.echo(msgspec.json.encode(report))
     else:

@@ -160,6 +160,8 @@ def _read(node: Node, kept: list[Kept], look: Look, from_s: int) -> _Read:
             found.charges.add(Kind(kind), body, days.of, terms)
         if records.given_up:
             found.notes.append(f"journal {name}: {records.given_up} damaged records are missing")
+    if found.charges.left_out["unknown_exchange"]:
+        found.notes.append("bills of exchanges that have no settings: name their folder, --configs")
     missing = [name for name in look.positions if not any(one.is_named(name) for one in kept)]
     found.notes += [f"journal {name}: in the books, but not here" for name in sorted(missing)]
     return found

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rtb.base.errors import RtbError
 from rtb.decide import score
@@ -30,6 +30,7 @@ from rtb.stores import artifacts
 from rtb.stores.board import Board, Gauge
 from rtb.stores.board_money import SLOTS_STEP, MoneyBoard
 from rtb.stores.caps_board import CapsBoard, Sizes
+from rtb.stores.profiles_lmdb import ProfileStore
 from rtb.stores.serving import StatePaths, read_serving
 
 log = logging.getLogger("rtb.supervise")
@@ -38,6 +39,9 @@ TICK_S: Final = 0.05
 # A worker whose loop has not turned for this long is stuck: report, then replace it.
 STALL_MS: Final = 1_000
 STUCK_MS: Final = 10_000
+# The keeper's turns are longer, the longest when it takes a large catalogue's budgets.
+KEEPER_STALL_MS: Final = 3_000
+KEEPER_STUCK_MS: Final = 30_000
 # A process that dies before it was ready is not started again at once.
 YOUNG_S: Final = 2.0
 BACKOFF_S_MAX: Final = 5.0
@@ -103,6 +107,9 @@ class Supervisor:
         self._lock = claim_state(self._paths, CLAIM_S)
         claim_address(self._config.server, CLAIM_S)
         score.warm()
+        if self._config.profiles.source == "lmdb" and not self._paths.profiles.exists():
+            # Workers that began at the same moment would look for it in vain.
+            ProfileStore.open(self._paths.profiles, readonly=False).close()
         self._door.look()
         if read_serving(self._paths) is None:
             log.warning("%s: no snapshot yet: run `rtb import` or `rtb seed`", self._paths.root)
@@ -156,7 +163,9 @@ class Supervisor:
     # -- children ---------------------------------------------------------------------------------
 
     def _start(self, child: Child) -> None:
-        if child is not self._keeper:
+        if child is self._keeper:
+            self._board.keeper["beat_ms"] = 0
+        else:
             # A stale heartbeat would look like a stall of the newcomer.
             self._board.columns["gauges"][child.number, Gauge.HEARTBEAT_MS] = 0
             self._board.columns["gauges"][child.number, Gauge.READY] = 0
@@ -217,27 +226,35 @@ class Supervisor:
     def _was_ready(self, child: Child) -> bool:
         """Whether a process did its work before it ended: then it may start again at once."""
         if child is self._keeper:
-            started_ms = (time.time() - (time.monotonic() - child.started_s)) * 1000
-            return bool(self._board.keeper["beat_ms"][0] > started_ms)
+            return bool(self._board.keeper["beat_ms"][0])
         return bool(self._board.columns["gauges"][child.number, Gauge.READY])
 
     def _watch(self) -> None:
-        """The watchdog: a loop that does not turn is reported, then its worker replaced."""
-        now_ms = time.time_ns() // 1_000_000
+        """The watchdog: who does not turn is reported, then replaced."""
+        beats = self._board.columns["gauges"][:, Gauge.HEARTBEAT_MS]
         for child in self._workers:
-            beat_ms = int(self._board.columns["gauges"][child.number, Gauge.HEARTBEAT_MS])
-            if not child.pid or not beat_ms:
-                continue
-            silent_ms = now_ms - beat_ms
-            if silent_ms > STUCK_MS:
-                log.error("worker %d is stuck for %d ms: killed", child.number, silent_ms)
-                os.kill(child.pid, signal.SIGKILL)
-                self._board.columns["gauges"][child.number, Gauge.HEARTBEAT_MS] = 0
-            elif silent_ms > STALL_MS and not child.stalled:
-                child.stalled = True
-                log.warning("worker %d stalls: no turn for %d ms", child.number, silent_ms)
-            elif silent_ms <= STALL_MS:
-                child.stalled = False
+            self._look_after(child, beats, child.number, STALL_MS, STUCK_MS)
+        beat = self._board.keeper["beat_ms"]
+        self._look_after(self._keeper, beat, 0, KEEPER_STALL_MS, KEEPER_STUCK_MS)
+
+    def _look_after(
+        self, child: Child, beats: Any, number: int, stall_ms: int, stuck_ms: int
+    ) -> None:
+        """beats: when each was last seen, epoch; 0: not since its start."""
+        beat_ms = int(beats[number])
+        if not child.pid or not beat_ms:
+            return
+        silent_ms = time.time_ns() // 1_000_000 - beat_ms
+        name = _name(child.number)
+        if silent_ms > stuck_ms:
+            log.error("%s is stuck for %d ms: killed", name, silent_ms)
+            os.kill(child.pid, signal.SIGKILL)
+            beats[number] = 0
+        elif silent_ms > stall_ms and not child.stalled:
+            child.stalled = True
+            log.warning("%s stalls: no turn for %d ms", name, silent_ms)
+        elif silent_ms <= stall_ms:
+            child.stalled = False
 
     def _finish(self) -> int:
         """Drains the workers, then lets the keeper book what they left; who is late is killed."""

@@ -11,16 +11,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rtb.base.errors import StoreCorrupt
+from rtb.base.errors import StoreCorrupt, StoreError
 
 
 def replace_file(path: Path, header: npt.NDArray[np.void], size: int) -> None:
-    """Writes a header and zeros up to `size` bytes; replaces an older file whole."""
+    """Writes a header and zeros up to `size` bytes; replaces an older file whole.
+
+    The bytes are really there: a disk that is full later must not kill who writes to the map.
+    Raises: StoreError when there is no room.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
-        file.write(header.tobytes())
-        file.truncate(size)
+    try:
+        with fresh.open("wb") as file:
+            file.write(header.tobytes())
+            file.flush()
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise StoreError(f"no room for {size:,} bytes: {error} - at `{fresh}`") from error
     fresh.replace(path)
 
 
