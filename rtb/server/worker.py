@@ -6,12 +6,15 @@ made ready aside, in a thread, and then swapped in between two requests.
 """
 
 import asyncio
+import ctypes
 import gc
 import logging
 import os
+import platform
 import resource
 import signal
 import socket
+import struct
 import sys
 import time
 from pathlib import Path
@@ -47,6 +50,9 @@ ZONES_EVERY_S: Final = 600  # daylight saving time begins on the hour; ten minut
 SWITCH_INTERVAL_S: Final = 0.0005
 BACKLOG: Final = 4096
 DAY_MS: Final = 86_400_000
+TURN_NS: Final = 100_000  # the shortest that there is
+_SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
+_SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
 # A worker that was lent nothing by then is ready all the same: it answers, if only with no bid.
 FIRST_LEASE_S: Final = 5.0
 USD: Final = currency_code("USD")
@@ -423,7 +429,22 @@ def _rss_bytes() -> int:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
+def prefer_quick_turns() -> None:
+    """Asks the scheduler for short turns, so that bids need not wait for the end of somebody's long
+    one where the worker shares a core, as with the keeper.
+
+    A hint: Linux 6.12 and later take it (`sched_setattr(2)`, the slice of a fair task); others, and
+    machines whose number of the call we do not know, leave everything as it is.
+    """
+    number = _SCHED_SETATTR.get(platform.machine())
+    if number is None:
+        return
+    attributes = _SCHED_ATTR.pack(_SCHED_ATTR.size, 0, 0, os.nice(0), 0, TURN_NS, 0, 0)
+    ctypes.CDLL(None).syscall(number, 0, attributes, 0)
+
+
 def main(number: int, config: Settings, configs: Path, paths: StatePaths, kernels: Kernels) -> None:
     """The body of a worker process."""
+    prefer_quick_turns()
     worker = Worker(number, config, configs, paths, kernels)
     uvloop.run(worker.run())
