@@ -1,7 +1,8 @@
-"""Writes `ext/{links,records,snapshot,board}.pxd` from the numpy layouts, so that C reads the same bytes.
+"""Writes `ext/{links,records,snapshot,board}.pxd` from the numpy layouts, so that C reads the same.
 
-Run `python ext/layouts.py` after a change of `rtb/base/{records,links,events}.py`, `rtb/catalogue/snapshot.py`,
-`rtb/profiles/record.py` or `rtb/stores/board.py`; a test fails while files and layouts differ.
+Run `python ext/layouts.py` after a change of `rtb/base/{records,links,events}.py`,
+`rtb/catalogue/snapshot.py`, `rtb/profiles/record.py` or `rtb/stores/board.py`; a test fails while
+files and layouts differ.
 """
 
 import sys
@@ -119,7 +120,12 @@ def links_pxd() -> str:
     return render("rtb/base/links.py and rtb/base/events.py", structs, constants)
 
 
-FILES = {"links.pxd": links_pxd, "records.pxd": records_pxd, "snapshot.pxd": snapshot_pxd, "board.pxd": board_pxd}
+FILES = {
+    "links.pxd": links_pxd,
+    "records.pxd": records_pxd,
+    "snapshot.pxd": snapshot_pxd,
+    "board.pxd": board_pxd,
+}
 
 if __name__ == "__main__":
     for file_name, make in FILES.items():
