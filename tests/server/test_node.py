@@ -131,7 +131,7 @@ def test_killed_worker_is_back_within_a_second(start_node: StartNode) -> None:
 
     assert time.monotonic() - start < 1.5
     node.wait_for(lambda: node.metric("rtb_worker_ready") == 2, 10)
-    assert 200 == node.post(BODY)[0]
+    node.wait_for(lambda: node.post(BODY)[0] == 200, 10)  # its leases come one by one
     assert node.metric("rtb_requests_total") >= counted
 
 
@@ -335,6 +335,7 @@ def test_test_requests_never_count(start_node: StartNode) -> None:
     assert {'rtb_requests_total{exchange="generic",outcome="test"}'} == {
         name for name in changed if name.endswith('}') and "_total" in name
         and not name.startswith(("rtb_http", "rtb_stage", "rtb_process"))
+        and "forgotten" not in name  # the books let go of old marks, whatever comes in
     }  # fmt: skip
 
 
