@@ -10,6 +10,7 @@ line item's currency: one impression at a CPM of n micros costs exactly n nanos 
 currency, so sums are exact and nothing is rounded but a change of currency (`cost_nanos`).
 """
 
+from collections.abc import Mapping
 from enum import IntEnum, IntFlag
 from struct import Struct
 from typing import Final
@@ -72,6 +73,19 @@ class VideoEvent(IntEnum):
     MUTE = 5
     PAUSE = 6
     SKIP = 7
+
+
+# Their names in VAST, in notice URLs and in documents.
+VIDEO_NAMES: Final[Mapping[VideoEvent, str]] = {
+    VideoEvent.START: "start",
+    VideoEvent.FIRST_QUARTILE: "firstQuartile",
+    VideoEvent.MIDPOINT: "midpoint",
+    VideoEvent.THIRD_QUARTILE: "thirdQuartile",
+    VideoEvent.COMPLETE: "complete",
+    VideoEvent.MUTE: "mute",
+    VideoEvent.PAUSE: "pause",
+    VideoEvent.SKIP: "skip",
+}
 
 
 # Keys are hashes of ids, which outlive snapshots and their indices: line item, creative and product

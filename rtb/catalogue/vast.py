@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
-from rtb.base.events import VideoEvent
+from rtb.base.events import VIDEO_NAMES
 from rtb.catalogue.model import Creative, MediaFile
 
 # Version -> protocol number of an inline document and of a wrapper.
@@ -29,16 +29,7 @@ EVENTS: Final = frozenset({
 })  # fmt: skip
 
 # Events that we count ourselves; `skip` is not in the schema of 2.0.
-COUNTED: Final = {
-    VideoEvent.START: "start",
-    VideoEvent.FIRST_QUARTILE: "firstQuartile",
-    VideoEvent.MIDPOINT: "midpoint",
-    VideoEvent.THIRD_QUARTILE: "thirdQuartile",
-    VideoEvent.COMPLETE: "complete",
-    VideoEvent.MUTE: "mute",
-    VideoEvent.PAUSE: "pause",
-    VideoEvent.SKIP: "skip",
-}
+COUNTED: Final = VIDEO_NAMES
 
 Url = Callable[[str], str]
 

@@ -21,23 +21,13 @@ from typing import Final
 from urllib.parse import quote
 
 from rtb.base.errors import ConfigError
-from rtb.base.events import Kind, VideoEvent
+from rtb.base.events import VIDEO_NAMES, Kind, VideoEvent
 from rtb.base.links import Link, Links
 from rtb.notices.notice import Settings
 from rtb.notices.settle import is_priced
 from rtb.notices.tokens import slot_of
 
 PREFIX: Final = "/n/"
-VIDEO_NAMES: Final[Mapping[VideoEvent, str]] = {
-    VideoEvent.START: "start",
-    VideoEvent.FIRST_QUARTILE: "firstQuartile",
-    VideoEvent.MIDPOINT: "midpoint",
-    VideoEvent.THIRD_QUARTILE: "thirdQuartile",
-    VideoEvent.COMPLETE: "complete",
-    VideoEvent.MUTE: "mute",
-    VideoEvent.PAUSE: "pause",
-    VideoEvent.SKIP: "skip",
-}
 PATHS: Final[Mapping[tuple[Kind, int], str]] = {
     (Kind.WIN, 0): "win",
     (Kind.BILL, 0): "bill",

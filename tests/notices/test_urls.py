@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtb.base.errors import ConfigError
-from rtb.base.events import Kind, VideoEvent
+from rtb.base.events import VIDEO_NAMES, Kind, VideoEvent
 from rtb.base.links import LINKS_COUNT, Place
 from rtb.base.records import Escape
 from rtb.notices.notice import Claims, Notice
 from rtb.notices.tokens import target_hash
-from rtb.notices.urls import VIDEO_NAMES, Urls
+from rtb.notices.urls import Urls
 from tests.notices import bids
 from tests.notices.test_notice import ANY_CLAIMS
 
