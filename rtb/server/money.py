@@ -176,6 +176,7 @@ class Money:
             stored,
         )
         self._table: CapsTable | None = None
+        self._arrays: Mapping[str, Any] | None = None
         self.purse = Purse(board, number, lambda: self.journal.last_sequence)
         self.commit: Any = kernels.commit(
             self.purse,
@@ -208,7 +209,10 @@ class Money:
         self._rest()
 
     def serve(self, arrays: Mapping[str, Any]) -> None:
-        """Pays for bids of a snapshot from now on."""
+        """Pays for bids of a snapshot from now on; again for the same one does nothing."""
+        if arrays is self._arrays:
+            return
+        self._arrays = arrays
         self._table = CapsTable.of(arrays, self._table)
         self.caps.serve(self._table)
         self.commit.serve(arrays)
