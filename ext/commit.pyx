@@ -6,8 +6,8 @@ is the journal's.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from links cimport *
 from records cimport *
@@ -18,6 +18,8 @@ import numpy as np
 
 from rtb.base.errors import InvariantError, StoreError
 from rtb.base.events import BIDS_PER_SECOND_MAX, CLAIMS_VERSION, RATE_ONE, ClaimFlag, Kind
+from rtb.exchanges import response as rules_of_pages
+from rtb.openrtb.lists import AssetKind
 from rtb.server import commit as rules
 from rtb.stores import board_money
 
@@ -49,12 +51,12 @@ cdef uint64_t ONE = RATE_ONE
 cdef int TEST = ClaimFlag.TEST
 cdef int EXPECTED = ClaimFlag.EXPECTED
 cdef int KIND_BID = Kind.BID
+cdef int KIND_LINK = AssetKind.LINK
 cdef int PER_SECOND = BIDS_PER_SECOND_MAX
 cdef enum:
-    UNKNOWN = 0
-    KNOWN = 1
-    DYNAMIC = 2  # the auction ends the landing page, so every bid has a target of its own
     RATES_KEPT = 64  # pairs of currencies of the payment used last; seldom more than ten are
+
+include "landing.pxi"
 
 assert sizeof(Claims) == 72 and sizeof(BidRecord) == 96
 
@@ -68,6 +70,7 @@ cdef class Commit:
     """See `rtb.server.commit.Commit`."""
 
     cdef object purse, append, signer, keyring, caps, arrays, slots_kept
+    cdef object digest_of_target  # prepared: only ever copied
     cdef object payment  # the one used last, and what it says
     cdef uint32_t exchange
     cdef uint64_t multiplier_max
@@ -93,6 +96,9 @@ cdef class Commit:
     # the snapshot
     cdef const LineItem *line_items
     cdef const Creative *creatives
+    cdef const Piece *pieces
+    cdef const AdAsset *assets
+    cdef const char *text
     cdef const int32_t *slots
     cdef uint64_t *targets
     cdef uint8_t *is_known
@@ -105,6 +111,7 @@ cdef class Commit:
         board = purse.board
         self.purse, self.append, self.signer, self.keyring = purse, append, signer, keyring
         self.key, self.node, self.worker = keyring.current, node, worker
+        self.digest_of_target = keyring.prepared(keyring.current).targets.copy
         self.not_before_s = not_before_s
         self.caps = caps
         one = purse.worker
@@ -137,6 +144,12 @@ cdef class Commit:
         self.line_items = <const LineItem *>at
         at = arrays["creatives"].ctypes.data
         self.creatives = <const Creative *>at
+        at = arrays["pieces"].ctypes.data
+        self.pieces = <const Piece *>at
+        at = arrays["assets"].ctypes.data
+        self.assets = <const AdAsset *>at
+        at = arrays["text"].ctypes.data
+        self.text = <const char *>at
         free(self.targets)
         free(self.is_known)
         self.targets = <uint64_t *>calloc(count, sizeof(uint64_t))
@@ -246,7 +259,9 @@ cdef class Commit:
             slot = self.slots[out.bids[number].line_item]
             if not self._affords(slot, body, now_ms):
                 return False
-        body.claims.target = self._target(opportunity, decision, out, number, body.claims.bid)
+        body.claims.target = self._target(
+            opportunity, decision, facts, out, number, body.claims.bid
+        )
         if slot != NO_SLOT:
             if self.caps is not None and body.claims.person and not self.caps.bid(
                 body.claims.person, body.claims.bid, body.claims.line_item, body.claims.creative,
@@ -312,14 +327,101 @@ cdef class Commit:
         return True
 
     cdef uint64_t _target(
-        self, opportunity, decision, const DecisionData *out, int number, uint64_t bid
+        self, opportunity, decision, const Facts *facts, const DecisionData *out, int number,
+        uint64_t bid
     ) except? 0:
-        cdef int creative = out.bids[number].creative
-        if self.is_known[creative] == KNOWN:
-            return self.targets[creative]
-        found = rules.target_of(self.arrays, opportunity, decision, number, bid, self.keyring)
-        self.is_known[creative] = DYNAMIC
-        if b"{" not in rules.landing_text(self.arrays, creative):
-            self.targets[creative] = found
-            self.is_known[creative] = KNOWN
+        """`rtb.server.commit.target_of`; pages that the auction does not end are hashed once."""
+        cdef const Bid *row = &out.bids[number]
+        cdef const char *page = NULL
+        cdef int count
+        cdef bytes request
+        cdef uint64_t found
+        if self.is_known[row.creative]:
+            return self.targets[row.creative]
+        count = self._landing_text(row.creative, &page)
+        if count == 0:
+            found = 0
+        elif memchr(page, c'{', count) == NULL:
+            PAGE.size = 0
+            _page_put(page, count)
+            found = self._target_hash()
+        else:
+            request = opportunity.text
+            if not _fill_page(
+                page, count, bid, row, &facts.imps[row.imp], facts, PyBytes_AS_STRING(request)
+            ):
+                return rules.target_of(
+                    self.arrays, opportunity, decision, number, bid, self.keyring
+                )
+            return self._target_hash()
+        self.targets[row.creative] = found
+        self.is_known[row.creative] = True
         return found
+
+    cdef int _landing_text(self, int creative, const char **page) noexcept:
+        """Where the landing page of a creative stands, and its length; 0 for none."""
+        cdef const Creative *ad = &self.creatives[creative]
+        cdef const Piece *piece
+        cdef const AdAsset *asset
+        cdef int i
+        for i in range(ad.frame_start, ad.frame_start + ad.frame_count):
+            piece = &self.pieces[i]
+            if piece.hole == HOLE_CLICK_URL and piece.text_count:
+                page[0] = self.text + piece.text_start
+                return piece.text_count
+        for i in range(ad.assets_start, ad.assets_start + ad.assets_count):
+            asset = &self.assets[i]
+            if asset.kind == KIND_LINK:
+                page[0] = self.text + asset.text_start
+                return asset.text_count
+        return 0
+
+    cdef uint64_t _target_hash(self) except? 0:
+        """`rtb.notices.tokens.target_hash` of PAGE, percent-decoded."""
+        cdef Py_ssize_t size = _unquoted(PAGE.data, PAGE.size)
+        cdef object state
+        cdef bytes digest
+        cdef uint64_t found
+        if size < 0:  # not ASCII: the twin knows what is text
+            page = PyBytes_FromStringAndSize(PAGE.data, PAGE.size).decode()
+            return rules.target_hash(rules.unquote(page), self.key, self.keyring)
+        state = self.digest_of_target()
+        state.update(PyBytes_FromStringAndSize(PAGE.data, size))
+        digest = state.digest()
+        if PyBytes_GET_SIZE(digest) != sizeof(uint64_t):
+            raise InvariantError("a target's digest of another size than its claim")
+        memcpy(&found, PyBytes_AS_STRING(digest), sizeof(uint64_t))
+        return found if found else 1
+
+
+cdef int _nibble(char digit) noexcept nogil:
+    if c'0' <= digit <= c'9':
+        return digit - c'0'
+    if c'a' <= (digit | 32) <= c'f':
+        return (digit | 32) - c'a' + 10
+    return -1
+
+
+cdef Py_ssize_t _unquoted(char *text, Py_ssize_t size) noexcept nogil:
+    """Percent-decodes in place; the new size. -1, and the text is as it was, if that is not ASCII.
+    """
+    cdef Py_ssize_t i, to = 0
+    for i in range(size):
+        if text[i] & 0x80 or (
+            text[i] == c'%' and i + 2 < size and _nibble(text[i + 1]) >= 8
+            and _nibble(text[i + 2]) >= 0
+        ):
+            return -1
+    i = 0
+    while i < size:
+        if (
+            text[i] == c'%' and i + 2 < size and _nibble(text[i + 1]) >= 0
+            and _nibble(text[i + 2]) >= 0
+        ):
+            text[to] = <char>(_nibble(text[i + 1]) << 4 | _nibble(text[i + 2]))
+            i += 3
+        else:
+            text[to] = text[i]
+            i += 1
+        to += 1
+    return to

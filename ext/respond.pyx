@@ -17,6 +17,7 @@ from tokens cimport mix64
 from rtb.base.errors import InvariantError
 from rtb.base.links import escaped
 from rtb.exchanges import response as rules
+from rtb.exchanges import response as rules_of_pages
 from rtb.openrtb.lists import AssetKind, NativeEvent
 from rtb.openrtb.reading import escape
 
@@ -33,6 +34,8 @@ cdef int EVENT_VIEWABLE = NativeEvent.VIEWABLE_MRC50
 cdef const char *HEX = b"0123456789abcdef"
 cdef const char *HEX_UPPER = b"0123456789ABCDEF"
 
+
+include "landing.pxi"
 
 cdef struct Buffer:
     char *data
@@ -395,9 +398,18 @@ cdef int _url(
     return 0
 
 
-cdef bint _is_dynamic(const char *page, int count) noexcept nogil:
-    """Whether a landing page has holes of its own, which the twin fills."""
-    return memchr(page, c'{', count) != NULL
+cdef bint _click(
+    const Facts *facts, const Bid *bid, const char *request, LinkSet links, const Sheet *sheet,
+    int escape, const char *page, int count
+) except -1:
+    """The click's link with its landing page; False when the twin should."""
+    if memchr(page, c'{', count) == NULL:
+        _url(links, sheet, PLACE_CLICK, escape, page, count)
+        return True
+    if not _fill_page(page, count, sheet.bid, bid, &facts.imps[bid.imp], facts, request):
+        return False
+    _url(links, sheet, PLACE_CLICK, escape, PAGE.data, <int>PAGE.size)
+    return True
 
 
 cdef bint _bid(
@@ -446,12 +458,11 @@ cdef bint _fill(
     const char *text, Frames frames, LinkSet links, const Sheet *sheet
 ) except -1:
     cdef int off, size, hole = piece.hole
-    cdef const char *page
     if hole == HOLE_CLICK_URL:
-        page = frames.text + piece.text_start
-        if _is_dynamic(page, piece.text_count):
-            return False
-        _url(links, sheet, PLACE_CLICK, piece.escape, page, piece.text_count)
+        return _click(
+            facts, bid, text, links, sheet, piece.escape, frames.text + piece.text_start,
+            piece.text_count,
+        )
     elif hole == HOLE_IMPRESSION_URL:
         _url(links, sheet, PLACE_IMPRESSION, piece.escape, NULL, 0)
     elif hole == HOLE_VIEW_URL:
@@ -473,13 +484,13 @@ cdef bint _fill(
             return False
         _percent(text + off, size)
     else:
-        return _native(facts, imp, ad, frames, links, sheet)
+        return _native(facts, bid, imp, ad, text, frames, links, sheet)
     return True
 
 
 cdef bint _native(
-    const Facts *facts, const Imp *imp, const Creative *ad, Frames frames, LinkSet links,
-    const Sheet *sheet
+    const Facts *facts, const Bid *bid, const Imp *imp, const Creative *ad, const char *text,
+    Frames frames, LinkSet links, const Sheet *sheet
 ) except -1:
     cdef int i, j, first = 1
     cdef const AdAsset *ours
@@ -513,13 +524,12 @@ cdef bint _native(
     for j in range(ad.assets_start, ad.assets_start + ad.assets_count):
         ours = &frames.assets[j]
         if ours.kind == KIND_LINK:
-            if _is_dynamic(frames.text + ours.text_start, ours.text_count):
-                return False
             _literal(rb',\"link\":{\"url\":\"')
-            _url(
-                links, sheet, PLACE_CLICK, ESCAPE_NONE, frames.text + ours.text_start,
+            if not _click(
+                facts, bid, text, links, sheet, ESCAPE_NONE, frames.text + ours.text_start,
                 ours.text_count,
-            )
+            ):
+                return False
             _literal(rb'\"}')
             break
     _trackers(imp, ad, frames, links, sheet)
