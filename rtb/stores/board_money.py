@@ -34,7 +34,7 @@ machine needs acquire and release.
 import mmap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -148,6 +148,31 @@ def _size(workers: int, slots: int) -> int:
     return _HEADER.itemsize + workers * each + slots * (8 + 4 + 4 + 2 + 1)
 
 
+class _Told(NamedTuple):
+    """What `Purse.hold_back` said last, and to whom: only what differs has to be said again."""
+
+    rows: npt.NDArray[np.void]
+    slots: npt.NDArray[np.int32]
+    multiplier_e6: npt.NDArray[np.uint32]
+    participation_e4: npt.NDArray[np.uint16]
+    overlay: npt.NDArray[np.uint8]
+
+    @classmethod
+    def of(
+        cls, board: MoneyBoard, rows: npt.NDArray[np.void], slots: npt.NDArray[np.int32]
+    ) -> Self:
+        """As the board is now."""
+        words = (board.multiplier_e6, board.participation_e4, board.overlay)
+        return cls(rows, slots, *(word.copy() for word in words))
+
+    def different(self, before: Self) -> npt.NDArray[np.intp]:
+        """The slots of which something else is said than before."""
+        changed = self.multiplier_e6 != before.multiplier_e6
+        changed |= self.participation_e4 != before.participation_e4
+        changed |= self.overlay != before.overlay
+        return np.flatnonzero(changed)
+
+
 class Purse:
     """One worker's side of the board. One thread, the loop's, calls all methods.
 
@@ -160,6 +185,8 @@ class Purse:
         self._line_items: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
         self._slots: npt.NDArray[np.int32] = np.zeros(0, np.int32)
         self._bound = -1  # the generation of slots that `_slots` is of
+        self._told: _Told | None = None
+        self._rows_of: npt.NDArray[np.int32] = np.zeros(0, np.int32)  # by slot, for `hold_back`
         self._keeper, self._mine = board.keeper[worker], board.worker[worker]
         self._granted, self._granted_units = board.granted[worker], board.granted_units[worker]
         self._from_ms, self._until_ms = board.from_ms[worker], board.until_ms[worker]
@@ -245,14 +272,22 @@ class Purse:
 
         Line items without a slot are not held back: without a lease they cannot bid anyway.
         """
-        board, slots = self.board, self.slots()
-        known = slots != NO_SLOT
-        at = slots[known]
-        rows["multiplier_e6"], rows["participation_e4"] = MULTIPLIER_E6_ONE, PARTICIPATION_E4_ALL
-        rows["bits"] = 0
-        rows["multiplier_e6"][known] = board.multiplier_e6[at]
-        rows["participation_e4"][known] = board.participation_e4[at]
-        rows["bits"][known] = board.overlay[at]
+        slots = self.slots()
+        told, now = self._told, _Told.of(self.board, rows, slots)
+        if told is None or told.rows is not rows or told.slots is not slots:
+            rows["multiplier_e6"] = MULTIPLIER_E6_ONE
+            rows["participation_e4"], rows["bits"] = PARTICIPATION_E4_ALL, 0
+            changed = slots[slots != NO_SLOT]
+            self._rows_of = np.full(self.board.slots_count, NO_SLOT, np.int32)
+            self._rows_of[changed] = np.flatnonzero(slots != NO_SLOT)
+        else:
+            changed = now.different(told)
+        self._told = now
+        at = self._rows_of[changed]
+        changed, at = changed[at != NO_SLOT], at[at != NO_SLOT]
+        rows["multiplier_e6"][at] = now.multiplier_e6[changed]
+        rows["participation_e4"][at] = now.participation_e4[changed]
+        rows["bits"][at] = now.overlay[changed]
 
     def rest(self) -> None:
         """Answers the keeper; to be called between bids, several times a second."""

@@ -1,5 +1,6 @@
 """The money board: its file, the purse, and the two protocols by which a lease ends."""
 
+import random
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,29 @@ def test_what_holds_line_items_back(board: MoneyBoard) -> None:
     assert before < purse.changes()
     purse.hold_back(rows)
     assert [(1_000_000, 10_000, 0, 0), (400_000, 2_000, 2, 0)] == rows.tolist()
+
+
+def test_what_changed_since_is_all_that_is_said_again(board: MoneyBoard) -> None:
+    """Told change by change, the rows are those that somebody new would be told."""
+    chance, purse, rows = random.Random(5), _purse(board), np.zeros(2, OVERLAY)
+    for turn in range(60):
+        keys = np.array([9, SHOES] if turn % 20 < 10 else [SHOES, 9], np.uint64)
+        if turn % 10 == 0:
+            purse.bind(keys)
+        if turn % 7 == 3:
+            board.keys[5] = chance.choice([9, 0])
+            board.header["generation"] += 1
+        if chance.random() < 0.5:
+            publish.pace(board, chance.choice([3, 5]), chance.randrange(1, 1_000_000), 5_000)
+        if chance.random() < 0.5:
+            on = chance.random() < 0.5
+            publish.overlay(board, chance.choice([3, 5]), Overlay.EXHAUSTED, on=on)
+        purse.hold_back(rows)
+        fresh, other = np.zeros(2, OVERLAY), _purse(board)
+        other.bind(keys)
+        other.hold_back(fresh)
+
+        assert fresh.tolist() == rows.tolist()
 
 
 def test_a_purse_takes_what_was_granted(board: MoneyBoard) -> None:
