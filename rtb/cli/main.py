@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 refused or failed, the reason is on standard error; 2 wron
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -42,37 +43,38 @@ def root(
         raise typer.Exit
 
 
-def gathered() -> typer.Typer:
-    """The application with all its commands."""
-    from rtb.cli import (
-        audit,
-        exchange,
-        explain,
-        import_,
-        ledger,
-        profiles,
-        seed,
-        serve,
-        traffic,
-        train,
-    )
+# A command and the module of this package that it stands in.
+COMMANDS: Final = {
+    "import": "import_",
+    "serve": "serve",
+    "explain": "explain",
+    "train": "train",
+    "seed": "seed",
+    "profiles": "profiles",
+    "traffic": "traffic",
+    "exchange": "exchange",
+    "audit": "audit",
+    "ledger": "ledger",
+}
 
-    app.command("import")(import_.command)
-    app.command("serve")(serve.command)
-    app.command("explain")(explain.command)
-    app.command("train")(train.command)
-    app.command("seed")(seed.command)
-    app.command("profiles")(profiles.command)
-    app.command("traffic")(traffic.command)
-    app.command("exchange")(exchange.command)
-    app.command("audit")(audit.command)
-    app.add_typer(ledger.app, name="ledger")
+
+def gathered(named: str = "") -> typer.Typer:
+    """The application with all its commands, or with the one that is named.
+
+    Modules that a command does not need would stay in the memory of `rtb serve` and its workers.
+    """
+    for name in [named] if named in COMMANDS else COMMANDS:
+        module = import_module(f"rtb.cli.{COMMANDS[name]}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(module.command)
     return app
 
 
 def main() -> None:
     """Entry point: our own faults become one line and exit code 1."""
-    command = gathered()
+    command = gathered(sys.argv[1] if len(sys.argv) > 1 else "")
     try:
         command()
     except RtbError as error:

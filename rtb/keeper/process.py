@@ -37,7 +37,6 @@ from rtb.stores.board_money import MoneyBoard
 from rtb.stores.caps_board import CapsBoard
 from rtb.stores.caps_table import CapsTable
 from rtb.stores.counts_lmdb import CountsStore
-from rtb.stores.counts_redis import RedisCounts
 from rtb.stores.journal import Kernel
 from rtb.stores.ledger_sql import LedgerStore
 from rtb.stores.profiles import CountsWriter
@@ -142,6 +141,9 @@ class Process:
             self._profiles = ProfileStore.open(paths.profiles, readonly=False)
             store = CountsStore(self._profiles)
         else:
+            # Its libraries take 20 MB of every process, so only nodes that write Redis have them.
+            from rtb.stores.counts_redis import RedisCounts
+
             store = RedisCounts(options.profiles)
         self.caps = CapsKeeper(
             store, CapsBoard.open(paths.caps_board), self._table, CapsSettings(options.node)

@@ -18,7 +18,7 @@ import struct
 import sys
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 import uvloop
@@ -40,8 +40,10 @@ from rtb.server.settings import Settings
 from rtb.stores import artifacts
 from rtb.stores.board import Board, Gauge
 from rtb.stores.profiles_lmdb import ProfileStore
-from rtb.stores.profiles_redis import RedisProfiles
 from rtb.stores.serving import ServingFile, StatePaths, read_serving, stamp
+
+if TYPE_CHECKING:
+    from rtb.stores.profiles_redis import RedisProfiles
 
 log = logging.getLogger("rtb.worker")
 
@@ -232,6 +234,9 @@ class Worker:
             self._store = ProfileStore.open(self.paths.profiles, readonly=True)
             return
         settings.check_profiles(source)
+        # Its libraries take 20 MB of every process, so only nodes that read Redis have them.
+        from rtb.stores.profiles_redis import RedisProfiles
+
         self._redis = RedisProfiles(source, budget_ms=self.config.profiles.budget_ms)
         await self._redis.start()
 
