@@ -59,49 +59,51 @@ cdef bint _is_unusual(const char *name, Py_ssize_t size) except -1:
     return False
 
 
-def plain_bid(bytes data not None):
-    """(exchange path name, offset of the body) of one whole plain bid request, else None."""
-    cdef const char *text = PyBytes_AS_STRING(data)
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+cdef struct Head:
+    Py_ssize_t name_end, body, length
+
+
+cdef bint _head(const char *text, Py_ssize_t size, Head *head) except -1:
+    """Whether a text begins with a whole plain head; what it says."""
     cdef Py_ssize_t limit = min(size, HEAD_BYTES_MAX)
     cdef Py_ssize_t at, name_end, line_end, colon, start, stop, i
     cdef long length = -1
     cdef int headers = 0
     cdef const char *found
     if size < PREFIX_SIZE + SUFFIX_SIZE or memcmp(text, PREFIX, PREFIX_SIZE) != 0:
-        return None
+        return False
     name_end = PREFIX_SIZE
     while name_end < limit and KIND[<uint8_t>text[name_end]] & NAME:
         name_end += 1
     at = name_end + SUFFIX_SIZE
     if name_end == PREFIX_SIZE or at + 2 > limit or memcmp(text + name_end, SUFFIX, SUFFIX_SIZE):
-        return None
+        return False
     while True:
         # `at` is at the CRLF that ends a line.
         if at + 4 > limit or text[at] != c'\r' or text[at + 1] != c'\n':
-            return None
+            return False
         at += 2
         if text[at] == c'\r':
             if text[at + 1] != c'\n':
-                return None
+                return False
             at += 2
             break
         headers += 1
         if headers > HEADERS_MAX:
-            return None
+            return False
         colon = at
         while colon < limit and KIND[<uint8_t>text[colon]] & TOKEN:
             colon += 1
         if colon == at or colon >= limit or text[colon] != c':':
-            return None
+            return False
         found = <const char *>memchr(text + colon, c'\r', limit - colon)
         if found == NULL:
-            return None
+            return False
         line_end = found - text
         start = colon + 1
         for i in range(start, line_end):
             if KIND[<uint8_t>text[i]] & BAD_VALUE:
-                return None
+                return False
         stop = line_end
         while start < stop and (text[start] == c' ' or text[start] == c'\t'):
             start += 1
@@ -109,21 +111,39 @@ def plain_bid(bytes data not None):
             stop -= 1
         if _is(text + at, colon - at, b"content-length", 14):
             if length >= 0 or not 0 < stop - start <= 7:
-                return None
+                return False
             length = 0
             for i in range(start, stop):
                 if not c'0' <= text[i] <= c'9':
-                    return None
+                    return False
                 length = length * 10 + (text[i] - c'0')
         elif _is(text + at, colon - at, b"content-type", 12):
             if stop - start < 16 or not _is(text + start, 16, b"application/json", 16):
-                return None
+                return False
         elif _is(text + at, colon - at, b"connection", 10):
             if not _is(text + start, stop - start, b"keep-alive", 10):
-                return None
+                return False
         elif _is_unusual(text + at, colon - at):
-            return None
+            return False
         at = line_end
-    if length < 0 or at + length != size:
+    head.name_end, head.body, head.length = name_end, at, length
+    return length >= 0
+
+
+def plain_bid(bytes data not None):
+    """See `rtb.server.head.plain_bid`."""
+    cdef const char *text = PyBytes_AS_STRING(data)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    cdef Head head
+    if not _head(text, size, &head) or head.body + head.length != size:
         return None
-    return PyBytes_FromStringAndSize(text + PREFIX_SIZE, name_end - PREFIX_SIZE), at
+    return PyBytes_FromStringAndSize(text + PREFIX_SIZE, head.name_end - PREFIX_SIZE), head.body
+
+
+def missing(bytes data not None) -> int:
+    """See `rtb.server.head.missing`."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    cdef Head head
+    if not _head(PyBytes_AS_STRING(data), size, &head):
+        return 0
+    return max(head.body + head.length - size, 0)

@@ -2,14 +2,14 @@
 
 A request is *plain* when the fast lane can answer it without understanding HTTP any further: one
 `POST /openrtb2/<name>/bid HTTP/1.1` with a `content-length` body that is complete, and nothing
-behind it. Everything else (chunked, compressed, split, pipelined, upgrades, odd headers, anything
+behind it. Everything else (chunked, compressed, pipelined, upgrades, odd headers, anything
 malformed) is None here, and the parent protocol and the Starlette route deal with it. So this
 function may refuse freely, and must accept only what every HTTP parser reads the same way.
 
 The GET of a notice is plain likewise, when nothing follows its head; expressions are quick enough
 for the few that come.
 
-`ext/head.pyx` is the compiled twin of `plain_bid`.
+`ext/head.pyx` is the compiled twin of `plain_bid` and `missing`.
 """
 
 import re
@@ -41,22 +41,32 @@ _NAME: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-")
 
 def plain_bid(data: bytes) -> tuple[bytes, int] | None:
     """(exchange path name, offset of the body) of one whole plain bid request, else None."""
+    name, body, length = _head(data)
+    return (name, body) if name and body + length == len(data) else None
+
+
+def missing(data: bytes) -> int:
+    """How much is still to come of one plain bid request whose head is whole; 0: this is none.
+
+    Many clients write head and body apart, and long bodies come in several segments.
+    """
+    name, body, length = _head(data)
+    return max(body + length - len(data), 0) if name else 0
+
+
+def _head(data: bytes) -> tuple[bytes, int, int]:
+    """Exchange path name, offset and length of the body; no name: not a plain head."""
     if not data.startswith(PREFIX):
-        return None
+        return b"", 0, 0
     end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
     if end < 0:
-        return None
+        return b"", 0, 0
     request_line, *lines = data[:end].split(b"\r\n")
     name = request_line[len(PREFIX) : -len(SUFFIX)]
     if not request_line.endswith(SUFFIX) or not name or not _NAME.issuperset(name):
-        return None
-    if len(lines) > HEADERS_MAX:
-        return None
-    length = _content_length(lines)
-    body = end + 4
-    if length is None or body + length != len(data):
-        return None
-    return name, body
+        return b"", 0, 0
+    length = _content_length(lines) if len(lines) <= HEADERS_MAX else None
+    return (b"", 0, 0) if length is None else (name, end + 4, length)
 
 
 def plain_notice(data: bytes) -> bytes | None:

@@ -43,6 +43,7 @@ class Kernels:
 
     name: str
     plain_bid: Callable[[bytes], tuple[bytes, int] | None]
+    missing: Callable[[bytes], int]
     decode: Decode
     keys: Callable[[Opportunity, bytes], list[bytes]]
     engine: Any
@@ -74,6 +75,7 @@ def pure() -> Kernels:
     return Kernels(
         name="pure",
         plain_bid=head.plain_bid,
+        missing=head.missing,
         decode=decode_reference,
         keys=identity.keys_of,
         engine=readable_engine.Engine,
@@ -103,6 +105,7 @@ def compiled() -> Kernels:
     return Kernels(
         name="compiled",
         plain_bid=fast_head.plain_bid,
+        missing=fast_head.missing,
         decode=wire.decode,
         keys=fast_identity.keys_of,
         engine=fast_engine.Engine,

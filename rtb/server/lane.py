@@ -1,9 +1,10 @@
 """The fast lane: answers a whole, plain bid request or notice from the buffer it arrived in.
 
 `LaneProtocol` is uvicorn's protocol with a door in front. What `server.head` accepts is answered
-in `data_received`, with no task, no scope and no copy of the body; anything else goes to the
-parent, and the Starlette route (`server.app`) answers it. Both call `server.bid`, so both answer
-the same bytes; the route is the reference.
+in `data_received`, with no task, no scope and no copy of the body. A plain request whose head is
+whole and whose body comes in parts is held until it is whole. Anything else goes to the parent, and
+the Starlette route (`server.app`) answers it. Both call `server.bid`, so both answer the same
+bytes; the route is the reference.
 
 It also holds what uvicorn does not bound: time for a head and a body, bytes and number of headers,
 connections, idle time (`Sweeper`), and it tells a request's age apart from the time it took.
@@ -22,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from rtb.server.bid import NS_PER_MS, Bidder, Reply
-from rtb.server.head import plain_notice
+from rtb.server.head import HEAD_BYTES_MAX, plain_notice
 from rtb.server.notices import Answer, NoticeDesk
 from rtb.server.settings import Server
 from rtb.stores.board import Gauge, Http
@@ -115,7 +116,9 @@ class Shared:
         self.bidder = bidder
         self.notices = notices
         self.clock = Clock(loop)
-        self.plain_bid = bidder.kernels.plain_bid
+        self.plain_bid, self.missing = bidder.kernels.plain_bid, bidder.kernels.missing
+        bodies = (one.exchange.body_bytes_max for one in bidder.endpoints.values())
+        self.held_bytes_max = HEAD_BYTES_MAX + max(bodies, default=0)
         self.connections: set[LaneProtocol] = set()
         # Connections with a request of which only a part is here, for the sweeper.
         self.partial: set[LaneProtocol] = set()
@@ -140,6 +143,9 @@ class LaneProtocol(HttpToolsProtocol):
         self.arrived_ns = 0  # first byte of the request that the parent works on
         self.waiting = False  # for a profile
         self.backlog = b""
+        self.held: list[bytes] = []  # of a plain request whose body is not all here
+        self.held_ns = 0  # its first byte
+        self.to_come = 0  # bytes of it
         self.in_parent = False  # the parent has begun a request, and not ended it
         self.head_done = False
         self.head_bytes = 0
@@ -168,7 +174,7 @@ class LaneProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Graceful shutdown: idle connections close, busy ones after their answer."""
-        if not self.waiting:
+        if not self.waiting and not self.to_come:
             super().shutdown()
 
     # -- bytes ------------------------------------------------------------------------------------
@@ -178,12 +184,19 @@ class LaneProtocol(HttpToolsProtocol):
         if self.in_parent or self.waiting:
             self._more(data)
             return
+        if self.to_come:
+            self._hold(data)
+            if self.to_come > 0:
+                return
+            data = self._whole()
         plain = shared.plain_bid(data)
         if plain is not None:
             bidder = shared.bidder
             endpoint = bidder.endpoints.get(plain[0])
             if endpoint is not None and len(data) - plain[1] <= endpoint.exchange.body_bytes_max:
                 self.last_ns = started_ns = shared.clock.arrival_ns()
+                if self.held_ns:
+                    started_ns, self.held_ns = self.held_ns, 0
                 bidder.meter.http(HTTP_LANE)
                 reply = bidder.answer(
                     endpoint, data, plain[1], started_ns, shared.clock.turn_ns, self._later
@@ -198,7 +211,28 @@ class LaneProtocol(HttpToolsProtocol):
             if target is not None:
                 self._notice(target)
                 return
+        elif 0 < shared.missing(data) <= shared.held_bytes_max - len(data):
+            self.to_come = shared.missing(data) + len(data)
+            self._hold(data)
+            return
         self._to_parent(data)
+
+    def _hold(self, data: bytes) -> None:
+        """Keeps a part of a plain request; the sweeper knows since when."""
+        if not self.held:
+            self.held_ns = self.last_ns = self.shared.clock.arrival_ns()
+            self.head_done, self.body_since_ns = True, time.monotonic_ns()
+            self.shared.partial.add(self)
+        self.held.append(data)
+        self.to_come -= len(data)
+
+    def _whole(self) -> bytes:
+        """All parts of it, and whatever came behind it."""
+        data = b"".join(self.held)
+        self.held.clear()
+        self.to_come = 0
+        self.shared.partial.discard(self)
+        return data
 
     def _notice(self, target: bytes) -> None:
         shared = self.shared
@@ -279,7 +313,8 @@ class LaneProtocol(HttpToolsProtocol):
             self.head_done = False
             self.head_bytes = 0
             self.body_since_ns = 0
-            self.arrived_ns = self.shared.clock.arrival_ns()
+            self.arrived_ns = self.held_ns or self.shared.clock.arrival_ns()
+            self.held_ns = 0
             self.last_ns = self.arrived_ns
             self.shared.partial.add(self)
         if not self.head_done:
@@ -445,7 +480,7 @@ class Sweeper:
         if not self._idle:
             self._idle = list(self._shared.connections)
         for connection in self._idle[: self.SLICE]:
-            busy = connection.in_parent or connection.waiting
+            busy = connection.in_parent or connection.waiting or connection.to_come
             if not busy and now_ns - connection.last_ns > keep_ns:
                 self._shared.bidder.meter.http(Http.IDLE_CLOSED)
                 connection.transport.close()

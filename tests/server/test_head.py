@@ -4,7 +4,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from rtb._ext.head import missing as compiled_missing
 from rtb._ext.head import plain_bid as compiled
+from rtb.server.head import missing as readable_missing
 from rtb.server.head import plain_bid as readable
 
 BODY = b'{"id":"1"}'
@@ -58,7 +60,8 @@ ODD = {
     "many-headers": request(*[b"x-%d: 1" % n for n in range(60)]),
     "long-head": request(b"x: " + b"a" * 5000),
     "no-colon": request(b"nonsense"),
-    "cut-head": request()[:60],
+    "cut-head": request()[:50],
+    "cut-body": request()[:60],
     "empty": b"",
 }
 
@@ -81,6 +84,20 @@ def test_odd_requests_go_to_the_parent(plain_bid, name: str) -> None:  # type: i
     assert plain_bid(ODD[name]) is None
 
 
+@pytest.mark.parametrize("missing", [readable_missing, compiled_missing])
+def test_what_is_still_to_come(missing) -> None:  # type: ignore[no-untyped-def]
+    """Bytes of the body, once the head is whole; nothing where the request is not plain."""
+    whole = request(b"host: x")
+    head = len(whole) - len(BODY)
+
+    assert [0] * (head - 1) == [missing(whole[:at]) for at in range(1, head)]
+    assert [*range(len(BODY), -1, -1)] == [
+        missing(whole[:at]) for at in range(head, len(whole) + 1)
+    ]
+    found = {name: missing(odd) for name, odd in ODD.items()}
+    assert {"split": 1, "cut-body": 9} == {name: count for name, count in found.items() if count}
+
+
 @given(st.data())
 def test_twins_agree_on_damaged_requests(data: st.DataObject) -> None:
     """Any bytes put anywhere are read alike by both."""
@@ -92,6 +109,7 @@ def test_twins_agree_on_damaged_requests(data: st.DataObject) -> None:
         )
 
     assert readable(bytes(whole)) == compiled(bytes(whole))
+    assert readable_missing(bytes(whole)) == compiled_missing(bytes(whole))
 
 
 @given(st.binary(max_size=300))
@@ -102,3 +120,4 @@ def test_twins_agree_on_bytes(data: bytes) -> None:
     """Arbitrary bytes behind a good request line never confuse either."""
     assert readable(data) == compiled(data)
     assert readable(LINE + data) == compiled(LINE + data)
+    assert readable_missing(LINE + data) == compiled_missing(LINE + data)

@@ -97,6 +97,42 @@ def test_pipelined_requests_are_answered_in_order(node: Node) -> None:
     assert [0, 1, 2] == sorted(range(3), key=lambda n: received.index(b'"id":"p%d"' % n))
 
 
+@pytest.mark.parametrize("parts", [2, 3, 9])
+def test_a_plain_request_in_parts_stays_in_the_lane(node: Node, parts: int) -> None:
+    """Head and body written apart, as many clients do it, is answered as if it came at once."""
+    whole = plain(TEST_BODY)
+    head = whole.index(b"\r\n\r\n") + 4
+    step = len(whole[head:]) // (parts - 1) + 1
+    pieces = [whole[:head], *(whole[at : at + step] for at in range(head, len(whole), step))]
+    routed = node.metric('rtb_http_total{event="route"}')
+    with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(3):
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(0.01)  # a segment of its own
+            assert split_answer(node.raw(whole)) == split_answer(read_answer(connection))
+    # Reading metrics is a request through the route as well.
+    assert node.metric('rtb_http_total{event="route"}') - routed <= 2
+
+
+def test_what_follows_a_request_in_parts(node: Node) -> None:
+    """A second request behind the rest of a body gets its own answer, and cut ones get none."""
+    whole = plain(TEST_BODY)
+    with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
+        connection.sendall(whole[:-40])
+        time.sleep(0.05)
+        connection.sendall(whole[-40:] + whole)
+        received = b""
+        while received.count(b'"bidid"') < 2:
+            received += connection.recv(65536)
+        connection.sendall(whole[:-1])
+        connection.shutdown(socket.SHUT_WR)
+
+        assert b"" == connection.recv(65536)
+    assert 2 == received.count(b"HTTP/1.1 200")
+
+
 @pytest.mark.parametrize(
     ("request_", "statuses"),
     [
