@@ -138,6 +138,10 @@ class Demand:
         """Lends nothing ahead."""
         self._ahead[worker, slot] = 0
 
+    def all_ahead(self, worker: int) -> bool:
+        """Whether a worker has all that it is to be lent before it asks."""
+        return not self._ahead[worker].any()
+
     def observe(self, now_ms: int) -> None:
         """Looks at what was taken and refused since the last time."""
         board, limits = self._board, self._limits

@@ -405,12 +405,20 @@ class Keeper:
                 self._publish_grant(work, row, now_ms)
         self._ghosts.difference_update(work.returned)
         self._free_slots()
+        self._say_served()
 
     def _publish_grant(self, work: _Work, row: Row, now_ms: int) -> None:
         slot = self.slots.slot[self.state.accounts[row.account].line_item]
         lent, worker = Lent(row.nanos, row.units), row.worker & 255
         publish.raise_grant(self._board, worker, slot, lent, work.spans[slot])
         self._demand.lent(worker, slot, lent, now_ms)
+
+    def _say_served(self) -> None:
+        """Tells workers that have all leases ahead: they may say that they are ready."""
+        board = self._board
+        for desk in self._desks:
+            if desk.open and self._demand.all_ahead(desk.worker):
+                board.keeper["served"][desk.worker] = board.keeper["incarnation"][desk.worker]
 
     def _refused(self, work: _Work, applied: Applied) -> None:
         """What only the books could refuse: a kill just here leaves it to the journal alone."""

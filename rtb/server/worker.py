@@ -55,8 +55,8 @@ DAY_MS: Final = 86_400_000
 TURN_NS: Final = 100_000  # the shortest that there is
 _SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
 _SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
-# A worker that was lent nothing by then is ready all the same: it answers, if only with no bid.
-FIRST_LEASE_S: Final = 5.0
+# A worker that was not lent all by then is ready all the same: it answers, if only with no bid.
+FIRST_LEASES_S: Final = 5.0
 USD: Final = currency_code("USD")
 WARM_ROUNDS: Final = 50
 WARM_REQUEST: Final = (
@@ -368,12 +368,12 @@ class Worker:
             return "no snapshot: run `rtb import` or `rtb seed`"
         if not self.warm:
             return "kernels are not warm"
-        return "" if self._has_money() else "no lease yet"
+        return "" if self._has_money() else "the keeper is still lending"
 
     def _has_money(self) -> bool:
-        """Whether the keeper has lent anything; a worker does not wait for it for ever."""
-        late = time.monotonic() - self._started_s > FIRST_LEASE_S
-        self._lent = self._lent or late or self.money.purse.is_lent()
+        """Whether the keeper has lent all it lends ahead; a worker does not wait for ever."""
+        late = time.monotonic() - self._started_s > FIRST_LEASES_S
+        self._lent = self._lent or late or self.money.purse.served
         return self._lent
 
     def _money_status(self) -> dict[str, Any]:

@@ -68,7 +68,14 @@ _HEADER: Final = np.dtype(
         ("spare", "u8", 2),
     ]
 )
-_KEEPER: Final = np.dtype([("incarnation", "i8"), ("asked", "i8"), ("spare", "u8", 6)])
+_KEEPER: Final = np.dtype(
+    [
+        ("incarnation", "i8"),
+        ("asked", "i8"),
+        ("served", "i8"),  # the incarnation that was lent all that can be lent ahead of bids
+        ("spare", "u8", 5),
+    ]
+)
 _WORKER: Final = np.dtype(
     [("incarnation", "i8"), ("answered", "i8"), ("said", "i8"), ("spare", "u8", 5)]
 )
@@ -240,9 +247,10 @@ class Purse:
         self._taken[slot] += nanos
         self._taken_units[slot] += 1
 
-    def is_lent(self) -> bool:
-        """Whether anything is lent to this process."""
-        return self.ready and bool((self._granted > self._taken).any())
+    @property
+    def served(self) -> bool:
+        """Whether the keeper has lent this process what can be lent ahead of the first bid."""
+        return bool(self._keeper["served"] == self.incarnation)
 
     def bind(self, line_items: npt.NDArray[np.uint64]) -> None:
         """Serves a snapshot with these line items, by their keys."""

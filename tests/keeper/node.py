@@ -8,6 +8,7 @@ import fcntl
 import os
 import random
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 from rtb.base.events import Kind, bid_id
 from rtb.keeper.leases import Limits as Leases
 from rtb.keeper.letters import Letters
-from rtb.keeper.run import Keeper, Settings
+from rtb.keeper.run import NO_COSTS, Keeper, Settings
 from rtb.ledger.accounts import Balance
 from rtb.ledger.chart import Advertiser, Campaign, Chart, FlightBudget, LineItem
 from rtb.ledger.commands import Outcome, Scope
@@ -109,6 +110,7 @@ class Node:
     sent: list[Bid] = field(default_factory=list)
     counted: dict[tuple[int, int], int] = field(default_factory=dict)
     outcomes: Counter[Outcome] = field(default_factory=Counter)  # of keepers that are no more
+    limits: dict[str, int] = field(default_factory=dict)  # of leases, over the defaults
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -124,7 +126,7 @@ class Node:
         """A new keeper process; the last one, if any, simply is no more."""
         self.keepers += 1
         self.books = LedgerStore.open(self.books_url)
-        settings = Settings(leases=Leases(lease_ms=self.lease_ms))
+        settings = Settings(leases=Leases(lease_ms=self.lease_ms, **self.limits))
         self.keeper = Keeper(
             self.books, self.board, self.journals, Letters(self.letters), EXCHANGES, COMPILED,
             settings,
@@ -138,14 +140,17 @@ class Node:
         self.keeper.close()
         self.books.close()
 
-    def offer(self, *items: LineItem, zone: str = "UTC", nanos: int | None = None) -> None:
+    def offer(
+        self, *items: LineItem, zone: str = "UTC", nanos: int | None = None,
+        costs: Mapping[int, int] = NO_COSTS,
+    ) -> None:  # fmt: skip
         """Sets the budgets."""
         self.plan = Chart(
             (Advertiser(ADVERTISER, "shop", zone, USD),),
             (Campaign(CAMPAIGN, "spring", ADVERTISER, nanos),),
             items,
         )
-        self.keeper.chart(self.plan, self.now_ms)
+        self.keeper.chart(self.plan, self.now_ms, costs)
 
     def start(self, number: int) -> Worker:
         """Starts one worker."""

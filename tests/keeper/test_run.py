@@ -73,6 +73,25 @@ def test_what_is_refused_is_lent_and_what_is_won_is_booked(node: Node) -> None:
     assert 1 == node.keeper.outcomes[Outcome.DUPLICATE]
 
 
+def test_a_worker_is_served_when_all_was_lent_ahead(tmp_path: Path) -> None:
+    """Not at its first lease of many: until then requests would be answered in vain."""
+    node = Node(tmp_path, limits={"grants_max": 1})
+    node.offer(line(SHOES, 900_000), line(HATS, 900_000), costs={SHOES: 1, HATS: 1})
+    worker = node.start(0)
+    lent = []
+    while not worker.purse.served:
+        node.turn()
+        lent.append(sum(bool(node.lent(item)) for item in (SHOES, HATS)))
+
+    assert [1, 2] == sorted({*lent} - {0})
+    assert 2 == lent[-1]
+    worker.kill()
+    again = node.start(0)
+    assert not again.purse.served
+    node.turns(6)
+    assert again.purse.served
+
+
 def test_a_loss_and_silence_both_give_the_money_back(node: Node) -> None:
     """At once for the one, after the exchange's `reservation_ttl_s` for the other."""
     node.offer(line(SHOES, 2_000))
