@@ -37,6 +37,13 @@ SIZES = ((300, 250), (728, 90), (320, 50), (300, 600))
 CATEGORIES = ("IAB1", "IAB2-3", "IAB7-39", "IAB19")
 DEALS = ("deal-1", "deal-2", "deal-3")
 PRODUCTS = 12
+LANDING_PAGES = (
+    "https://shop.test/landing",
+    "https://shop.test/?i={imp_id}&a={auction_id}&b={bid_id}#{width}x{height}",
+    "https://shop.test/a%20b/%C3%BC?q=100%25&x={cachebuster}",
+    "https://shop.test/%C3%BC?q=a%2Fb",
+    "https://shop.test/{bid_id}{bid_id}/%zz",
+)
 
 
 def _leaf(chance: random.Random) -> dict[str, object]:
@@ -76,7 +83,7 @@ def _creative(chance: random.Random, number: int, advertiser: str) -> Creative:
     shared: dict[str, object] = {
         "id": f"c{number}",
         "advertiser": advertiser,
-        "landing_page": "https://shop.test/landing",
+        "landing_page": LANDING_PAGES[number % len(LANDING_PAGES)],
         "categories": {"1": tuple(chance.sample(CATEGORIES, chance.randint(0, 2)))},
         "attr": tuple(chance.sample([1, 6, 13, 16], chance.randint(0, 1))),
         "api": tuple(chance.sample([3, 5], chance.randint(0, 1))),

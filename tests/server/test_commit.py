@@ -253,6 +253,7 @@ def test_twins_pay_alike(tmp_path: Path) -> None:
             slots = [chance.randrange(80) for _ in range(6)]
             nanos, flags = chance.randrange(9_000_000), chance.choice((0, 0, 0, 1))
             share, now_ms = chance.randrange(1, 1_000_001), NOW_MS + chance.randrange(4000)
+            request["id"] = chance.choice(["plain", 'q"\\uote', "ü-ß", "a/b c{bid_id}"])
             counts = []
             for till in tills:
                 till.lend(slots, nanos, 2)
