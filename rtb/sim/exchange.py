@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rtb.base.errors import ConfigError
+from rtb.base.money import format_micros
 from rtb.sim import child, invoice
 from rtb.sim.child import REPORT_S, Message
 from rtb.sim.options import Options as Options
@@ -208,6 +209,14 @@ def _notice_lines(found: Summary) -> Iterator[str]:
         f"invoice: {found.billed:,} impressions, {total}; shown {found.impressions:,}, "
         f"in view {found.views:,}, clicked {found.clicks:,}"
     )
+    if found.orders:
+        value = ", ".join(
+            f"{format_micros(micros)} {name}" for name, micros in found.order_micros.items()
+        )
+        yield (
+            f"shops: {found.orders:,} conversions, {found.conversions:,} of them reported"
+            f"{f', worth {value}' if value else ''}"
+        )
     words = ", ".join(f"{name} {count:,}" for name, count in found.notices.items() if count)
     yield f"notices: {words}"
 

@@ -76,7 +76,7 @@ def _creative(chance: random.Random, number: int, advertiser: str) -> Creative:
     shared: dict[str, object] = {
         "id": f"c{number}",
         "advertiser": advertiser,
-        "landing_page": "https://shop.test/landing",
+        "landing_page": "https://shop.test/landing?rtb={conversion_token}",
         "categories": {"1": tuple(chance.sample(CATEGORIES, chance.randint(0, 2)))},
         "attr": tuple(chance.sample([1, 6, 13, 16], chance.randint(0, 1))),
         "api": tuple(chance.sample([3, 5], chance.randint(0, 1))),
