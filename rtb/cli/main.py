@@ -49,6 +49,7 @@ def gathered() -> typer.Typer:
         exchange,
         explain,
         import_,
+        journal,
         ledger,
         profiles,
         seed,
@@ -67,6 +68,7 @@ def gathered() -> typer.Typer:
     app.command("exchange")(exchange.command)
     app.command("audit")(audit.command)
     app.add_typer(ledger.app, name="ledger")
+    app.add_typer(journal.app, name="journal")
     return app
 
 

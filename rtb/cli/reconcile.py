@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from rtb.base.errors import InputError
+from rtb.base.errors import ConfigError, InputError
 from rtb.base.events import (
     CONVERSION,
     NOTICE,
@@ -184,8 +184,12 @@ def _read(node: Node, kept: list[Kept], look: Look, from_s: int) -> _Read:
             found.charges.add(Kind(kind), body, days.of, terms)
         if records.given_up:
             found.notes.append(f"journal {name}: {records.given_up} damaged records are missing")
-    if found.charges.left_out["unknown_exchange"]:
-        found.notes.append("bills of exchanges that have no settings: name their folder, --configs")
+    unknown = found.charges.left_out["unknown_exchange"]
+    if unknown:  # without them every sum is wrong: that is no difference of the books
+        raise ConfigError(
+            f"{unknown} notices are of exchanges without settings: put back those that the node "
+            "ran with, or name their folder - at `--configs`"
+        )
     missing = [name for name in look.positions if not any(one.is_named(name) for one in kept)]
     found.notes += [f"journal {name}: in the books, but not here" for name in sorted(missing)]
     return found
@@ -316,7 +320,8 @@ def _compared(view: LedgerView, exchange: str, currency: str, group: _Group) -> 
 def audit_of(view: LedgerView, node: Node, invoices: Iterable[Path] = ()) -> Report:
     """Everything compared.
 
-    Raises: StoreError where books or journals cannot be read; InputError for an invoice.
+    Raises: StoreError where books or journals cannot be read; InputError for an invoice;
+        ConfigError where exchanges of the journals have no settings.
     """
     books = view.audit()
     kept, look, from_s = _looked(view, node)

@@ -304,6 +304,22 @@ def test_the_command(node: Laid, tmp_path: Path) -> None:
     assert "other price 1" in differs.output
 
 
+def test_settings_of_other_exchanges(node: Laid, tmp_path: Path) -> None:
+    """With a wrong `--configs` neither agreement nor a difference is told."""
+    worker = node.workers[0]
+    assert worker is not None
+    bill(node, worker, 1, 3)
+    configs = configs_of(tmp_path)
+    (configs / "exchanges" / "adx.toml").unlink()
+    result = CliRunner().invoke(
+        gathered(), ["audit", "--data", str(node.folder), "--configs", str(configs)]
+    )
+
+    assert 2 == result.exit_code, result.output
+    assert "3 notices are of exchanges without settings" in result.output
+    assert "at `--configs`" in result.output
+
+
 def test_no_books(tmp_path: Path) -> None:
     """A directory without books is told as such, and stays empty."""
     with pytest.raises(StoreError, match="there are no books"):
