@@ -67,6 +67,7 @@ def plain_bid(bytes data not None):
     cdef Py_ssize_t at, name_end, line_end, colon, start, stop, i
     cdef long length = -1
     cdef int headers = 0
+    cdef int hosts = 0
     cdef const char *found
     if size < PREFIX_SIZE + SUFFIX_SIZE or memcmp(text, PREFIX, PREFIX_SIZE) != 0:
         return None
@@ -121,9 +122,11 @@ def plain_bid(bytes data not None):
         elif _is(text + at, colon - at, b"connection", 10):
             if not _is(text + start, stop - start, b"keep-alive", 10):
                 return None
+        elif _is(text + at, colon - at, b"host", 4):
+            hosts += 1
         elif _is_unusual(text + at, colon - at):
             return None
         at = line_end
-    if length < 0 or at + length != size:
+    if length < 0 or hosts != 1 or at + length != size:
         return None
     return PyBytes_FromStringAndSize(text + PREFIX_SIZE, name_end - PREFIX_SIZE), at

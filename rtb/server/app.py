@@ -17,9 +17,12 @@ from typing import Any, Final
 import orjson
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rtb import __version__
 from rtb.base.errors import InputError, WireError
@@ -29,6 +32,7 @@ from rtb.server.notices import Answer, NoticeDesk
 from rtb.stores.board import Board, Http
 
 JSON_HEADERS: Final = {"content-type": "application/json", "x-openrtb-version": "2.6"}
+_CLOSE: Final = {"connection": "close"}
 VERSION_HEADER: Final = {"x-openrtb-version": "2.6"}
 # Representations that we know and do not speak (OpenRTB 2.6 section 2.3): better told than guessed.
 BINARY_TYPES: Final = ("application/x-protobuf", "application/octet-stream", "avro/binary")
@@ -116,6 +120,38 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     return bytes(plain) if inflater is None else inflater.end()
 
 
+class Framing:
+    """Refuses requests that HTTP/1.1 does not allow, and its parser lets through.
+
+    400   not exactly one `host` (RFC 9112 section 3.2)
+    501   a transfer coding besides chunked (section 6.1): what is compressed says so by
+          `content-encoding`
+    """
+
+    def __init__(self, app: ASGIApp, refused: Callable[[], None]) -> None:
+        self._app, self._refused = app, refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = _unframed(scope) if scope["type"] == "http" else None
+        if answer is None:
+            await self._app(scope, receive, send)
+            return
+        self._refused()
+        await answer(scope, receive, send)
+
+
+def _unframed(scope: Scope) -> Response | None:
+    """What is wrong with the head of a request; None where nothing is."""
+    names = [name for name, _ in scope["headers"]]
+    if scope["http_version"] == "1.1" and names.count(b"host") != 1:
+        return PlainTextResponse("exactly one host is needed", 400, _CLOSE)
+    if b"transfer-encoding" in names:
+        codings = Headers(raw=scope["headers"]).getlist("transfer-encoding")
+        if [coding.strip().lower() for coding in ",".join(codings).split(",")] != ["chunked"]:
+            return PlainTextResponse("chunked is the one transfer coding spoken", 501, _CLOSE)
+    return None
+
+
 class Application:
     """The routes of one worker."""
 
@@ -140,7 +176,8 @@ class Application:
                 Route("/readyz", self.readyz),
                 Route("/status", self.status),
                 Route("/metrics", self.metrics),
-            ]
+            ],
+            middleware=[Middleware(Framing, lambda: bidder.meter.http(Http.BAD_HTTP))],
         )
         # A POST that is sent elsewhere is not sent again by everybody: a wrong path is a 404.
         self.asgi.router.redirect_slashes = False

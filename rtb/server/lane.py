@@ -55,6 +55,7 @@ TOO_LARGE_HEAD: Final = b"\r\n".join(
         b"",
     )
 )
+TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 # What may pile up behind a request that waits for its profile: a pipelining client's own doing.
 BACKLOG_BYTES_MAX: Final = 262_144
 SWEEP_S: Final = 0.25
@@ -301,6 +302,15 @@ class LaneProtocol(HttpToolsProtocol):
         self.transport.write(TOO_LARGE_HEAD)
         self.transport.close()
 
+    def give_up(self) -> None:
+        """Ends a connection whose request does not end, or not before a chunk without end does."""
+        answered = self.cycle is not None and self.cycle.response_started
+        if answered or self.transport.get_write_buffer_size():
+            self.transport.abort()  # whoever does not read either would keep it for ever
+            return
+        self.transport.write(TOO_SLOW)
+        self.transport.close()
+
     def send_400_response(self, msg: str) -> None:
         self.shared.bidder.meter.http(Http.BAD_HTTP)
         if not self.transport.is_closing():
@@ -437,7 +447,7 @@ class Sweeper:
             since_ns = connection.body_since_ns if connection.head_done else connection.arrived_ns
             if now_ns - since_ns > (body_ns if connection.head_done else head_ns):
                 self._shared.bidder.meter.http(Http.TIMEOUTS)
-                connection.transport.abort()
+                connection.give_up()
                 self._shared.partial.discard(connection)
 
     def _close_idle(self, now_ns: int) -> None:

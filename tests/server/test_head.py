@@ -15,16 +15,17 @@ def request(*headers: bytes, line: bytes = LINE, body: bytes = BODY, length: int
     """A request with these headers before its content-length."""
     size = b"%d" % (len(body) if length < 0 else length)
     lines = b"".join(header + b"\r\n" for header in headers)
-    return line + lines + b"content-length: " + size + b"\r\n\r\n" + body
+    return line + b"host: x\r\n" + lines + b"content-length: " + size + b"\r\n\r\n" + body
 
 
 PLAIN = {
     "smallest": request(),
     "usual": request(
-        b"Host: x", b"Content-Type: application/json; charset=utf-8", b"Connection: Keep-Alive",
+        b"Content-Type: application/json; charset=utf-8", b"Connection: Keep-Alive",
         b"x-openrtb-version: 2.6", b"Accept-Encoding: gzip", b"User-Agent: a\tb",
     ),
     "empty-body": request(body=b""),
+    "upper-host": request().replace(b"host", b"HOST"),
     "dash-in-name": request(line=b"POST /openrtb2/nbr-body/bid HTTP/1.1\r\n"),
 }  # fmt: skip
 ODD = {
@@ -45,10 +46,12 @@ ODD = {
     "pipelined": request() + request(),
     "trailing-byte": request() + b"x",
     "no-length": LINE + b"host: x\r\n\r\n" + BODY,
-    "negative-length": LINE + b"content-length: -1\r\n\r\n",
-    "plus-length": LINE + b"content-length: +10\r\n\r\n" + BODY,
-    "list-length": LINE + b"content-length: 10, 10\r\n\r\n" + BODY,
-    "huge-length": LINE + b"content-length: 99999999\r\n\r\n" + BODY,
+    "negative-length": LINE + b"host: x\r\ncontent-length: -1\r\n\r\n",
+    "plus-length": LINE + b"host: x\r\ncontent-length: +10\r\n\r\n" + BODY,
+    "list-length": LINE + b"host: x\r\ncontent-length: 10, 10\r\n\r\n" + BODY,
+    "huge-length": LINE + b"host: x\r\ncontent-length: 99999999\r\n\r\n" + BODY,
+    "no-host": request().replace(b"host: x\r\n", b""),
+    "two-hosts": request(b"Host: x"),
     "bare-lf": request().replace(b"\r\n", b"\n"),
     "folded": request(b"x: a\r\n b"),
     "space-before-colon": request(b"host : x"),

@@ -47,6 +47,15 @@ def test_slow_clients_are_closed(strict: Node, begun: bytes) -> None:
         assert _closed_after(connection, 5) < 2.5
 
 
+@pytest.mark.parametrize("size", [b"ffffffffffffffff", b"7fffffffffffffff", b"ffff"])
+def test_a_chunk_that_does_not_end_is_answered(strict: Node, size: bytes) -> None:
+    """However much was announced: what does not come is a timeout, and told."""
+    answer = strict.raw(HALF_HEAD + b"transfer-encoding: chunked\r\n\r\n" + size + b"\r\n{}")
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"\r\nconnection: close\r\n" in answer
+
+
 def test_trickling_does_not_help(strict: Node) -> None:
     """A head that comes byte by byte is closed as late as one that does not come."""
     with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
@@ -112,11 +121,21 @@ def test_pipelined_requests_are_answered_in_order(node: Node) -> None:
         (b"GET /healthz HTTP/1.1\r\nx: " + b"a" * 100_000 + b"\r\n\r\n", {431}),
         (b"GET /healthz HTTP/1.1\r\n" + b"x: 1\r\n" * 2_000 + b"\r\n", {431}),
         (b"GET /healthz HTTP/1.1\r\n" + b"x: 1\r\n" * 500 + b"\r\n", {431}),
+        (HALF_HEAD + b"transfer-encoding: chunked\r\n\r\nffffffffffffffff0\r\n{}", {400}),
+        (HALF_HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", {501}),
+        (HALF_HEAD + b"transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n"
+         b"2\r\n{}\r\n0\r\n\r\n", {501}),
+        (plain(BODY).replace(b"host: x\r\n", b""), {400}),
+        (plain(BODY).replace(b"host: x\r\n", b"Host: x\r\nhost: y\r\n"), {400}),
+        (b"GET /n/imp/x HTTP/1.1\r\nhost: x\r\nhost: x\r\n\r\n", {400}),
+        (b"GET /n/imp/x HTTP/1.1\r\n\r\n", {400}),
+        (b"GET /healthz HTTP/1.0\r\n\r\n", {200}),
         (b"BREW /openrtb2/generic/bid HTTP/1.1\r\nhost: x\r\n\r\n", {400, 405}),
         (b"DELETE /openrtb2/generic/bid HTTP/1.1\r\nhost: x\r\n\r\n", {405}),
     ],
     ids=["cl-te", "two-cl", "negative-cl", "bare-lf", "nonsense", "tls", "version", "long-header",
-         "many-headers", "headers", "method", "delete"],
+         "many-headers", "headers", "huge-chunk", "te-gzip", "te-gzip-2", "no-host", "two-hosts",
+         "two-hosts-notice", "no-host-notice", "http-1.0", "method", "delete"],
 )  # fmt: skip
 def test_framing(node: Node, request_: bytes, statuses: set[int]) -> None:
     """Bad framing is refused, smuggles nothing, and hurts no one else."""
