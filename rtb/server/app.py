@@ -6,9 +6,11 @@ GET  /healthz                   200 while the process lives
 GET  /readyz                    200 when bids can be answered, else 503
 GET  /status                    JSON: generation, kernels, workers, limits in force
 GET  /metrics                   Prometheus text of all workers
+GET  /metrics/detail            the same of line items, by a process of its own
 """
 
 import asyncio
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -32,6 +34,8 @@ from rtb.server.notices import Answer, NoticeDesk
 from rtb.stores.board import Board, Http
 
 JSON_HEADERS: Final = {"content-type": "application/json", "x-openrtb-version": "2.6"}
+DETAIL: Final = (sys.executable, "-m", "rtb.server.metrics_detail")
+DETAIL_S: Final = 30.0
 _CLOSE: Final = {"connection": "close"}
 VERSION_HEADER: Final = {"x-openrtb-version": "2.6"}
 # Representations that we know and do not speak (OpenRTB 2.6 section 2.3): better told than guessed.
@@ -168,6 +172,7 @@ class Application:
         self._board = board
         self._ready = ready
         self._status = status
+        self._detailing = False
         self.asgi = Starlette(
             routes=[
                 Route("/openrtb2/{exchange}/bid", self.bid, methods=["POST"]),
@@ -176,6 +181,7 @@ class Application:
                 Route("/readyz", self.readyz),
                 Route("/status", self.status),
                 Route("/metrics", self.metrics),
+                Route("/metrics/detail", self.detail),
             ],
             middleware=[Middleware(Framing, lambda: bidder.meter.http(Http.BAD_HTTP))],
         )
@@ -251,6 +257,31 @@ class Application:
         # Milliseconds of work: aside, so that bids go on.
         body = await run_in_threadpool(metrics.exposition, self._board, names)
         return Response(body, headers={"content-type": metrics.CONTENT_TYPE})
+
+    async def detail(self, request: Request) -> Response:
+        """Line items one by one; one who asks at a time, as it is a second of work."""
+        if self._detailing:
+            return PlainTextResponse("somebody else asks just now", 503, {"retry-after": "5"})
+        self._detailing = True
+        try:
+            body = await _printed(*DETAIL, str(self._board.path.parents[1]))
+        finally:
+            self._detailing = False
+        if body is None:
+            return PlainTextResponse("it cannot be told: see the log", 500)
+        return Response(body, headers={"content-type": metrics.CONTENT_TYPE})
+
+
+async def _printed(*command: str) -> bytes | None:
+    """What a command prints; None when it fails, or takes too long."""
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    try:
+        body, _ = await asyncio.wait_for(process.communicate(), DETAIL_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return None
+    return body if process.returncode == 0 else None
 
 
 def _response(reply: Reply) -> Response:
