@@ -21,8 +21,9 @@ from rtb.base.errors import ConfigError
 from rtb.base.money import format_micros
 from rtb.sim import child, invoice
 from rtb.sim.child import REPORT_S, Message
+from rtb.sim.currencies import in_dollars
 from rtb.sim.options import Options as Options
-from rtb.sim.tally import Summary, Tally, in_dollars, summary
+from rtb.sim.tally import Summary, Tally, summary
 
 # Above this share of sends that were a millisecond late, the figures are of the generator.
 LATE_SHARE_MAX: Final = 0.02

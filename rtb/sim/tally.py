@@ -7,7 +7,7 @@ import msgspec
 
 from rtb.base.money import ceil_div
 from rtb.ledger.amounts import nanos_text
-from rtb.sim.auction import UNITS
+from rtb.sim.currencies import in_dollars
 from rtb.sim.histogram import Histogram
 
 
@@ -188,11 +188,6 @@ class Summary(msgspec.Struct):
     conversions: int
     order_micros: dict[str, int]
     notices: dict[str, int]
-
-
-def in_dollars(billed: Mapping[str, int]) -> float:
-    """An invoice's totals together, for people: at the exchange's own rates."""
-    return sum(nanos / UNITS.get(currency, 1.0) for currency, nanos in billed.items()) / 1e9
 
 
 def summary(tally: Tally, seconds: float) -> Summary:
