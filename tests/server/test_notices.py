@@ -5,16 +5,22 @@ import re
 import socket
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 
 from rtb.base.events import Kind
 from rtb.base.links import CONVERSION_MACRO
 from rtb.notices.conversions import Conversions, Total
+from rtb.sim.auction import Bid, Offer, Verdict, Won
+from rtb.sim.feedback import Courier, Route, now_ms
+from rtb.sim.notices import Auction, Faults, Habits, Teller, Waits
+from rtb.sim.tally import Tally
 from rtb.stores.journal import READABLE
 from rtb.stores.journal_kept import Records, kept_in
 from rtb.stores.serving import StatePaths
@@ -178,6 +184,41 @@ def test_conversions_are_kept_once_they_are_answered(node: Node) -> None:
     assert 2 == sum(each.conversions for each in found) - before
     assert 2 * 59_900_000 == sum(each.value_micros[0x455552] for each in found)
     assert 403 == node.get(order.replace("/conversion/", "/bill/"))[0]
+
+
+class Buyer:
+    """Everybody clicks and buys."""
+
+    def odds(self, number: int, bid: Bid) -> tuple[float, float]:
+        return 1.0, 1.0
+
+
+async def test_the_simulated_shops_are_believed(node: Node) -> None:
+    """Behind the real redirects they report, with copies and forgeries, what the journals count."""
+    before, tally = conversions_in(node), Tally()
+    faults = Faults(duplicated=0.5, forged=0.5, replayed=0.5)
+    waits = Waits(5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, replay_ms=30)
+    teller = Teller(Kind.BILL, 1, Buyer(), tally.count, faults, waits, Habits(shown=1.0))
+    courier = Courier(
+        tally, lambda notice: None, Route(node.url),
+        landed=lambda click, page: teller.landed(click, page, now_ms()),
+    )  # fmt: skip
+    courier.start()
+    for serial in range(12):
+        offer = Offer(msgspec.convert(bid_on(node), Bid), "s")
+        verdict = Verdict(won=[Won(1000, "USD", 0, offer)])
+        courier.take(teller.notices(Auction(serial, 0, "r", "b", "USD"), verdict, now_ms()))
+    await courier.drain()
+    courier.close()
+    found = Counter[str]()
+    for key, total in conversions_in(node).items():
+        old = before.get(key, Total())
+        found["conversions"] += total.conversions - old.conversions
+        found["micros"] += total.value_micros[0x555344] - old.value_micros[0x555344]
+
+    assert tally.counts["clicks"] == tally.counts["orders"] == tally.counts["conversions"] > 5
+    assert {"conversions": tally.counts["conversions"], "micros": tally.ordered["USD"]} == found
+    assert 0 == tally.counts["forged_accepted"] + tally.counts["notices_dropped"]
 
 
 def test_a_conversion_that_says_nonsense_counts(node: Node) -> None:
