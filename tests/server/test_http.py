@@ -47,13 +47,41 @@ def test_slow_clients_are_closed(strict: Node, begun: bytes) -> None:
         assert _closed_after(connection, 5) < 2.5
 
 
-@pytest.mark.parametrize("size", [b"ffffffffffffffff", b"7fffffffffffffff", b"ffff"])
-def test_a_chunk_that_does_not_end_is_answered(strict: Node, size: bytes) -> None:
-    """However much was announced: what does not come is a timeout, and told."""
-    answer = strict.raw(HALF_HEAD + b"transfer-encoding: chunked\r\n\r\n" + size + b"\r\n{}")
+CHUNKED = HALF_HEAD + b"transfer-encoding: chunked\r\n\r\n"
 
-    assert answer.startswith(b"HTTP/1.1 408 ")
+
+@pytest.mark.parametrize(
+    ("size", "status"),
+    [(b"ffffffffffffffff", 413), (b"7fffffffffffffff;a=b", 413), (b"20001", 413), (b"ffff", 408)],
+)
+@pytest.mark.parametrize("cut", [0, 5, len(CHUNKED), len(CHUNKED) + 3])
+def test_a_chunk_that_does_not_end_is_answered(
+    strict: Node, size: bytes, status: int, cut: int
+) -> None:
+    """More than may come is refused when it is announced; what does not come is a timeout."""
+    whole = CHUNKED + b"2\r\n{}\r\n" + size + b"\r\n{}"
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in (whole[:cut], whole[cut:]):
+            connection.sendall(part)
+        answer = read_answer(connection)
+
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert b"\r\nconnection: close\r\n" in answer
+
+
+def test_chunks_of_pipelined_requests_are_their_own(node: Node) -> None:
+    """What is announced by one request is not counted for the next."""
+    chunked = CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(TEST_BODY), TEST_BODY)
+    with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
+        connection.sendall(chunked * 2)
+        received = b""
+        while received.count(b',"cur":"USD"}') < 2:
+            received += connection.recv(65536)
+        assert 2 == received.count(b"HTTP/1.1 200 ")
+        for _ in range(130):
+            connection.sendall(chunked)
+            assert 200 == split_answer(read_answer(connection))[0]
 
 
 def test_trickling_does_not_help(strict: Node) -> None:
