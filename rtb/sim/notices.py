@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote
 from rtb.base.events import Kind, VideoEvent
 from rtb.base.money import MICROS, format_micros
 from rtb.notices.urls import PATHS, PREFIX
-from rtb.sim.auction import Lost, Verdict, Won
+from rtb.sim.auction import Bid, Lost, Verdict, Won
 from rtb.sim.audience import Audience
 from rtb.sim.dice import Dice
 from rtb.sim.shop import Order, Shopper, order_of, report_url
@@ -80,11 +80,14 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """What people and pages do: shares."""
+    """What people and pages do: shares. `clicked` and `bought` (of clicks): None goes by the people
+    that an `Audience` knows."""
 
     shown: float = 0.95  # of sold ads; the rest is never loaded
     viewed: float = 0.6  # of shown ads
     stays: float = 0.9  # of those who watch a quarter of a video, for the next
+    clicked: float | None = None
+    bought: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -249,7 +252,7 @@ class Teller:
             urls = urls_in(bid.adm, bid.mtype)
             if bid.burl:
                 found.append((shown_ms + dice.wait_ms(waits.bill_ms), Kind.BILL, bid.burl))
-            click, bought = self._audience.odds(auction.number, bid)
+            click, bought = self._odds(auction.number, bid)
             found += self._behaviour(urls, bid.dur, click, dice, shown_ms)
         # In the shop he has dice of his own: what happens there changes nothing here.
         there = Dice(self._seed ^ _SHOPS, auction.serial, index)
@@ -261,6 +264,14 @@ class Teller:
             )
             for due_ms, kind, url in found
         ]  # fmt: skip
+
+    def _odds(self, number: int, bid: Bid) -> tuple[float, float]:
+        click, bought = self._audience.odds(number, bid)
+        habits = self._habits
+        return (
+            click if habits.clicked is None else habits.clicked,
+            bought if habits.bought is None else habits.bought,
+        )
 
     def _behaviour(
         self,

@@ -1,6 +1,7 @@
 """What is told of a bid, and what goes wrong on the way: no network, no clock."""
 
 from collections import Counter
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import msgspec
@@ -227,6 +228,16 @@ def test_altered_prices_are_quarantined() -> None:
     assert counted["notices_altered"] == len(raised) == 2  # win and bill
     assert {PriceState.ABOVE_BID} == states
     assert all(one.sale is None for one in raised)
+
+
+def test_shares_of_clicks_and_orders_may_be_set() -> None:
+    """Whatever people like, then: all of them, or nobody."""
+    click = [one for one in told(Bidder(), habits=replace(ALWAYS, bought=0.0))[0] if one.shopper]
+
+    assert [0.0] == [one.shopper.odds for one in click if one.shopper is not None]
+    assert Kind.CLICK not in {
+        one.kind for one in told(Bidder(), habits=replace(ALWAYS, clicked=0.0))[0]
+    }
 
 
 # -- conversions -----------------------------------------------------------------------------------
