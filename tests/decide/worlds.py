@@ -248,9 +248,9 @@ def _imp(chance: random.Random, number: int) -> dict[str, object]:
         banner: dict[str, object] = {"format": [{"w": w, "h": h} for w, h in sizes]}
         banner |= chance.choice([{}, {"api": [3, 5]}, {"battr": [1]}, {"btype": [4]}, {"pos": 1}])
         banner |= chance.choice([{}, {"mimes": ["image/png", "text/html"]}, {"expdir": [2]}])
-        if chance.random() < 0.05:
+        if sizes == [SIZES[0]]:  # old spelling of some sizes: a range about them
             del banner["format"]
-            banner |= {"wmin": chance.choice([0, 200, 600]), "hmax": chance.choice([90, 250, 600])}
+            banner |= {"wmin": SIZES[0][0] - 10, "wmax": SIZES[0][0], "hmax": SIZES[0][1]}
         imp["banner"] = banner
     if chance.random() < 0.35:
         imp["video"] = _av(chance)
