@@ -31,7 +31,7 @@ import numpy.typing as npt
 from bench import options
 from bench import state as bench_state
 from bench.record import Result
-from rtb.keeper.chart import chart_of
+from rtb.keeper.chart import chart_of, plans_of
 from rtb.keeper.pace import Pacers
 from rtb.keeper.publish import Slots
 from rtb.ledger.accounts import State
@@ -350,7 +350,8 @@ def keeper_cost(data: Path, share_bidding: float, seconds: int) -> tuple[float, 
     count = len(snapshot["line_items"])
     books = State()
     now_s = int(time.time())
-    for command in changes_to(chart_of(snapshot), books, now_s):
+    plans = plans_of(snapshot)
+    for command in changes_to(chart_of(snapshot, plans), books, now_s):
         apply(books, command, Changes())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -360,7 +361,7 @@ def keeper_cost(data: Path, share_bidding: float, seconds: int) -> tuple[float, 
         slots = Slots(money)
         slots.assign(snapshot["line_items"]["key"].tolist())
         pacers = Pacers(board, money, folder / "memory", folder / "report")
-        pacers.serve(snapshot, books, slots.slot, now_s * 1000)
+        pacers.serve(snapshot, plans, books, slots.slot, now_s * 1000)
         chance = np.random.default_rng(7)
         gc.collect()
         gc.freeze()  # a whole collection is the keeper's, not pacing's

@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 from rtb.base.records import Dim  # noqa: E402
 from rtb.cli.main import gathered  # noqa: E402
 from rtb.server.metrics import BoardCollector  # noqa: E402
+from rtb.server.metrics_detail import FAMILIES, Family  # noqa: E402
 from rtb.stores.board import Board  # noqa: E402
 
 _MEMBER = re.compile(r"^    ([A-Z_]+) = (\d+)(?:  # (.*))?$")
@@ -82,7 +83,14 @@ def metrics() -> str:
     return (
         f"# Metrics\n\n{NOTE}\n`GET /metrics` of any worker shows all workers of the node.\n\n"
         + _table(("name", "type", "labels", "meaning"), rows())
+        + "\n`GET /metrics/detail` shows line items one by one. It is for now and then: there are "
+        "as many series as line items.\n\n"
+        + _table(("name", "type", "labels", "meaning"), map(_detail, FAMILIES))
     )
+
+
+def _detail(family: Family) -> tuple[str, ...]:
+    return f"`{family.name}`", family.type, family.labels, family.help
 
 
 def _keys(text: str) -> Iterator[tuple[str, ...]]:

@@ -353,7 +353,9 @@ cdef class Commit:
                 return rules.target_of(
                     self.arrays, opportunity, decision, number, bid, self.keyring
                 )
-            return self._target_hash()
+            found = self._target_hash()
+            if PAGE.filled:
+                return found
         self.targets[row.creative] = found
         self.is_known[row.creative] = True
         return found

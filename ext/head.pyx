@@ -69,6 +69,7 @@ cdef bint _head(const char *text, Py_ssize_t size, Head *head) except -1:
     cdef Py_ssize_t at, name_end, line_end, colon, start, stop, i
     cdef long length = -1
     cdef int headers = 0
+    cdef int hosts = 0
     cdef const char *found
     if size < PREFIX_SIZE + SUFFIX_SIZE or memcmp(text, PREFIX, PREFIX_SIZE) != 0:
         return False
@@ -123,11 +124,13 @@ cdef bint _head(const char *text, Py_ssize_t size, Head *head) except -1:
         elif _is(text + at, colon - at, b"connection", 10):
             if not _is(text + start, stop - start, b"keep-alive", 10):
                 return False
+        elif _is(text + at, colon - at, b"host", 4):
+            hosts += 1
         elif _is_unusual(text + at, colon - at):
             return False
         at = line_end
     head.name_end, head.body, head.length = name_end, at, length
-    return length >= 0
+    return length >= 0 and hosts == 1
 
 
 def plain_bid(bytes data not None):

@@ -5,6 +5,7 @@ cdef struct Page:
     char *data
     Py_ssize_t size
     Py_ssize_t room
+    int filled  # holes that the auction filled
 
 cdef Page PAGE
 PAGE.data = NULL
@@ -96,6 +97,7 @@ cdef bint _fill_page(
     cdef int at = 0, rest
     cdef const char *found
     PAGE.size = 0
+    PAGE.filled = 0
     while at < count:
         found = <const char *>memchr(text + at, c'{', count - at)
         if found == NULL:
@@ -123,8 +125,10 @@ cdef bint _fill_page(
             if not _page_echo(request + imp.id_off, imp.id_len):
                 return False
             at += 8
-        else:
+        else:  # a brace, or a hole that is filled when the click comes
             _page_put(found, 1)
             at += 1
+            continue
+        PAGE.filled += 1
     _page_put(text + at, count - at)
     return True

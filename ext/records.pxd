@@ -236,6 +236,9 @@ cdef struct Format:
     int32_t wmin
     int32_t wratio
     int32_t hratio
+    int32_t wmax
+    int32_t hmin
+    int32_t hmax
 
 cdef struct DurFloor:
     int64_t floor_micros

@@ -293,7 +293,11 @@ cdef enum:
     B_API = 7
     B_EXPDIR = 8
     B_MIMES = 9
-    B_COUNT = 10
+    B_WMIN = 10
+    B_WMAX = 11
+    B_HMIN = 12
+    B_HMAX = 13
+    B_COUNT = 14
     V_MINDURATION = 1
     V_MAXDURATION = 2
     V_STARTDELAY = 3

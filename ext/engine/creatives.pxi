@@ -57,6 +57,16 @@ cdef bint _format(
                 and ad.w >= form.wmin
             ):
                 return True
+        elif responsive:
+            if (form.wmax or form.wmin) and (form.hmax or form.hmin):
+                w[0] = form.wmax or form.wmin
+                h[0] = form.hmax or form.hmin
+                return True
+        elif (
+            ad.w >= form.wmin and (not form.wmax or ad.w <= form.wmax)
+            and ad.h >= form.hmin and (not form.hmax or ad.h <= form.hmax)
+        ):
+            return True
     return False
 
 

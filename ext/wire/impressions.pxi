@@ -19,6 +19,7 @@ cdef const uint8_t *_format(Wire *wire, const uint8_t *p, Imp *row, bint *flex) 
     if p == NULL or wire.facts.head.formats_count >= FORMATS_MAX:
         return NULL
     size = &wire.facts.formats[wire.facts.head.formats_count]
+    memset(size, 0, sizeof(Format))
     size.w = _side(wire, &slots[F_W])
     size.h = _side(wire, &slots[F_H])
     size.wmin = _side(wire, &slots[F_WMIN])
@@ -63,6 +64,29 @@ cdef void _own_size(Wire *wire, Imp *row, Val *slots) noexcept nogil:
     _target_size(wire, w, h)
 
 
+cdef void _banner_range(Wire *wire, Imp *row, Val *slots) noexcept nogil:
+    """The sizes that a banner without any takes, if it says so."""
+    cdef int32_t wmin = _side(wire, &slots[B_WMIN])
+    cdef int32_t wmax = _side(wire, &slots[B_WMAX])
+    cdef int32_t hmin = _side(wire, &slots[B_HMIN])
+    cdef int32_t hmax = _side(wire, &slots[B_HMAX])
+    cdef Format *size
+    if 0 < wmax < wmin or 0 < hmax < hmin:
+        wire.quirks |= QUIRK_BAD_VALUE_IGNORED
+        return
+    if not (wmin or wmax or hmin or hmax):
+        return
+    if wire.facts.head.formats_count >= FORMATS_MAX:
+        wire.doubt = True
+        return
+    size = &wire.facts.formats[wire.facts.head.formats_count]
+    memset(size, 0, sizeof(Format))
+    size.wmin, size.wmax = wmin, wmax
+    size.hmin, size.hmax = hmin, hmax
+    wire.facts.head.formats_count += 1
+    row.formats_count += 1
+
+
 cdef const uint8_t *_banner(Wire *wire, const uint8_t *p, Imp *row, Val *pos) noexcept nogil:
     cdef Val slots[B_COUNT]
     cdef int own = -1
@@ -83,7 +107,10 @@ cdef const uint8_t *_banner(Wire *wire, const uint8_t *p, Imp *row, Val *pos) no
         if p == NULL:
             return NULL
     _own_size(wire, row, slots)
-    if flex or row.formats_count == 0:
+    if row.formats_count == 0:
+        flex = True
+        _banner_range(wire, row, slots)
+    if flex:
         _target_known(wire, DIM_SIZE, FLEX_TOKEN, wire.imp)
     row.banner_battr = _mask64(&slots[B_BATTR])
     row.banner_btype = _mask(&slots[B_BTYPE], 0)

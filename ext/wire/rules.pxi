@@ -183,7 +183,8 @@ _OBJECTS = {
     "banner": {
         "w": F_W, "h": F_H, "pos": B_POS, "format": OWN + B_FORMAT, "battr": NUMBERS + B_BATTR,
         "btype": NUMBERS + B_BTYPE, "api": NUMBERS + B_API, "expdir": NUMBERS + B_EXPDIR,
-        "mimes": MIME_TYPES + B_MIMES,
+        "mimes": MIME_TYPES + B_MIMES, "wmin": B_WMIN, "wmax": B_WMAX, "hmin": B_HMIN,
+        "hmax": B_HMAX,
     },
     "format": {"w": F_W, "h": F_H, "wmin": F_WMIN, "wratio": F_WRATIO, "hratio": F_HRATIO},
     "audio": _AV,

@@ -35,8 +35,8 @@ class Kind(IntEnum):
     CLICK = 6
     VIEW = 7  # viewability measured
     VIDEO = 8  # a VAST tracking event, `NOTICE.detail` says which
-    CONVERSION = 9
-    ORDER = 10
+    CONVERSION = 9  # the advertiser says that a click led to something
+    ORDER = 10  # the same, with the id of an order
     EVENT = 11
 
 
@@ -137,12 +137,26 @@ NOTICE: Final = np.dtype(
 )
 assert NOTICE.itemsize == 120
 
+# Of CONVERSION and ORDER.
+CONVERSION: Final = np.dtype(
+    [
+        ("claims", CLAIMS),
+        ("time_ms", "i8"),  # when it arrived
+        ("value_micros", "i8"),  # of `currency`; NO_PRICE where not said
+        ("order", "u8"),  # hash of the order's id; 0: none
+        ("currency", "u4"),  # `money.currency_code`; 0: none
+        ("value_state", "u1"),  # PriceState: NONE, OK or GARBAGE
+        ("spare", "u1", 3),
+    ]
+)
+assert CONVERSION.itemsize == 104
+
 MULTIPLIER_ONE: Final = 1_000_000
 
 _TIME: Final = Struct("<q")
 _TIME_AT: Final = {
     Kind.BID: CLAIMS.itemsize + 8,
-    **{kind: CLAIMS.itemsize for kind in Kind if Kind.BID < kind < Kind.CONVERSION},
+    **{kind: CLAIMS.itemsize for kind in Kind if Kind.BID < kind < Kind.EVENT},
 }
 
 

@@ -44,6 +44,8 @@ class Place(IntEnum):
     VIDEO = 6  # and one for each VideoEvent from here on
 
 
+# Stands in a landing page; whoever clicks gets there with the token that reports a conversion.
+CONVERSION_MACRO: Final = "{conversion_token}"
 LINKS_COUNT: Final = Place.VIDEO + len(VideoEvent)
 
 

@@ -235,7 +235,17 @@ IDENTIFIER = _struct(
     ("kind", "u2"),
     ("atype", "u2"),
 )
-FORMAT = _struct(("w", "i4"), ("h", "i4"), ("wmin", "i4"), ("wratio", "i4"), ("hratio", "i4"))
+# A size; else, w and h 0, a ratio from `wmin` on; else a range, 0: open.
+FORMAT = _struct(
+    ("w", "i4"),
+    ("h", "i4"),
+    ("wmin", "i4"),
+    ("wratio", "i4"),
+    ("hratio", "i4"),
+    ("wmax", "i4"),
+    ("hmin", "i4"),
+    ("hmax", "i4"),
+)
 DURFLOOR = _struct(
     ("floor_micros", "i8"),
     ("mindur_s", "i4"),  # 0: open

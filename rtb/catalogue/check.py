@@ -14,6 +14,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from rtb.base.links import CONVERSION_MACRO
 from rtb.base.money import CPM_MICROS_MAX, currency_code
 from rtb.catalogue import render, vast
 from rtb.catalogue.model import (
@@ -653,6 +654,9 @@ def _rendering(creative: Creative, product: Product | None) -> _Remarks:
         yield "native", "macros of the auction cannot stand in native assets"
     if creative.type == "html" and render.has_unsafe_script(creative.html or ""):
         yield "html", "a product macro or notice URL inside <script> needs |js", "warning"
+    if any(CONVERSION_MACRO in text for text in (markup, *(asset.text for asset in assets))):
+        told = f"{CONVERSION_MACRO} is filled where a click leads to, by {{click_url}}, only"
+        yield creative.type, told, "warning"
     if "${" in (creative.landing_page or ""):
         yield "landing_page", "clicks are signed before the exchange could fill ${...}", "warning"
 

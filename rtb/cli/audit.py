@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rtb.base.errors import RtbError
+from rtb.base.money import format_micros
 from rtb.cli.reconcile import Compared, Node, Report, Spent, audit_of, invoices_of
 from rtb.ledger.amounts import nanos_text
 from rtb.server import kernels, settings
@@ -99,12 +100,31 @@ def show(report: Report, console: Console) -> None:
             _amount(one.invoiced_nanos, one.currency), _verdict(not differs(one)),
         )  # fmt: skip
     console.print(table)
+    _show_conversions(report, console)
     for line in _sentences(report):
         console.print(line, highlight=False, markup=False)
     _show_spend([one for one in report.spend if not _same(one)], console)
     show_findings(report.invoices, console)
     words = "all agrees" if report.agrees else f"differs by {report.difference_micros:,} micros"
     console.print(words, highlight=False)
+
+
+def _show_conversions(report: Report, console: Console) -> None:
+    """Those of the line items that have most."""
+    if not report.conversions:
+        return
+    ranked = sorted(report.conversions, key=lambda one: -one.conversions)
+    table = Table("line item", title="conversions", title_justify="left")
+    for name in ("conversions", "orders", "value"):
+        table.add_column(name, justify="right")
+    for one in ranked[:_SHOWN_MAX]:
+        value = " and ".join(
+            f"{format_micros(micros)} {name}" for name, micros in one.value_micros.items()
+        )
+        table.add_row(one.line_item, f"{one.conversions:,}", f"{one.orders:,}", value or "-")
+    console.print(table)
+    if len(ranked) > _SHOWN_MAX:
+        console.print(f"and {len(ranked) - _SHOWN_MAX:,} more", highlight=False)
 
 
 def _verdict(agrees: bool) -> str:

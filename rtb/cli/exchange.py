@@ -66,6 +66,12 @@ def command(
     ] = _WAIT.win_ms,
     show_ms: Annotated[float, _notice("Mean wait from there to the impression.")] = _WAIT.show_ms,
     shown: Annotated[float, _notice("Share of won ads that are shown.")] = Habits().shown,
+    clicked: Annotated[
+        float | None, _notice("Share of shown ads that are clicked; else as people like them.")
+    ] = None,
+    bought: Annotated[
+        float | None, _notice("Share of clicks that lead to a conversion; else as people like it.")
+    ] = None,
     tries: Annotated[
         int, _notice("Times that a notice is sent until it is answered.")
     ] = _LIMIT.tries_max,
@@ -93,7 +99,7 @@ def command(
         settle=settle, invoice=invoice,
         faults=Faults(lost, duplicated, reordered, elsewhere, forged, altered, replayed, late),
         waits=Waits(win_ms=win_ms, show_ms=show_ms, late_ms=late_ms, replay_ms=replay_ms),
-        habits=Habits(shown=shown),
+        habits=Habits(shown=shown, clicked=clicked, bought=bought),
         route=Route(notice_base, other_node),
         limits=Limits(tries_max=tries, drain_s=drain_seconds),
     )  # fmt: skip

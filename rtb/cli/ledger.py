@@ -4,6 +4,7 @@ It only reads, also while the node runs. Exit codes: 0 done, or the invoice agre
 something could not be read; 2 wrong usage.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -17,13 +18,14 @@ from rich.table import Table
 from rtb.base.errors import InputError
 from rtb.base.money import currency_name
 from rtb.base.records import Dim
+from rtb.catalogue.model import FLIGHT_MS_MAX, FLIGHT_MS_MIN
 from rtb.catalogue.tokens import hash_of
 from rtb.cli import audit
-from rtb.ledger.accounts import NO_LIMIT, Balance, Limit, Line
+from rtb.ledger.accounts import NO_LIMIT, Balance, Limit, Line, place
 from rtb.ledger.amounts import nanos_text
 from rtb.ledger.calendar import day_name
 from rtb.ledger.changes import NO_WORKER, Row
-from rtb.ledger.commands import Scope
+from rtb.ledger.commands import Flight, Scope
 from rtb.server import settings
 from rtb.stores.ledger_view import Account, LedgerView, Look, name_of
 from rtb.stores.serving import StatePaths
@@ -43,7 +45,7 @@ class Shown(msgspec.Struct, frozen=True):
     `left` is what may still be lent out, negative where a budget was set below what is committed.
     """
 
-    level: str  # "advertiser", "campaign", "line item", "day"
+    level: str  # "advertiser", "campaign", "line item", "flight", "day"
     name: str
     currency: str
     budget_nanos: int | None
@@ -56,12 +58,34 @@ class Shown(msgspec.Struct, frozen=True):
     posted_units: int
 
 
+class Moved(msgspec.Struct, frozen=True):
+    """One row of the books, as `--rows --json` has it; `bid` and `worker` are "" for none."""
+
+    row: int
+    time: str
+    entry: str
+    source: str
+    target: str
+    nanos: int
+    currency: str
+    units: int
+    moves: int
+    bid: str
+    worker: str
+    day: str
+    line_item: str
+    reference: str
+
+
 # -- which -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which line items and day: ids of the catalogue, or keys in hex; "" and 0 mean all."""
+    """Which line items and day; "" and 0 mean all.
+
+    Ids of the catalogue, names as the books have them, or keys in hex; in any case of letters.
+    """
 
     advertiser: str = ""
     campaign: str = ""
@@ -84,8 +108,8 @@ class Wanted:
 
 
 def _is_named(wanted: str, kind: str, key: int, name: str) -> bool:
-    found = (name, f"{key:016x}")
-    return not wanted or wanted in found or hash_of(Dim.AD, f"{kind}:{wanted}") == key
+    found = (name.casefold(), f"{key:016x}")
+    return not wanted or wanted.casefold() in found or hash_of(Dim.AD, f"{kind}:{wanted}") == key
 
 
 def chosen(look: Look, wanted: Wanted) -> dict[int, Line]:
@@ -127,12 +151,15 @@ class _Sum:
 
 
 def report(look: Look, wanted: Wanted) -> Iterator[Shown]:
-    """Advertisers, their campaigns and line items, and the days of those where few are meant.
+    """Advertisers, their campaigns and line items, flights that have a budget, and the days of line
+    items where few are meant.
 
-    An advertiser or campaign is always whole, whichever of its line items are meant.
+    An advertiser, campaign or flight is always whole, whichever of its line items are meant. A
+    flight stands under its line item, or under its campaign where line items share it.
     """
     lines = chosen(look, wanted)
     sums = _sums(look, wanted.day)
+    shared = {key for key, count in _runs(look).items() if count > 1}
     shown: set[tuple[Scope, int]] = set()
     for line in sorted(lines.values(), key=lambda line: line.name):
         names = [*line.name.split(_BETWEEN, 2), "", ""]
@@ -147,6 +174,12 @@ def report(look: Look, wanted: Wanted) -> Iterator[Shown]:
                 limit = look.limits.get((bound, key)) if bound is not None else None
                 found = sums.get((scope, key, 0), _Sum())
                 yield found.shown(level, name or f"{key:016x}", line.currency, limit)
+            if scope is not Scope.ADVERTISER and not wanted.day:
+                for flight in line.flights:
+                    is_here = (flight.key in shared) == (scope is Scope.CAMPAIGN)
+                    if is_here and (Scope.FLIGHT, flight.key) not in shown:
+                        shown.add((Scope.FLIGHT, flight.key))
+                        yield from _flight(look, line, flight, sums)
         if wanted.is_narrow and not wanted.day:
             yield from _days(look, line, sums)
 
@@ -161,9 +194,35 @@ def _sums(look: Look, day: int) -> dict[tuple[Scope, int, int], _Sum]:
         for key in (
             (Scope.ADVERTISER, line.advertiser, 0), (Scope.CAMPAIGN, line.campaign, 0),
             (Scope.LINE_ITEM, line.line_item, 0), (Scope.LINE_ITEM, line.line_item, account.day),
+            (Scope.FLIGHT, account.flight, 0),
         ):  # fmt: skip
             found.setdefault(key, _Sum()).add(account)
     return found
+
+
+def _runs(look: Look) -> Counter[int]:
+    """How many line items run in each flight."""
+    return Counter(flight.key for line in look.lines.values() for flight in line.flights)
+
+
+def _flight(
+    look: Look, line: Line, flight: Flight, sums: dict[tuple[Scope, int, int], _Sum]
+) -> Iterator[Shown]:
+    """A flight that has a budget of its own."""
+    limit = look.limits.get((Scope.FLIGHT, flight.key))
+    if limit is not None and (limit.nanos < NO_LIMIT or limit.units < NO_LIMIT):
+        found = sums.get((Scope.FLIGHT, flight.key, 0), _Sum())
+        yield found.shown("flight", _flight_name(line, flight), line.currency, limit)
+
+
+def _flight_name(line: Line, flight: Flight) -> str:
+    """Its first and last day where the advertiser is."""
+    words = ["flight"]
+    if flight.start_s > FLIGHT_MS_MIN // 1000:
+        words.append(f"from {day_name(place(line, flight.start_s)[1])}")
+    if flight.end_s < FLIGHT_MS_MAX // 1000:
+        words.append(f"to {day_name(place(line, flight.end_s - 1)[1])}")
+    return " ".join(words)
 
 
 def _days(look: Look, line: Line, sums: dict[tuple[Scope, int, int], _Sum]) -> Iterator[Shown]:
@@ -173,7 +232,9 @@ def _days(look: Look, line: Line, sums: dict[tuple[Scope, int, int], _Sum]) -> I
             yield sums[scope, key, day].shown("day", day_name(day), line.currency, limit)
 
 
-_INDENT: Final = {"advertiser": "", "campaign": "  ", "line item": "    ", "day": "      "}
+_INDENT: Final = {
+    "advertiser": "", "campaign": "  ", "line item": "    ", "flight": "      ", "day": "      ",
+}  # fmt: skip
 
 
 def _table(found: Iterator[Shown]) -> Table:
@@ -202,17 +263,38 @@ def _impressions(one: Shown) -> str:
 # -- rows ------------------------------------------------------------------------------------------
 
 
-def row_lines(view: LedgerView, look: Look, wanted: Wanted) -> Iterator[str]:
-    """Every row of the line items that are meant, oldest first, tabs between the columns."""
+def rows_of(view: LedgerView, look: Look, wanted: Wanted) -> Iterator[Moved]:
+    """Every row of the line items that are meant, oldest first. Raises: InputError, StoreError."""
     lines = chosen(look, wanted)
     accounts = {account.number: account for account in look.accounts}
     # One line item is found by the store; of several, all rows are read once.
     asked = list(lines) if len(lines) == 1 else [None]
-    yield "\t".join(_COLUMNS)
     for number, row in view.rows(asked, wanted.day or None):
         account = accounts.get(row.account)
         if account is not None and account.line_item in lines:
-            yield "\t".join(_row(number, row, account, look))
+            yield _row(number, row, account, look)
+
+
+def row_lines(rows: Iterator[Moved]) -> Iterator[str]:
+    """For people: tabs between the columns."""
+    yield "\t".join(_COLUMNS)
+    for one in rows:
+        yield "\t".join(
+            (
+                str(one.row), one.time, one.entry, one.source, one.target,
+                _text(one.nanos, one.currency), str(one.units), str(one.moves), one.bid,
+                one.worker, one.day, one.line_item, one.reference,
+            )
+        )  # fmt: skip
+
+
+def row_json(rows: Iterator[Moved]) -> Iterator[str]:
+    """One JSON array, a row a line: books have more rows than fit into memory."""
+    before = "["
+    for one in rows:
+        yield before + msgspec.json.encode(one).decode()
+        before = ","
+    yield "]" if before == "," else "[]"
 
 
 _COLUMNS: Final = (
@@ -221,13 +303,13 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-def _row(number: int, row: Row, account: Account, look: Look) -> tuple[str, ...]:
+def _row(number: int, row: Row, account: Account, look: Look) -> Moved:
     currency = currency_name(look.lines[account.line_item].currency)
     worker = "" if row.worker == NO_WORKER else f"{row.worker >> 8}/{row.worker & 255}"
-    return (
-        str(number), f"{datetime.fromtimestamp(row.time_s, UTC):%Y-%m-%dT%H:%M:%SZ}",
+    return Moved(
+        number, f"{datetime.fromtimestamp(row.time_s, UTC):%Y-%m-%dT%H:%M:%SZ}",
         row.entry.name.lower(), row.source.name.lower(), row.target.name.lower(),
-        _text(row.nanos, currency), str(row.units), str(row.moves),
+        row.nanos, currency, row.units, row.moves,
         f"{row.bid:016x}" if row.bid else "", worker, day_name(account.day),
         name_of(account.line_item, look.lines), row.reference,
     )  # fmt: skip
@@ -253,7 +335,8 @@ def show(
     with LedgerView.open(ledger or paths.ledger_url) as view:
         look = view.look()
         if rows:
-            for line in row_lines(view, look, wanted):
+            found = rows_of(view, look, wanted)
+            for line in row_json(found) if as_json else row_lines(found):
                 typer.echo(line)
         elif as_json:
             typer.echo(msgspec.json.encode(list(report(look, wanted))))

@@ -55,6 +55,7 @@ COMMANDS: Final = {
     "exchange": "exchange",
     "audit": "audit",
     "ledger": "ledger",
+    "journal": "journal",
 }
 
 

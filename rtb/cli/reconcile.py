@@ -1,5 +1,7 @@
 """The three comparisons of the books: with their rows, with the journals, with invoices.
 
+What no money moves by is counted on the way: conversions, which stand in the journals only.
+
 Everything is read beside a running node. The books and the positions of the journals are one look,
 so what the journals say up to those positions is what the books must say. Bids of a time whose
 records are partly retired are left out on both sides.
@@ -13,10 +15,17 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
-import numpy as np
 
-from rtb.base.errors import InputError
-from rtb.base.events import BID, NOTICE, RATE_ONE, Kind, bid_time_s, cost_nanos
+from rtb.base.errors import ConfigError, InputError
+from rtb.base.events import (
+    CONVERSION,
+    NOTICE,
+    RATE_ONE,
+    Kind,
+    bid_time_s,
+    cost_nanos,
+    record_time_ms,
+)
 from rtb.base.money import ceil_div, currency_name
 from rtb.exchanges.settings import Exchange
 from rtb.keeper import letters as dead
@@ -24,6 +33,8 @@ from rtb.ledger import audit
 from rtb.ledger.accounts import Line, place
 from rtb.ledger.audit import Charges, Terms, Verdict
 from rtb.ledger.calendar import day_name
+from rtb.notices.conversions import Conversions
+from rtb.notices.notice import CONVERSIONS
 from rtb.notices.settle import settles
 from rtb.stores import invoice_read
 from rtb.stores.invoice_read import Billed
@@ -79,6 +90,15 @@ class Compared(msgspec.Struct, frozen=True):
     findings: list[Finding]
 
 
+class Converted(msgspec.Struct, frozen=True):
+    """Conversions of one line item in the journals; their value in micros by currency."""
+
+    line_item: str
+    conversions: int
+    orders: int
+    value_micros: dict[str, int]
+
+
 class Report(msgspec.Struct, frozen=True):
     """An audit. `from_s` is not 0 where only bids since then could be compared."""
 
@@ -94,6 +114,7 @@ class Report(msgspec.Struct, frozen=True):
     from_s: int
     spend: list[Spent]
     invoices: list[Compared]
+    conversions: list[Converted]
 
 
 class Node(NamedTuple):
@@ -112,6 +133,7 @@ class _Read:
     """What the journals say up to where the books are."""
 
     charges: Charges
+    conversions: Conversions
     journals: list[Journal]
     records: int
     not_applied: int
@@ -122,9 +144,9 @@ class _Read:
 def _first_time_ms(paths: StatePaths, kept: Kept, kernel: Kernel) -> int:
     """When the oldest record was written that a journal still has."""
     for _, kind, body in Records(paths.journals, kept, kept.last, kernel):
-        layout = BID if kind == Kind.BID else NOTICE
-        if kind < Kind.CONVERSION and len(body) == layout.itemsize:
-            return int(np.frombuffer(body, layout)["time_ms"][0])
+        time_ms = record_time_ms(kind, body)
+        if time_ms is not None:
+            return time_ms
     return 0
 
 
@@ -135,7 +157,7 @@ def _from_s(node: Node, kept: Iterable[Kept]) -> int:
 
 
 def _read(node: Node, kept: list[Kept], look: Look, from_s: int) -> _Read:
-    found = _Read(Charges(), [], 0, 0, [], from_s)
+    found = _Read(Charges(), Conversions(from_s), [], 0, 0, [], from_s)
     letters = {(one.journal, one.sequence): one for one in dead.read(node.paths.letters)}
     days = _Days(look.lines)
     terms = {key: _terms(exchange) for key, exchange in node.exchanges.items()}
@@ -148,6 +170,8 @@ def _read(node: Node, kept: list[Kept], look: Look, from_s: int) -> _Read:
         records = Records(node.paths.journals, journal, booked, node.kernel)
         for sequence, kind, body in records:
             found.records += 1
+            if kind in CONVERSIONS:
+                _convert(found, body)
             if kind not in _SETTLING:
                 continue
             if len(body) != NOTICE.itemsize:
@@ -160,11 +184,22 @@ def _read(node: Node, kept: list[Kept], look: Look, from_s: int) -> _Read:
             found.charges.add(Kind(kind), body, days.of, terms)
         if records.given_up:
             found.notes.append(f"journal {name}: {records.given_up} damaged records are missing")
-    if found.charges.left_out["unknown_exchange"]:
-        found.notes.append("bills of exchanges that have no settings: name their folder, --configs")
+    unknown = found.charges.left_out["unknown_exchange"]
+    if unknown:  # without them every sum is wrong: that is no difference of the books
+        raise ConfigError(
+            f"{unknown} notices are of exchanges without settings: put back those that the node "
+            "ran with, or name their folder - at `--configs`"
+        )
     missing = [name for name in look.positions if not any(one.is_named(name) for one in kept)]
     found.notes += [f"journal {name}: in the books, but not here" for name in sorted(missing)]
     return found
+
+
+def _convert(found: _Read, body: bytes) -> None:
+    if len(body) == CONVERSION.itemsize:
+        found.conversions.add(body)
+    else:
+        found.conversions.left_out["of another version"] += 1
 
 
 def _terms(exchange: Exchange) -> Terms:
@@ -198,6 +233,18 @@ def _spend(charged: audit.Spend, look: Look) -> list[Spent]:
         )
         for line_item, day in sorted(charged.keys() | look.spent.keys())
     ]  # fmt: skip
+
+
+def _converted(found: Conversions, look: Look) -> list[Converted]:
+    """By line item, in the order of their names."""
+    rows = (
+        Converted(
+            name_of(line_item, look.lines), total.conversions, total.orders,
+            {currency_name(code): micros for code, micros in sorted(total.value_micros.items())},
+        )
+        for line_item, total in found.by_line_item.items()
+    )  # fmt: skip
+    return sorted(rows, key=lambda row: row.line_item)
 
 
 def _currency(line_item: int, look: Look) -> str:
@@ -273,7 +320,8 @@ def _compared(view: LedgerView, exchange: str, currency: str, group: _Group) -> 
 def audit_of(view: LedgerView, node: Node, invoices: Iterable[Path] = ()) -> Report:
     """Everything compared.
 
-    Raises: StoreError where books or journals cannot be read; InputError for an invoice.
+    Raises: StoreError where books or journals cannot be read; InputError for an invoice;
+        ConfigError where exchanges of the journals have no settings.
     """
     books = view.audit()
     kept, look, from_s = _looked(view, node)
@@ -291,11 +339,12 @@ def audit_of(view: LedgerView, node: Node, invoices: Iterable[Path] = ()) -> Rep
         records=found.records,
         bills=len(found.charges.by_bid),
         not_applied=found.not_applied,
-        left_out=dict(sorted(found.charges.left_out.items())),
+        left_out=dict(sorted((found.charges.left_out + found.conversions.left_out).items())),
         notes=found.notes,
         from_s=from_s,
         spend=spend,
         invoices=compared,
+        conversions=_converted(found.conversions, look),
     )
 
 

@@ -181,7 +181,8 @@ def format_for(
 
     A creative of size 0x0 is responsive: it takes the first format, and none where none is said,
     since a bid without a size is refused. Flex formats (wratio, hratio)
-    take exact multiples of the ratio from wmin on (OpenRTB 2.6 section 3.2.10).
+    take exact multiples of the ratio from wmin on (OpenRTB 2.6 section 3.2.10). A range takes what
+    is within it (wmin, wmax, hmin, hmax of OpenRTB 2.0 to 2.5), and what is responsive at its most.
     """
     responsive = creative.w == 0
     formats = facts["formats"][imp.formats_start : imp.formats_start + imp.formats_count]
@@ -198,7 +199,20 @@ def format_for(
                     return form.wmin, form.wmin * form.hratio // form.wratio
             elif creative.w * form.hratio == creative.h * form.wratio and creative.w >= form.wmin:
                 return creative.w, creative.h
+        elif responsive:
+            w, h = form.wmax or form.wmin, form.hmax or form.hmin
+            if w and h:
+                return w, h
+        elif _is_within(creative.w, form.wmin, form.wmax) and _is_within(
+            creative.h, form.hmin, form.hmax
+        ):
+            return creative.w, creative.h
     return None
+
+
+def _is_within(side: int, least: int, most: int) -> bool:
+    """Whether a side is in a range whose ends are open where they are 0."""
+    return side >= least and (not most or side <= most)
 
 
 def _reject_banner(creative: SimpleNamespace, imp: SimpleNamespace, facts: np.void) -> Reject:

@@ -17,7 +17,8 @@ row or token of it; the others go on) when
                         one too); native also needs a request that can be answered
     banner sizes        banner.format[], then banner.w/h unless format has the same. w or h of 0 is
                         unknown: such a size is dropped unless wratio and hratio are over 0.
-                        wmin, wmax, hmin, hmax of the banner itself (2.5) are not read
+                        wmin, wmax, hmin, hmax of the banner itself (2.0 to 2.5), 0 being open, are
+                        one format where there is no other; beside one they say what is preferred
     protocols           video.protocols, else video.protocol (2.0)
     rewarded            imp.rwdd, else video.ext.rewarded, else ext.prebid.is_rewarded_inventory
     multiplier          imp.qty.multiplier, else device.ext.dooh.impmultiply, else 1
@@ -33,10 +34,10 @@ row or token of it; the others go on) when
     podid               hashed by token_hash(0, podid)
 
 Tokens of an impression, besides one MEDIA per medium: SIZE "300x250" per banner size and of
-video.w/h, and "flex" once where a banner has no size or a format is only a ratio; POSITION pos when
-given, PLACEMENT "plcmt:1", "placement:4", "native:2" when over 0, TAG imp.tagid and imp.ext.gpid,
-INTERSTITIAL and REWARDED "0" or "1", KEY_VALUE of imp.ext.data, DEAL each deal id; blocks
-DEAL_WSEAT and DEAL_WADOMAIN carry the deal's index.
+video.w/h, and "flex" once where a banner has no size, or a ratio or range instead; POSITION pos
+when given, PLACEMENT "plcmt:1", "placement:4", "native:2" when over 0, TAG imp.tagid and
+imp.ext.gpid, INTERSTITIAL and REWARDED "0" or "1", KEY_VALUE of imp.ext.data, DEAL each deal id;
+blocks DEAL_WSEAT and DEAL_WADOMAIN carry the deal's index.
 """
 
 from typing import Final
@@ -194,7 +195,14 @@ class _Imp:
                 continue
             sizes.add((w, h))
             rows.append(dict(values))
-        return rows
+        return rows or self._banner_range(banner)
+
+    def _banner_range(self, banner: Object) -> list[Row]:
+        values = {key: self._side(banner, key) for key in ("wmin", "wmax", "hmin", "hmax")}
+        if 0 < values["wmax"] < values["wmin"] or 0 < values["hmax"] < values["hmin"]:
+            self._reader.note(Quirk.BAD_VALUE_IGNORED)
+            return []
+        return [{"w": 0, "h": 0, **values}] if any(values.values()) else []
 
     def _target_sizes(self, formats: list[Row]) -> None:
         """Tokens of the formats that were kept: their number is bounded as that of the rows."""

@@ -27,7 +27,7 @@ from rtb.base.errors import StoreError
 from rtb.base.records import MULTIPLIER_E6_ONE, PARTICIPATION_E4_ALL
 from rtb.catalogue.snapshot import Snapshot
 from rtb.keeper import pace_memory, publish
-from rtb.keeper.chart import Plan, plans_of
+from rtb.keeper.chart import Plan
 from rtb.keeper.pace_budgets import Aim, Budget, Name, aim_of, budgets_of
 from rtb.keeper.pace_counts import Counts
 from rtb.keeper.pace_memory import kept_of
@@ -164,13 +164,19 @@ class Pacers:
     # -- what is served ----------------------------------------------------------------------------
 
     def serve(
-        self, snapshot: Snapshot, state: State, slots: Mapping[int, int], now_ms: int
+        self,
+        snapshot: Snapshot,
+        plans: Mapping[int, Plan],
+        state: State,
+        slots: Mapping[int, int],
+        now_ms: int,
     ) -> None:
         """Paces the line items of a snapshot; to be called after their budgets were charted.
 
-        slots: where they stand on the money board. Controllers of budgets that stay go on.
+        plans: as `chart.plans_of` has them; slots: where they stand on the money board.
+        Controllers of budgets that stay go on.
         """
-        self._plans = list(plans_of(snapshot).items())
+        self._plans = list(plans.items())
         rows = [plan.row for _, plan in self._plans]
         creatives = snapshot["line_items"]["creatives_count"].tolist()
         self._keys = [key for key, _ in self._plans]

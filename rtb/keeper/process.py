@@ -240,10 +240,11 @@ class Process:
         # One impression at a CPM of n micros costs n nanos.
         costs = dict(zip(items["key"].tolist(), items["max_cpm_micros"].tolist(), strict=True))
         now_ms = _now_ms()
-        self.keeper.chart(chart_of(snapshot), now_ms, costs)
+        plans = plans_of(snapshot)
+        self.keeper.chart(chart_of(snapshot, plans), now_ms, costs)
         slots = self.keeper.slots.slot
-        self.pacers.serve(snapshot, self.keeper.state, slots, now_ms)
-        self.expected.serve(plans_of(snapshot), slots)
+        self.pacers.serve(snapshot, plans, self.keeper.state, slots, now_ms)
+        self.expected.serve(plans, slots)
         # Millions of small objects stay: looking through them again would hold up a turn.
         gc.collect()
         gc.freeze()

@@ -102,6 +102,7 @@ class Keeper:
         self._work: _Work | None = None
         self._close: Mask = np.zeros(board.taken.shape, np.bool_)
         self._leaving: set[int] = set()
+        self._charted = False
         self._costs: dict[int, int] = {}  # by slot
         self._spans: dict[int, tuple[int, int, int, int]] = {}
         self._exhausted: dict[int, int] = {}  # slot -> nanos of the least bid that was refused
@@ -148,6 +149,7 @@ class Keeper:
         for key in changed & self.slots.slot.keys():  # their lease may be of another time now
             self._close[:, self.slots.slot[key]] = True
         self._spans.clear()
+        self._charted = True
         if Outcome.LIMIT_BELOW in outcomes:
             self._close_overdrawn(now_ms)
         offered = {item.key for item in chart.line_items}
@@ -416,7 +418,7 @@ class Keeper:
     def _say_served(self) -> None:
         """Tells workers that have all leases ahead: they may say that they are ready."""
         board = self._board
-        for desk in self._desks:
+        for desk in self._desks if self._charted else ():
             if desk.open and self._demand.all_ahead(desk.worker):
                 board.keeper["served"][desk.worker] = board.keeper["incarnation"][desk.worker]
 

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Protocol
 from rtb.base.events import (
     CLAIMS,
     CLAIMS_VERSION,
+    CONVERSION,
     MULTIPLIER_ONE,
     NO_PRICE,
     NOTICE,
@@ -21,8 +22,11 @@ from rtb.base.records import Media
 # by `struct` than through an array of one row.
 _CLAIMS: Final = Struct("<4BI6QqQ")
 _NOTICE: Final = Struct("<72sqqqIHBBqq")
+_CONVERSION: Final = Struct("<72sqqQIB3x")
 assert _CLAIMS.size == CLAIMS.itemsize
 assert _NOTICE.size == NOTICE.itemsize
+assert _CONVERSION.size == CONVERSION.itemsize
+CONVERSIONS: Final = (Kind.CONVERSION, Kind.ORDER)
 
 
 class Refusal(IntEnum):
@@ -63,6 +67,14 @@ class Claims(NamedTuple):
         return Claims._make(_CLAIMS.unpack(data))
 
 
+class Order(NamedTuple):
+    """What an advertiser says of a conversion: a hash of the order's id, its value and currency."""
+
+    id: int = 0
+    value_micros: int = NO_PRICE
+    currency: int = 0
+
+
 class Notice(NamedTuple):
     """A genuine notice, read.
 
@@ -82,6 +94,7 @@ class Notice(NamedTuple):
     discount_micros: int = NO_PRICE
     shown_ms: int = 0
     target: str = ""  # where a click goes; the record has no room for it, the claims have its hash
+    order: Order = Order()  # of conversions, whose `price_state` is that of the value
 
     @property
     def is_test(self) -> bool:
@@ -89,7 +102,13 @@ class Notice(NamedTuple):
         return bool(self.claims.flags & ClaimFlag.TEST)
 
     def record(self) -> bytes:
-        """The body of its journal record, of dtype NOTICE."""
+        """The body of its journal record, of dtype NOTICE or, for conversions, CONVERSION."""
+        if self.kind in CONVERSIONS:
+            order = self.order
+            return _CONVERSION.pack(
+                self.signed, self.time_ms, order.value_micros, order.id, order.currency,
+                self.price_state,
+            )  # fmt: skip
         return _NOTICE.pack(
             self.signed,
             self.time_ms,

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from rtb.base.events import MULTIPLIER_ONE, NO_PRICE, Kind, PriceState, bid_time_s
+from rtb.notices import conversions
 from rtb.notices.notice import Claims, Notice, Refusal, Refused, Terms
 from rtb.notices.settle import is_priced
 from rtb.notices.tokens import Keyring, opened, slot_of, target_hash
@@ -38,6 +39,7 @@ _KNOWN: Final = {
     _DISCOUNT,
     _SHOWN,
     _TARGET,
+    *conversions.FIELDS,
 }
 # In an audit of a creative all macros become this word.
 _AUDIT: Final = "AUDIT"
@@ -85,18 +87,26 @@ def read(
         return Refused(signed)
     claims = Claims.unpack(signed)
     fields = _fields(query, limits.fields_max)
+    if kind == Kind.CONVERSION:
+        notice = conversions.notice(signed, claims, fields, now_ms)
+        return Refused(Refusal.EXPIRED, notice) if _is_old(notice, limits) else notice
     known = terms.get(claims.exchange)
     if known is None:
         state = PriceState.GARBAGE if _PRICE in fields else PriceState.NONE
         notice = Notice(kind, signed, claims, now_ms, price_state=state, detail=event)
         return Refused(Refusal.UNKNOWN_EXCHANGE, notice)
     notice = _notice(kind, event, signed, claims, fields, known, now_ms)
-    age_ms = now_ms - bid_time_s(claims.bid) * 1000
-    if age_ms > limits.age_ms_max and not notice.is_test:  # a test's bid has no time
+    if _is_old(notice, limits):
         return Refused(Refusal.EXPIRED, notice)
     if kind == Kind.CLICK and not _is_promised(notice.target, claims, keyring):
         return Refused(Refusal.TARGET, notice)
     return notice
+
+
+def _is_old(notice: Notice, limits: Limits) -> bool:
+    """Whether the bid is too long ago; a test's bid has no time."""
+    age_ms = notice.time_ms - bid_time_s(notice.claims.bid) * 1000
+    return age_ms > limits.age_ms_max and not notice.is_test
 
 
 def _notice(

@@ -31,7 +31,7 @@ TAG_BYTES: Final = 8
 TOKEN_CHARS: Final = CLAIMS_CHARS + TAG_CHARS
 GROUP_SLOTS: Final = 8
 
-# Slots 6 and 7 are reserved.
+# Slot 7 is reserved.
 SLOTS: Final[Mapping[Kind, int]] = {
     Kind.WIN: 0,
     Kind.BILL: 1,
@@ -39,6 +39,7 @@ SLOTS: Final[Mapping[Kind, int]] = {
     Kind.IMPRESSION: 3,
     Kind.CLICK: 4,
     Kind.VIEW: 5,
+    Kind.CONVERSION: 6,
 }
 
 _NOTICES: Final = b"rtb notices"
@@ -141,6 +142,19 @@ class Signer:
             digests += _digest(self._prepared.events, claims)
         tags = (digests[at : at + TAG_BYTES] for at in range(0, len(digests), TAG_BYTES))
         return _text(claims) + b"".join(_text(tag) for tag in tags)
+
+
+def conversion_token(claims: bytes, keyring: Keyring) -> bytes:
+    """The token that reports conversions of a bid, for who was told by a click which bid it is.
+
+    Shapes: claims 72 bytes. Raises: InvariantError for claims of a secret that is not on the ring.
+    """
+    prepared = keyring.prepared(claims[1])
+    if prepared is None:
+        raise InvariantError(f"no secret has the id {claims[1]}")
+    start = SLOTS[Kind.CONVERSION] * TAG_BYTES
+    tag = _digest(prepared.notices, claims)[start : start + TAG_BYTES]
+    return _text(claims) + _text(tag)
 
 
 def _text(data: bytes) -> bytes:

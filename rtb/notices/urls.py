@@ -7,6 +7,8 @@
     /n/view/<token>                              viewability
     /n/click/<token>?to=<landing page>           redirects there, and nowhere else
     /n/video/<event>/<token>                     VAST events, by their names in VAST
+    /n/conversion/<token>?order=..&value=..&currency=..
+                                                 the advertiser's, who got the token by a click
 
     p price   c currency of the price, as the exchange says   b currency of the bid, as we bid
     m multiplier   w min to win   l loss   d discount CPM   t when it was shown, epoch ms
@@ -35,6 +37,7 @@ PATHS: Final[Mapping[tuple[Kind, int], str]] = {
     (Kind.IMPRESSION, 0): "imp",
     (Kind.CLICK, 0): "click",
     (Kind.VIEW, 0): "view",
+    (Kind.CONVERSION, 0): "conversion",
 } | {(Kind.VIDEO, event): f"video/{name}" for event, name in VIDEO_NAMES.items()}
 
 # Query key and macro of what `notice_macros` names (OpenRTB 2.6 section 4.4).

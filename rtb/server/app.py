@@ -6,9 +6,11 @@ GET  /healthz                   200 while the process lives
 GET  /readyz                    200 when bids can be answered, else 503
 GET  /status                    JSON: generation, kernels, workers, limits in force
 GET  /metrics                   Prometheus text of all workers
+GET  /metrics/detail            the same of line items, by a process of its own
 """
 
 import asyncio
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -17,9 +19,12 @@ from typing import Any, Final
 import orjson
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rtb import __version__
 from rtb.base.errors import InputError, WireError
@@ -29,6 +34,9 @@ from rtb.server.notices import Answer, NoticeDesk
 from rtb.stores.board import Board, Http
 
 JSON_HEADERS: Final = {"content-type": "application/json", "x-openrtb-version": "2.6"}
+DETAIL: Final = (sys.executable, "-m", "rtb.server.metrics_detail")
+DETAIL_S: Final = 30.0
+_CLOSE: Final = {"connection": "close"}
 VERSION_HEADER: Final = {"x-openrtb-version": "2.6"}
 # Representations that we know and do not speak (OpenRTB 2.6 section 2.3): better told than guessed.
 BINARY_TYPES: Final = ("application/x-protobuf", "application/octet-stream", "avro/binary")
@@ -116,6 +124,38 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     return bytes(plain) if inflater is None else inflater.end()
 
 
+class Framing:
+    """Refuses requests that HTTP/1.1 does not allow, and its parser lets through.
+
+    400   not exactly one `host` (RFC 9112 section 3.2)
+    501   a transfer coding besides chunked (section 6.1): what is compressed says so by
+          `content-encoding`
+    """
+
+    def __init__(self, app: ASGIApp, refused: Callable[[], None]) -> None:
+        self._app, self._refused = app, refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = _unframed(scope) if scope["type"] == "http" else None
+        if answer is None:
+            await self._app(scope, receive, send)
+            return
+        self._refused()
+        await answer(scope, receive, send)
+
+
+def _unframed(scope: Scope) -> Response | None:
+    """What is wrong with the head of a request; None where nothing is."""
+    names = [name for name, _ in scope["headers"]]
+    if scope["http_version"] == "1.1" and names.count(b"host") != 1:
+        return PlainTextResponse("exactly one host is needed", 400, _CLOSE)
+    if b"transfer-encoding" in names:
+        codings = Headers(raw=scope["headers"]).getlist("transfer-encoding")
+        if [coding.strip().lower() for coding in ",".join(codings).split(",")] != ["chunked"]:
+            return PlainTextResponse("chunked is the one transfer coding spoken", 501, _CLOSE)
+    return None
+
+
 class Application:
     """The routes of one worker."""
 
@@ -132,6 +172,7 @@ class Application:
         self._board = board
         self._ready = ready
         self._status = status
+        self._detailing = False
         self.asgi = Starlette(
             routes=[
                 Route("/openrtb2/{exchange}/bid", self.bid, methods=["POST"]),
@@ -140,7 +181,9 @@ class Application:
                 Route("/readyz", self.readyz),
                 Route("/status", self.status),
                 Route("/metrics", self.metrics),
-            ]
+                Route("/metrics/detail", self.detail),
+            ],
+            middleware=[Middleware(Framing, lambda: bidder.meter.http(Http.BAD_HTTP))],
         )
         # A POST that is sent elsewhere is not sent again by everybody: a wrong path is a 404.
         self.asgi.router.redirect_slashes = False
@@ -214,6 +257,31 @@ class Application:
         # Milliseconds of work: aside, so that bids go on.
         body = await run_in_threadpool(metrics.exposition, self._board, names)
         return Response(body, headers={"content-type": metrics.CONTENT_TYPE})
+
+    async def detail(self, request: Request) -> Response:
+        """Line items one by one; one who asks at a time, as it is a second of work."""
+        if self._detailing:
+            return PlainTextResponse("somebody else asks just now", 503, {"retry-after": "5"})
+        self._detailing = True
+        try:
+            body = await _printed(*DETAIL, str(self._board.path.parents[1]))
+        finally:
+            self._detailing = False
+        if body is None:
+            return PlainTextResponse("it cannot be told: see the log", 500)
+        return Response(body, headers={"content-type": metrics.CONTENT_TYPE})
+
+
+async def _printed(*command: str) -> bytes | None:
+    """What a command prints; None when it fails, or takes too long."""
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    try:
+        body, _ = await asyncio.wait_for(process.communicate(), DETAIL_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return None
+    return body if process.returncode == 0 else None
 
 
 def _response(reply: Reply) -> Response:

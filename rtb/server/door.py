@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -24,9 +25,13 @@ RESULT_BYTES_MAX: Final = 4096
 
 
 class Door:
-    """Verifies what `current` names. What is refused is logged once, and left out."""
+    """Verifies what `current` names. What is refused is logged once, and left out.
+
+    before: called with each new generation, right before it is let in
+    """
 
     def __init__(self, paths: StatePaths, nice: int = 0) -> None:
+        self.before: Callable[[int], None] = lambda generation: None
         self._paths = paths
         self._nice = nice
         self._seen: tuple[object, object] | None = None
@@ -120,6 +125,7 @@ class Door:
     def _let_in(self, after: ServingFile | None) -> None:
         if after is None:
             return
+        self.before(after.generation)
         write_serving(self._paths, after)
         log.info("generation %d: %s %s", after.generation, after.snapshot, after.model)
 

@@ -1,10 +1,10 @@
 """Is what lies in the buffer one whole, plain bid request? The lane's gate, readable twin.
 
 A request is *plain* when the fast lane can answer it without understanding HTTP any further: one
-`POST /openrtb2/<name>/bid HTTP/1.1` with a `content-length` body that is complete, and nothing
-behind it. Everything else (chunked, compressed, pipelined, upgrades, odd headers, anything
-malformed) is None here, and the parent protocol and the Starlette route deal with it. So this
-function may refuse freely, and must accept only what every HTTP parser reads the same way.
+`POST /openrtb2/<name>/bid HTTP/1.1` with one `host`, a `content-length` body that is complete, and
+nothing behind it. Everything else (chunked, compressed, pipelined, upgrades, odd headers,
+anything malformed) is None here, and the parent protocol and the Starlette route deal with it. So
+this function may refuse freely, and must accept only what every HTTP parser reads the same way.
 
 The GET of a notice is plain likewise, when nothing follows its head; expressions are quick enough
 for the few that come.
@@ -36,6 +36,7 @@ _NOTICE_UNUSUAL: Final = re.compile(
     rb"^(?:%b|content-length):|^connection:(?![ \t]*keep-alive[ \t]*\r)" % b"|".join(UNUSUAL),
     re.IGNORECASE | re.MULTILINE,
 )
+_HOST: Final = re.compile(rb"^host:", re.IGNORECASE | re.MULTILINE)
 _NAME: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
@@ -76,12 +77,13 @@ def plain_notice(data: bytes) -> bytes | None:
     found = _NOTICE.fullmatch(data)
     if found is None or _NOTICE_UNUSUAL.search(found[2]) is not None:
         return None
-    return found[1]
+    return found[1] if len(_HOST.findall(found[2])) == 1 else None
 
 
 def _content_length(lines: list[bytes]) -> int | None:
     """The length that plain headers declare; None when any header is not plain."""
     length: int | None = None
+    hosts = 0
     for line in lines:
         field, colon, value = line.partition(b":")
         if not colon or not field or not _TOKEN.issuperset(field):
@@ -99,4 +101,5 @@ def _content_length(lines: list[bytes]) -> int | None:
             if length is not None or not 0 < len(value) <= 7 or not value.isdigit():
                 return None
             length = int(value)
-    return length
+        hosts += field == b"host"
+    return length if hosts == 1 else None

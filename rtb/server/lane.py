@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from rtb.server.bid import NS_PER_MS, Bidder, Reply
+from rtb.server.chunks import ChunkSizes
 from rtb.server.head import HEAD_BYTES_MAX, plain_notice
 from rtb.server.notices import Answer, NoticeDesk
 from rtb.server.settings import Server
@@ -56,6 +57,10 @@ TOO_LARGE_HEAD: Final = b"\r\n".join(
         b"",
     )
 )
+TOO_LARGE_BODY: Final = (
+    b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+)
+TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 # What may pile up behind a request that waits for its profile: a pipelining client's own doing.
 BACKLOG_BYTES_MAX: Final = 262_144
 SWEEP_S: Final = 0.25
@@ -117,8 +122,10 @@ class Shared:
         self.notices = notices
         self.clock = Clock(loop)
         self.plain_bid, self.missing = bidder.kernels.plain_bid, bidder.kernels.missing
-        bodies = (one.exchange.body_bytes_max for one in bidder.endpoints.values())
-        self.held_bytes_max = HEAD_BYTES_MAX + max(bodies, default=0)
+        self.body_bytes_max = max(
+            (each.exchange.body_bytes_max for each in bidder.endpoints.values()), default=0
+        )
+        self.held_bytes_max = HEAD_BYTES_MAX + self.body_bytes_max
         self.connections: set[LaneProtocol] = set()
         # Connections with a request of which only a part is here, for the sweeper.
         self.partial: set[LaneProtocol] = set()
@@ -151,6 +158,8 @@ class LaneProtocol(HttpToolsProtocol):
         self.head_bytes = 0
         self.body_since_ns = 0
         self.pipelined = 0
+        self.body_begins = False  # in the segment that is read now
+        self.chunks: ChunkSizes | None = None
 
     # -- connection -------------------------------------------------------------------------------
 
@@ -325,16 +334,33 @@ class LaneProtocol(HttpToolsProtocol):
                 return
             head, end, body = data.partition(HEAD_END)
             data = UPGRADE.sub(rb"\r\nx-upgrade", head) + end + body
+            self.body_begins = bool(end)
+        else:
+            body, self.body_begins = data, False
         super().data_received(data)
+        if self.chunks is not None and self.chunks.feed(body):
+            self._refuse(TOO_LARGE_BODY, Http.BODY_TOO_LARGE)
 
     def _head_ends(self, data: bytes) -> bool:
         limit = self.shared.settings.head_bytes_max
         return self.head_bytes == len(data) and 0 <= data.find(b"\r\n\r\n") <= limit
 
     def _refuse_head(self) -> None:
-        self.shared.bidder.meter.http(Http.HEAD_TOO_LARGE)
-        self.transport.write(TOO_LARGE_HEAD)
-        self.transport.close()
+        self._refuse(TOO_LARGE_HEAD, Http.HEAD_TOO_LARGE)
+
+    def _refuse(self, answer: bytes, event: Http) -> None:
+        """Ends a connection with an answer that the route knows nothing of."""
+        self.shared.bidder.meter.http(event)
+        answered = self.cycle is not None and self.cycle.response_started
+        if answered or self.transport.get_write_buffer_size():
+            self.transport.abort()  # whoever does not read either would keep it for ever
+        elif not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()
+
+    def give_up(self) -> None:
+        """Ends a connection whose request does not end."""
+        self._refuse(TOO_SLOW, Http.TIMEOUTS)
 
     def send_400_response(self, msg: str) -> None:
         self.shared.bidder.meter.http(Http.BAD_HTTP)
@@ -353,6 +379,9 @@ class LaneProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self.head_done = True
         self.body_since_ns = time.monotonic_ns()
+        # Of a body whose first byte cannot be told, the sizes cannot be followed either.
+        if self.body_begins and self.pipelined == 1 and _is_chunked(self.headers):
+            self.chunks = ChunkSizes(self.shared.body_bytes_max)
         if self.transport.is_closing():
             return
         self.scope["rtb.arrived_ns"] = self.arrived_ns  # type: ignore[typeddict-unknown-key]
@@ -367,6 +396,7 @@ class LaneProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self.shared.partial.discard(self)
+        self.chunks = None
         if self.cycle is not None:
             self.shared.clock.arrival_ns()
             self.cycle.scope["rtb.turn_ns"] = self.shared.clock.turn_ns  # type: ignore[typeddict-unknown-key]
@@ -385,6 +415,10 @@ class LaneProtocol(HttpToolsProtocol):
         if self.pipelined <= 0:
             self.pipelined = 0
             self.in_parent = False
+
+
+def _is_chunked(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"transfer-encoding" for name, _ in headers)
 
 
 class Door:
@@ -471,8 +505,7 @@ class Sweeper:
         for connection in list(self._shared.partial):
             since_ns = connection.body_since_ns if connection.head_done else connection.arrived_ns
             if now_ns - since_ns > (body_ns if connection.head_done else head_ns):
-                self._shared.bidder.meter.http(Http.TIMEOUTS)
-                connection.transport.abort()
+                connection.give_up()
                 self._shared.partial.discard(connection)
 
     def _close_idle(self, now_ns: int) -> None:

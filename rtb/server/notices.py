@@ -3,6 +3,7 @@
     GET /n/win/<token>?...     204      win, bill and loss notices
     GET /n/imp|view|video/...  a GIF    what markup calls
     GET /n/click/<token>?to=   302      to the landing page that was signed, or a GIF without one
+    GET /n/conversion/<token>  a GIF    what an advertiser's page or server calls
 
 Who asks with a token that is not genuine, not for this, or of no exchange that we know is told so
 (4xx). A journal that cannot record makes it a 503, after which exchanges come again; but a person
@@ -15,16 +16,17 @@ from urllib.parse import quote
 
 from rtb.base.errors import StoreError
 from rtb.base.events import Kind, PriceState
-from rtb.notices.notice import Notice, Refusal, Refused, Terms
+from rtb.base.links import CONVERSION_MACRO
+from rtb.notices.notice import CONVERSIONS, Notice, Refusal, Refused, Terms
 from rtb.notices.reading import Limits, read
-from rtb.notices.tokens import Keyring
+from rtb.notices.tokens import Keyring, conversion_token
 from rtb.stores.board import NoticeResult
 
 # One transparent pixel, the smallest that all browsers take.
 GIF: Final = bytes.fromhex(
     "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
 )
-CALLED_BY_MARKUP: Final = (Kind.IMPRESSION, Kind.VIEW, Kind.VIDEO, Kind.CLICK)
+CALLED_BY_MARKUP: Final = (Kind.IMPRESSION, Kind.VIEW, Kind.VIDEO, Kind.CLICK, *CONVERSIONS)
 _STATUS: Final = {
     Refusal.MALFORMED: 400,
     Refusal.FORGED: 403,
@@ -69,6 +71,9 @@ def refused(reason: Refusal) -> Answer:
 def _result(notice: Notice) -> NoticeResult:
     if notice.is_test:
         return NoticeResult.TEST
+    if notice.kind in CONVERSIONS:
+        is_bad = notice.price_state == PriceState.GARBAGE
+        return NoticeResult.BAD_VALUE if is_bad else NoticeResult.OK
     return _BY_PRICE.get(notice.price_state, NoticeResult.OK)
 
 
@@ -115,6 +120,8 @@ class NoticeDesk:
             self._meter.notice(found.notice.kind if found.notice else 0, int(found.reason))
             if found.notice is None or found.reason == Refusal.TARGET:
                 return refused(found.reason)
+            if found.notice.kind in CONVERSIONS:
+                return refused(found.reason)  # a journal's conversions all count
             # Genuine, but nothing to book it by: it is kept for a person to look at.
             return self._record(found.notice, refused(found.reason), later)
         self._meter.notice(found.kind, _result(found))
@@ -124,9 +131,16 @@ class NoticeDesk:
 
     def _thanks(self, notice: Notice) -> Answer:
         if notice.target:
-            location = (b"location", quote(notice.target, safe=_IN_URLS).encode())
+            location = (b"location", quote(self._page(notice), safe=_IN_URLS).encode())
             return Answer(302, (location, _NO_STORE))
         return PIXEL if notice.kind in CALLED_BY_MARKUP else DONE
+
+    def _page(self, notice: Notice) -> str:
+        """Where a click goes, with the token that the landing page asks for."""
+        if CONVERSION_MACRO not in notice.target:
+            return notice.target
+        token = conversion_token(notice.signed, self._keyring).decode()
+        return notice.target.replace(CONVERSION_MACRO, token)
 
     def _unrecorded(self, notice: Notice, answer: Answer) -> Answer:
         self._meter.notice(notice.kind, NoticeResult.NOT_RECORDED)

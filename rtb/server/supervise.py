@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rtb.base.errors import RtbError
+from rtb.base.errors import RtbError, StoreError
 from rtb.decide import score
 from rtb.server import worker
 from rtb.server.claim import claim_address, claim_state
 from rtb.server.door import Door
 from rtb.server.kernels import Kernels
 from rtb.server.settings import Settings
-from rtb.stores import artifacts
+from rtb.stores import artifacts, board_funnel
 from rtb.stores.board import Board, Gauge
 from rtb.stores.board_money import SLOTS_STEP, MoneyBoard
 from rtb.stores.caps_board import CapsBoard, Sizes
@@ -113,7 +113,9 @@ class Supervisor:
         self._door.look()
         if read_serving(self._paths) is None:
             log.warning("%s: no snapshot yet: run `rtb import` or `rtb seed`", self._paths.root)
+        board_funnel.forget(self._paths.board.parent)
         self._board = Board.create(self._paths.board, len(self._workers), self._funnel_line_items())
+        self._door.before = self._begin
         caps = self._config.caps
         CapsBoard.create(
             self._paths.caps_board, len(self._workers), Sizes(caps.sets, caps.filter_bits)
@@ -137,6 +139,13 @@ class Supervisor:
                 self._look()
             time.sleep(TICK_S)
         return self._finish()
+
+    def _begin(self, generation: int) -> None:
+        """A new catalogue: what the funnel counts is of other line items from now on."""
+        try:
+            board_funnel.begin(self._board, generation)
+        except StoreError as error:
+            log.error("the funnel mixes two catalogues: %s", error)
 
     def _look(self) -> None:
         try:

@@ -15,6 +15,7 @@ import numpy as np
 
 from rtb.base.hashing import mix64
 from rtb.base.money import MICROS
+from rtb.sim.currencies import units
 
 # Median of the best rival price for a thousand impressions in dollars, by `bid.mtype`.
 RIVAL_CPM: Final = {1: 4.8, 2: 24.0, 3: 14.0, 4: 6.0}
@@ -24,8 +25,6 @@ MARKET: Final = {"USA": 1.3, "GBR": 1.1, "CAN": 1.1, "AUS": 1.1, "BRA": 0.5, "IT
 # A second-price winner pays this much more than the next.
 INCREMENT_MICROS: Final = MICROS // 100
 _DRAWS: Final = 1 << 16
-# A few units of a currency for a dollar, as the exchange's own books have it.
-UNITS: Final = {"USD": 1.0, "EUR": 0.9, "GBP": 0.8}
 
 
 class Invalid(StrEnum):
@@ -268,10 +267,11 @@ class Landscape:
         self._next = mix64(serial) & _DRAWS - 1
 
     def rival_micros(self, mtype: int, country: str, currency: str) -> int:
-        """The next rival price for an impression of this kind."""
+        """The next rival price for an impression of this kind; in a currency that nobody has a rate
+        for, as many of its units as dollars."""
         self._next = self._next + 1 & _DRAWS - 1
         amount = RIVAL_CPM.get(mtype, RIVAL_CPM[1]) * MARKET.get(country, 0.9)
-        return round(amount * UNITS.get(currency, 1.0) * self._factors[self._next] * MICROS)
+        return round(amount * units().get(currency, 1.0) * self._factors[self._next] * MICROS)
 
 
 def clearing_micros(price: int, rival: int, floor: int, at: int) -> int | None:
@@ -383,5 +383,10 @@ def _settle(
 
 
 def spend_micros(won: Sequence[Won]) -> int:
-    """Cost of single impressions in micros of a dollar, rounded up."""
-    return sum(math.ceil(each.price_micros / UNITS.get(each.currency, 1.0) / 1000) for each in won)
+    """Cost of single impressions in micros of a dollar, rounded up; currencies without a rate are
+    left out."""
+    known = units()
+    return sum(
+        math.ceil(each.price_micros / known[each.currency] / 1000)
+        for each in won if each.currency in known
+    )  # fmt: skip

@@ -4,6 +4,7 @@ Everything is read, nothing is written: from the books, from the keeper's report
 journals and from the exchange's invoice.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -21,7 +22,10 @@ from rtb.ledger.accounts import NO_LIMIT, Balance, place
 from rtb.ledger.amounts import NANOS
 from rtb.ledger.changes import Entry
 from rtb.ledger.commands import Scope
+from rtb.notices.conversions import Conversions
+from rtb.notices.notice import CONVERSIONS
 from rtb.server import settings
+from rtb.stores.journal_kept import Records, kept_in
 from rtb.stores.ledger_view import Account, LedgerView, Look
 
 UNPACED: Final = "unpaced"
@@ -279,6 +283,32 @@ def audited(node: Node, invoice: Path, since_s: int) -> Audited:
         return Audited(audit_of(whole, node), invoices_of(run, node, [invoice]))
 
 
+# -- conversions -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What the journals say of conversions; `micros`: their value by currency."""
+
+    conversions: int
+    micros: dict[str, int]
+
+
+def converted(node: Node, since_s: int) -> Converted:
+    """Conversions of bids that were made since a time. Raises: StoreError."""
+    found = Conversions(since_s)
+    for kept in kept_in(node.paths.journals, node.kernel):
+        for _, kind, body in Records(node.paths.journals, kept, kept.last, node.kernel):
+            if kind in CONVERSIONS:
+                found.add(body)
+    totals = found.by_line_item.values()
+    micros = sum((total.value_micros for total in totals), Counter[int]())
+    return Converted(
+        sum(total.conversions for total in totals),
+        {currency_name(code): value for code, value in micros.items()},
+    )
+
+
 # -- the whole -------------------------------------------------------------------------------------
 
 
@@ -289,6 +319,7 @@ class Money:
     items: list[Item]
     totals: Totals
     audit: Audited
+    converted: Converted
 
 
 def money_of(
@@ -302,4 +333,6 @@ def money_of(
         look = view.look()
         items = paced(items_of(look, rates, now_s), pacing_rows(node.paths.pacing_report))
         shown = list(counted(view, interesting(items, count), since_s))
-    return Money(shown, totals_of(look, rates), audited(node, invoice, since_s))
+    return Money(
+        shown, totals_of(look, rates), audited(node, invoice, since_s), converted(node, since_s)
+    )

@@ -84,7 +84,7 @@ class Outcomes:
         """Raises: ConfigError."""
         path = options.invoice and part_of(options.invoice, share)
         self.invoice = Invoice(path)
-        self.courier = Courier(tally, self._billed, options.route, options.limits)
+        self.courier = Courier(tally, self._billed, options.route, options.limits, self._landed)
         self._tally, self._exchange, self._telling = tally, exchange, options.notices
         self._teller = Teller(
             SETTLING[options.settle], options.seed + share, people, tally.count,
@@ -98,6 +98,9 @@ class Outcomes:
         answer = heard.answer
         auction = Auction(heard.serial, heard.number, heard.sent_id, answer.bidid, answer.cur)
         self.courier.take(self._teller.notices(auction, heard.verdict, now_ms()))
+
+    def _landed(self, click: Notice, page: str) -> Iterator[Notice]:
+        return self._teller.landed(click, page, now_ms())
 
     def _billed(self, notice: Notice) -> None:
         sale = notice.sale

@@ -39,6 +39,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rtb.base.errors import ConfigError, RtbError
+from rtb.base.money import format_micros
 from rtb.cli.audit import console as wide_console
 from rtb.cli.audit import node_of, show
 from rtb.cli.explain import decide
@@ -179,12 +180,14 @@ class Found(Summary):
 
     pending, granted, overspend  of the node's books, in dollars
     booked                       bills of the run, each on the invoice once
+    recorded                     conversions of the run in the journals, each once
     """
 
     pending: float
     granted: float
     overspend: float
     booked: int
+    recorded: int
     audit_agrees: bool
     audit_difference_micros: int
 
@@ -315,6 +318,7 @@ def _money(console: Console, demo: Demo, found: Summary, started_s: int) -> Foun
         f"{totals.overspend:,.2f} overspent",
         highlight=False,
     )
+    console.print(_conversion_line(found, money.converted), highlight=False)
     for line in _audit_lines(demo, found, audit):
         console.print(line, highlight=False)
     if not audit.agrees:
@@ -325,9 +329,18 @@ def _money(console: Console, demo: Demo, found: Summary, started_s: int) -> Foun
         granted=round(totals.granted, 6),
         overspend=round(totals.overspend, 6),
         booked=audit.matched,
+        recorded=money.converted.conversions,
         audit_agrees=audit.agrees,
         audit_difference_micros=audit.difference_micros,
     )
+
+
+def _conversion_line(found: Summary, ours: books.Converted) -> str:
+    """What shops reported against what the journals have."""
+    agrees = (ours.conversions, ours.micros) == (found.conversions, found.order_micros)
+    verdict = "[green]as reported[/]" if agrees else f"of {found.conversions:,} reported"
+    value = ", ".join(f"{format_micros(micros)} {name}" for name, micros in ours.micros.items())
+    return f"          conversions in the journals: {ours.conversions:,} {verdict}, {value or 0}"
 
 
 def _print_items(console: Console, items: Sequence[books.Item]) -> None:

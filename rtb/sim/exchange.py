@@ -18,10 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from rtb.base.errors import ConfigError
+from rtb.base.money import format_micros
 from rtb.sim import child, invoice
 from rtb.sim.child import REPORT_S, Message
+from rtb.sim.currencies import in_dollars
 from rtb.sim.options import Options as Options
-from rtb.sim.tally import Summary, Tally, in_dollars, summary
+from rtb.sim.tally import Summary, Tally, summary
 
 # Above this share of sends that were a millisecond late, the figures are of the generator.
 LATE_SHARE_MAX: Final = 0.02
@@ -208,6 +210,14 @@ def _notice_lines(found: Summary) -> Iterator[str]:
         f"invoice: {found.billed:,} impressions, {total}; shown {found.impressions:,}, "
         f"in view {found.views:,}, clicked {found.clicks:,}"
     )
+    if found.orders:
+        value = ", ".join(
+            f"{format_micros(micros)} {name}" for name, micros in found.order_micros.items()
+        )
+        yield (
+            f"shops: {found.orders:,} conversions, {found.conversions:,} of them reported"
+            f"{f', worth {value}' if value else ''}"
+        )
     words = ", ".join(f"{name} {count:,}" for name, count in found.notices.items() if count)
     yield f"notices: {words}"
 

@@ -11,13 +11,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from rtb.base.errors import ConfigError
 from rtb.base.events import Kind
+from rtb.sim.channel import Channel
 from rtb.sim.notices import Notice, Part
+from rtb.sim.shop import Order
 from rtb.sim.tally import Tally
-from rtb.sim.wire import ANSWER_BYTES_MAX, Place, place_of, read_answer
+from rtb.sim.wire import Place, Reply, place_of
 
 _TICK_S: Final = 0.005
 _SWEEP_MS: Final = 100
@@ -62,45 +64,30 @@ def now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-class _Line(asyncio.Protocol):
-    """One connection: at most one notice in flight."""
+class _Line(Channel):
+    """A connection that carries notices."""
 
-    __slots__ = ("_buffer", "_office", "notice", "sent_ms", "transport")
+    __slots__ = ("_office", "notice", "sent_ms")
 
     def __init__(self, office: "_Office") -> None:
+        super().__init__()
         self._office = office
-        self._buffer = b""
-        self.transport: asyncio.Transport | None = None
         self.notice: Notice | None = None
         self.sent_ms = 0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
+    def opened(self) -> None:
         self._office.opened(self)
 
     def send(self, notice: Notice, message: bytes) -> None:
-        assert self.transport is not None
+        """One notice."""
         self.notice, self.sent_ms = notice, now_ms()
-        self.transport.write(message)
+        self.write(message)
 
-    def data_received(self, data: bytes) -> None:
-        if self._buffer:
-            data = self._buffer + data
-        answer = read_answer(data)
-        if answer is None:
-            self._buffer = data
-            if len(data) > ANSWER_BYTES_MAX:
-                self.abort()
-            return
-        self._buffer = b""
-        self._office.answered(self, answer[0], answer[2])
+    def answered(self, reply: Reply) -> None:
+        self._office.answered(self, reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._office.lost(self)
-
-    def abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
 
 
 class _Office:
@@ -156,15 +143,15 @@ class _Office:
         self.lines.add(line)
         self._reuse(line)
 
-    def answered(self, line: _Line, status: int, keep: bool) -> None:
+    def answered(self, line: _Line, reply: Reply) -> None:
         """One whole answer came."""
         notice, line.notice = line.notice, None
-        if keep:
+        if reply.keep:
             self._reuse(line)
         else:
             line.abort()
         if notice is not None:
-            self._courier.answered(notice, status)
+            self._courier.answered(notice, reply)
 
     def lost(self, line: _Line) -> None:
         """A connection ended; what was in flight on it has no answer."""
@@ -173,7 +160,7 @@ class _Office:
             self._free.remove(line)
         notice, line.notice = line.notice, None
         if notice is not None:
-            self._courier.answered(notice, 0)
+            self._courier.answered(notice, Reply(0))
         if self.waiting and not self._opening and not self._courier.closed:
             self._open()
 
@@ -199,7 +186,8 @@ class _Office:
 class Courier:
     """All notices of one process, on its event loop.
 
-    billed: told of every notice that bills and was accepted, once a sale.
+    billed: told of every notice that bills and was accepted, once a sale
+    landed: what comes of a click that was sent on to a page
     """
 
     def __init__(
@@ -208,9 +196,12 @@ class Courier:
         billed: Callable[[Notice], None],
         route: Route = Route(),
         limits: Limits = Limits(),
+        landed: Callable[[Notice, str], Iterable[Notice]] = lambda click, page: (),
     ) -> None:
         """Raises: ConfigError for places that cannot be."""
         self._tally, self._billed, self._limits = tally, billed, limits
+        self._landed = landed
+        self._hurries = False
         self._base = place_of(route.base)[0] if route.base else None
         self._other = place_of(route.other)[0] if route.other else None
         self._heap: list[tuple[int, int, Notice]] = []
@@ -242,6 +233,7 @@ class Courier:
     async def drain(self) -> None:
         """Delivers what is under way: of a wait only what is on purpose goes on."""
         begun_ms = now_ms()
+        self._hurries = True
         self._heap = [
             (min(due_ms, begun_ms + notice.held_ms), count, notice)
             for count, (due_ms, _, notice) in enumerate(sorted(self._heap, key=_order))
@@ -307,11 +299,14 @@ class Courier:
 
     # -- answers -----------------------------------------------------------------------------------
 
-    def answered(self, notice: Notice, status: int) -> None:
+    def answered(self, notice: Notice, reply: Reply) -> None:
         """What the bidder said to a notice; status 0: nothing that could be read."""
         self._flying -= 1
+        status = reply.status
         if 200 <= status < 400:
             self._delivered(notice)
+            if notice.shopper is not None:
+                self._follow(notice, reply.location)
         elif 400 <= status < 500:
             self._refused(notice, status)
         elif self.closed:
@@ -320,6 +315,13 @@ class Courier:
             self._tally.count("notices_failed")
         else:
             self._again(notice)
+
+    def _follow(self, click: Notice, page: str) -> None:
+        found = list(self._landed(click, page))
+        if self._hurries:
+            for notice in found:
+                notice.due_ms = min(notice.due_ms, now_ms() + notice.held_ms)
+        self.take(found)
 
     def _refused(self, notice: Notice, status: int) -> None:
         if notice.part is Part.FORGED:
@@ -346,6 +348,18 @@ class Courier:
         if sale is not None and not sale.billed:
             sale.billed = True
             self._billed(notice)
+        if notice.order is not None and notice.part is not Part.FORGED:
+            self._ordered(notice.order)
+
+    def _ordered(self, order: Order) -> None:
+        """A conversion that the bidder took, once."""
+        if order.is_told:
+            return
+        order.is_told = True
+        self._tally.count("conversions")
+        if order.value_micros:
+            ordered = self._tally.ordered
+            ordered[order.currency] = ordered.get(order.currency, 0) + order.value_micros
 
 
 _COUNTED: Final = {

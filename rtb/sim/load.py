@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -32,9 +32,10 @@ from rtb.sim.auction import (
     spend_micros,
     too_late,
 )
+from rtb.sim.channel import Channel
 from rtb.sim.pool import Pool, Target
 from rtb.sim.tally import Tally
-from rtb.sim.wire import ANSWER_BYTES_MAX, read_answer
+from rtb.sim.wire import Reply
 
 NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
@@ -68,48 +69,31 @@ class Heard(NamedTuple):
     verdict: Verdict
 
 
-class _Connection(asyncio.Protocol):
-    """One connection: at most one request in flight."""
+class _Connection(Channel):
+    """A connection that carries bid requests."""
 
-    __slots__ = ("_buffer", "_load", "due_ns", "sent_ns", "serial", "transport")
+    __slots__ = ("_load", "due_ns", "sent_ns", "serial")
 
     def __init__(self, load: "Load") -> None:
+        super().__init__()
         self._load = load
-        self._buffer = b""
-        self.transport: asyncio.Transport | None = None
         self.serial = -1  # of the request in flight
         self.due_ns = 0
         self.sent_ns = 0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are none by class, only by what they can do.
-        self.transport = cast("asyncio.Transport", transport)
+    def opened(self) -> None:
         self._load.opened(self)
 
     def send(self, serial: int, due_ns: int, now_ns: int) -> None:
-        assert self.transport is not None
+        """One request of the pool."""
         self.serial, self.due_ns, self.sent_ns = serial, due_ns, now_ns
-        self.transport.write(self._load.message(serial))
+        self.write(self._load.message(serial))
 
-    def data_received(self, data: bytes) -> None:
-        if self._buffer:
-            data = self._buffer + data
-        answer = read_answer(data)
-        if answer is None:
-            self._buffer = data
-            if len(data) > ANSWER_BYTES_MAX:
-                self.abort()
-            return
-        self._buffer = b""
-        status, body, keep = answer
-        self._load.answered(self, status, body, keep)
+    def answered(self, reply: Reply) -> None:
+        self._load.answered(self, reply.status, reply.body, reply.keep)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._load.lost(self)
-
-    def abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
 
 
 class Load:

@@ -10,7 +10,6 @@ notices and faults, in whatever order answers come. Times are milliseconds of th
 """
 
 import html
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,17 +19,13 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from rtb.base.events import Kind, VideoEvent
-from rtb.base.hashing import mix64
 from rtb.base.money import MICROS, format_micros
 from rtb.notices.urls import PATHS, PREFIX
-from rtb.sim.auction import Lost, Verdict, Won
+from rtb.sim.auction import Bid, Lost, Verdict, Won
 from rtb.sim.audience import Audience
+from rtb.sim.dice import Dice
+from rtb.sim.shop import Order, Shopper, order_of, report_url
 
-_GOLDEN: Final = 0x9E3779B97F4A7C15
-_MASK: Final = 0xFFFFFFFFFFFFFFFF
-_UNIT: Final = 1.0 / (1 << 64)
-# Of an exponential wait: one in 150 is longer, and would only make the end of a run longer.
-_WAIT_MEANS_MAX: Final = 5.0
 _TAG_CHARS: Final = 11  # of a token; what stands before is the claims
 SETTLING: Final[Mapping[str, Kind]] = {
     "burl": Kind.BILL, "impression": Kind.IMPRESSION, "nurl": Kind.WIN,
@@ -68,6 +63,7 @@ class Waits:
     show_ms      from there until the ad is shown
     bill_ms      from there to the billing notice, and to each pixel
     view_ms, click_ms   from showing to being in view, and to a click
+    order_ms     from getting to the shop to the conversion that it reports
     late_ms      more than the bidder's `reservation_ttl_s`, 600 s by default
     """
 
@@ -76,6 +72,7 @@ class Waits:
     bill_ms: float = 100.0
     view_ms: float = 1_000.0
     click_ms: float = 3_000.0
+    order_ms: float = 5_000.0
     again_ms: float = 300.0
     late_ms: int = 610_000
     replay_ms: int = 10_000
@@ -83,11 +80,14 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """What people and pages do: shares."""
+    """What people and pages do: shares. `clicked` and `bought` (of clicks): None goes by the people
+    that an `Audience` knows."""
 
     shown: float = 0.95  # of sold ads; the rest is never loaded
     viewed: float = 0.6  # of shown ads
     stays: float = 0.9  # of those who watch a quarter of a video, for the next
+    clicked: float | None = None
+    bought: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -103,7 +103,12 @@ class Sale:
 
 @dataclass(slots=True, eq=False)
 class Notice:
-    """A request to send. `sale`: what it bills; `held_ms`: how much of its wait is on purpose."""
+    """A request to send.
+
+    sale      what it bills
+    shopper   who clicked; order: what a conversion reports
+    held_ms   how much of its wait is on purpose
+    """
 
     due_ms: int
     kind: Kind
@@ -113,6 +118,8 @@ class Notice:
     elsewhere: bool = False
     held_ms: int = 0
     tries: int = 0
+    shopper: Shopper | None = None
+    order: Order | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,34 +133,14 @@ class Auction:
     currency: str
 
 
-class Dice:
-    """Chance that belongs to one bid of one auction."""
-
-    __slots__ = ("_state",)
-
-    def __init__(self, seed: int, serial: int, index: int) -> None:
-        self._state = mix64(mix64(seed & _MASK) ^ (serial << 8 | index & 255))
-
-    def unit(self) -> float:
-        """The next number in [0, 1)."""
-        self._state = self._state + _GOLDEN & _MASK
-        return mix64(self._state) * _UNIT
-
-    def hits(self, share: float) -> bool:
-        """Whether something of this share happens; asks for no number where it cannot."""
-        return share > 0.0 and self.unit() < share
-
-    def wait_ms(self, mean_ms: float) -> int:
-        """An exponential wait, not endlessly long."""
-        return round(mean_ms * min(-math.log(1.0 - self.unit()), _WAIT_MEANS_MAX))
-
-
 # -- URLs ------------------------------------------------------------------------------------------
 
 _MACRO = re.compile(r"\$\{AUCTION_([A-Z_]+)(:[A-Za-z0-9_]+)?\}")
 _NUMBERS: Final = frozenset({"PRICE", "MIN_TO_WIN", "LOSS", "MBR", "MULTIPLIER"})
 _KINDS: Final = {path: key for key, path in PATHS.items()}
-_NAMES = "|".join(path for (kind, _), path in PATHS.items() if kind not in {Kind.BILL, Kind.LOSS})
+# Bills and losses stand beside the markup; a conversion is reported by the shop.
+_ELSEWHERE: Final = (Kind.BILL, Kind.LOSS, Kind.CONVERSION)
+_NAMES = "|".join(path for (kind, _), path in PATHS.items() if kind not in _ELSEWHERE)
 _PLAIN = re.compile(
     rf"https?://[^\s\"'<>\\\]]+?{PREFIX}({_NAMES})/[A-Za-z0-9_\-]{{100,}}[^\s\"'<>\\\]]*"
 )
@@ -222,11 +209,25 @@ class Teller:
         """Everything that will be sent for an auction that is over, in no order."""
         for index, won in enumerate(verdict.won):
             dice = Dice(self._seed, auction.serial, index)
-            yield from self._with_faults(self._won(auction, won, dice, now_ms), dice)
+            told = self._won(auction, won, index, dice, now_ms)
+            yield from self._with_faults(told, dice)
         for index, lost in enumerate(verdict.lost, len(verdict.won)):
             if lost.offer.bid.lurl:
                 dice = Dice(self._seed, auction.serial, index)
                 yield from self._with_faults([self._lost(auction, lost, dice, now_ms)], dice)
+
+    def landed(self, click: Notice, page: str, now_ms: int) -> Iterator[Notice]:
+        """What comes of a click that was sent on to a page: perhaps the report of a conversion."""
+        assert click.shopper is not None
+        order = order_of(click.shopper)
+        if order is None:
+            return
+        self._count("orders")
+        url = report_url(click.url, page, order)
+        if url:
+            dice = click.shopper.dice
+            due_ms = now_ms + dice.wait_ms(self._waits.order_ms)
+            yield from self._fault(Notice(due_ms, Kind.CONVERSION, url, order=order), dice)
 
     def _lost(self, auction: Auction, lost: Lost, dice: Dice, now_ms: int) -> Notice:
         enough = lost.min_to_win_micros
@@ -237,7 +238,7 @@ class Teller:
         due_ms = now_ms + dice.wait_ms(self._waits.win_ms)
         return Notice(due_ms, Kind.LOSS, filled(lost.offer.bid.lurl or "", values))
 
-    def _won(self, auction: Auction, won: Won, dice: Dice, now_ms: int) -> list[Notice]:
+    def _won(self, auction: Auction, won: Won, index: int, dice: Dice, now_ms: int) -> list[Notice]:
         """The notices of a sold bid as they would be without faults."""
         bid, waits = won.offer.bid, self._waits
         sale = Sale(bid.id, bid.impid, won.price_micros, won.currency)
@@ -251,18 +252,32 @@ class Teller:
             urls = urls_in(bid.adm, bid.mtype)
             if bid.burl:
                 found.append((shown_ms + dice.wait_ms(waits.bill_ms), Kind.BILL, bid.burl))
-            odds = self._audience.odds(auction.number, bid)
-            found += self._behaviour(urls, bid.dur, odds, dice, shown_ms)
+            click, bought = self._odds(auction.number, bid)
+            found += self._behaviour(urls, bid.dur, click, dice, shown_ms)
+        # In the shop he has dice of his own: what happens there changes nothing here.
+        there = Dice(self._seed ^ _SHOPS, auction.serial, index)
         return [
-            Notice(due_ms, kind, filled(url, values), sale if kind is self._settle else None)
+            Notice(
+                due_ms, kind, filled(url, values), sale if kind is self._settle else None,
+                shopper=Shopper(bid.id, bought, auction.currency, there)
+                if kind is Kind.CLICK else None,
+            )
             for due_ms, kind, url in found
-        ]
+        ]  # fmt: skip
+
+    def _odds(self, number: int, bid: Bid) -> tuple[float, float]:
+        click, bought = self._audience.odds(number, bid)
+        habits = self._habits
+        return (
+            click if habits.clicked is None else habits.clicked,
+            bought if habits.bought is None else habits.bought,
+        )
 
     def _behaviour(
         self,
         urls: Mapping[tuple[Kind, int], str],
         duration_s: int,
-        odds: tuple[float, float],
+        click_odds: float,
         dice: Dice,
         shown_ms: int,
     ) -> Iterator[tuple[int, Kind, str]]:
@@ -273,10 +288,8 @@ class Teller:
             yield due_ms, Kind.IMPRESSION, urls[Kind.IMPRESSION, 0]
         if dice.hits(self._habits.viewed) and (Kind.VIEW, 0) in urls:
             yield shown_ms + dice.wait_ms(waits.view_ms), Kind.VIEW, urls[Kind.VIEW, 0]
-        if dice.hits(odds[0]) and (Kind.CLICK, 0) in urls:
+        if dice.hits(click_odds) and (Kind.CLICK, 0) in urls:
             yield shown_ms + dice.wait_ms(waits.click_ms), Kind.CLICK, urls[Kind.CLICK, 0]
-            if dice.hits(odds[1]):
-                self._count("conversions")
         yield from self._watched(urls, duration_s, dice, shown_ms)
 
     def _watched(
@@ -331,13 +344,14 @@ class Teller:
             yield replace(_held(notice, self._waits.replay_ms), part=Part.COPY)
         if dice.hits(faults.forged):
             self._count("notices_forged")
-            yield replace(notice, url=forged(notice.url), part=Part.FORGED, sale=None)
+            yield replace(notice, url=forged(notice.url), part=Part.FORGED, sale=None, shopper=None)
         if _PRICE_FIELD.search(notice.url) and dice.hits(faults.altered):
             self._count("notices_altered")
             url = _PRICE_FIELD.sub(_raised, notice.url)
             yield replace(notice, url=url, part=Part.ALTERED, sale=None)
 
 
+_SHOPS: Final = 0x5348_4F50
 _QUARTERS: Final = (
     VideoEvent.START, VideoEvent.FIRST_QUARTILE, VideoEvent.MIDPOINT, VideoEvent.THIRD_QUARTILE,
     VideoEvent.COMPLETE,

@@ -63,7 +63,8 @@ class Options:
             yield f"settle: expected {', '.join(SETTLING)}, got {self.settle!r}"
         for part in (self.faults, self.habits):
             for one in fields(part):
-                if not 0.0 <= getattr(part, one.name) <= 1.0:
+                share = getattr(part, one.name)
+                if share is not None and not 0.0 <= share <= 1.0:
                     yield f"{one.name}: expected a share from 0 to 1"
         for one in fields(self.waits):
             if not 0.0 <= getattr(self.waits, one.name) < math.inf:

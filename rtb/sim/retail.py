@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from rtb.base.links import CONVERSION_MACRO
 from rtb.catalogue.model import (
     Advertiser,
     Creative,
@@ -194,7 +195,7 @@ class Studio:
             "id": f"cr{len(self.made) + number:07d}",
             "advertiser": retailer.advertiser.id,
             "type": kind,
-            "landing_page": f"{link}?utm_source=rtb",
+            "landing_page": f"{link}?utm_source=rtb&rtb={CONVERSION_MACRO}",
             "impression_urls": (f"https://t.{host}/i?b={{bid_id}}",),
             "categories": {"1": (retailer.vertical.ad_category,)},
             "product": product.id if product else None,

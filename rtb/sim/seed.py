@@ -33,7 +33,7 @@ from rtb.stores.serving import StatePaths
 STAMP: Final = "seed.json"
 CATALOGUE: Final = "catalogue"
 # Raise it when the seeded world changes: directories of an older one are then seeded anew.
-WORLD_VERSION: Final = 3
+WORLD_VERSION: Final = 4
 LINE_ITEMS_MAX: Final = 1_000_000
 PRODUCTS_MAX: Final = 10_000_000
 PROFILES_MAX: Final = 100_000_000

@@ -7,7 +7,7 @@ import msgspec
 
 from rtb.base.money import ceil_div
 from rtb.ledger.amounts import nanos_text
-from rtb.sim.auction import UNITS
+from rtb.sim.currencies import in_dollars
 from rtb.sim.histogram import Histogram
 
 
@@ -23,6 +23,7 @@ class TallyRecord(msgspec.Struct):
     lag: list[int]
     lag_max_us: int
     billed: dict[str, int]
+    ordered: dict[str, int]
 
 
 # What is counted, in the order in which it is shown.
@@ -45,7 +46,8 @@ COUNTS = (
     "views",
     "clicks",
     "video_events",
-    "conversions",  # clicks that led to an order; the bidder is not told
+    "orders",  # of people who clicked and got to the shop: orders and sign-ups
+    "conversions",  # those of them that the shop reported and the bidder took, copies left out
     "notices_sent",  # requests that went out, again or for the first time
     "notices_delivered",  # answered 2xx or 3xx
     "notices_refused",  # genuine ones that were answered 4xx
@@ -72,7 +74,8 @@ class Tally:
 
     latency: from the time a request was due, so that a stalled server is charged for all that
     should have been sent meanwhile (no coordinated omission); service: from the time it was sent;
-    lag: how late the generator sent; billed: the invoice's total by currency, in nanos.
+    lag: how late the generator sent; billed: the invoice's total by currency, in nanos;
+    ordered: the value of conversions by currency, in micros.
     """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
@@ -81,6 +84,7 @@ class Tally:
     service: Histogram = field(default_factory=Histogram)
     lag: Histogram = field(default_factory=Histogram)
     billed: dict[str, int] = field(default_factory=dict)
+    ordered: dict[str, int] = field(default_factory=dict)
 
     def count(self, name: str, more: int = 1) -> None:
         self.counts[name] += more
@@ -97,10 +101,8 @@ class Tally:
             self.latency.plus(other.latency),
             self.service.plus(other.service),
             self.lag.plus(other.lag),
-            {
-                name: self.billed.get(name, 0) + other.billed.get(name, 0)
-                for name in sorted(self.billed | other.billed)
-            },
+            _plus(self.billed, other.billed),
+            _plus(self.ordered, other.ordered),
         )
 
     def since(self, earlier: "Tally") -> "Tally":
@@ -112,6 +114,7 @@ class Tally:
             self.service.since(earlier.service),
             self.lag.since(earlier.lag),
             {name: n - earlier.billed.get(name, 0) for name, n in self.billed.items()},
+            {name: n - earlier.ordered.get(name, 0) for name, n in self.ordered.items()},
         )
 
     def record(self) -> TallyRecord:
@@ -122,6 +125,7 @@ class Tally:
             self.service.counts, self.service.max_us,
             self.lag.counts, self.lag.max_us,
             dict(self.billed),
+            dict(self.ordered),
         )  # fmt: skip
 
     @classmethod
@@ -133,11 +137,17 @@ class Tally:
             Histogram(record.service, record.service_max_us),
             Histogram(record.lag, record.lag_max_us),
             record.billed,
+            record.ordered,
         )  # fmt: skip
 
     def ratio(self, part: str, whole: str) -> float:
         """One count as a share of another; 0 when there is nothing to share."""
         return self.counts[part] / self.counts[whole] if self.counts[whole] else 0.0
+
+
+def _plus(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    """Sums by currency."""
+    return {name: one.get(name, 0) + other.get(name, 0) for name in sorted({*one, *other})}
 
 
 class Summary(msgspec.Struct):
@@ -174,13 +184,10 @@ class Summary(msgspec.Struct):
     impressions: int
     views: int
     clicks: int
+    orders: int
     conversions: int
+    order_micros: dict[str, int]
     notices: dict[str, int]
-
-
-def in_dollars(billed: Mapping[str, int]) -> float:
-    """An invoice's totals together, for people: at the exchange's own rates."""
-    return sum(nanos / UNITS.get(currency, 1.0) for currency, nanos in billed.items()) / 1e9
 
 
 def summary(tally: Tally, seconds: float) -> Summary:
@@ -218,7 +225,9 @@ def summary(tally: Tally, seconds: float) -> Summary:
         impressions=counts["impressions"],
         views=counts["views"],
         clicks=counts["clicks"],
+        orders=counts["orders"],
         conversions=counts["conversions"],
+        order_micros=dict(tally.ordered),
         notices=notices_of(counts),
     )
 

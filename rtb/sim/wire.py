@@ -10,7 +10,17 @@ from rtb.base.errors import ConfigError
 ANSWER_BYTES_MAX: Final = 4 << 20
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+_LOCATION = re.compile(rb"\r\nlocation:[ \t]*([!-~]*)[ \t]*\r\n", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection:[ \t]*close[ \t]*\r\n", re.IGNORECASE)
+
+
+class Reply(NamedTuple):
+    """One whole answer; `keep`: the connection stays; `location`: where a redirect leads."""
+
+    status: int
+    body: bytes = b""
+    keep: bool = False
+    location: str = ""
 
 
 class Place(NamedTuple):
@@ -39,30 +49,33 @@ def place_of(url: str) -> tuple[Place, str]:
     return Place(parts.hostname, port), target
 
 
-def read_answer(data: bytes) -> tuple[int, bytes, bool] | None:
-    """Status, body and whether the connection stays, of one whole answer; None until it is whole.
-
-    What is no HTTP answer has status 0.
-    """
+def read_answer(data: bytes) -> Reply | None:
+    """One whole answer; None until it is whole. What is no HTTP answer has status 0."""
     head_end = data.find(b"\r\n\r\n")
     if head_end < 0:
-        return (0, b"", False) if len(data) > 65_536 else None
+        return Reply(0) if len(data) > 65_536 else None
     if not data.startswith(b"HTTP/1.") or not data[9:12].isdigit():
-        return 0, b"", False
+        return Reply(0)
     status = int(data[9:12])
     head = data[: head_end + 2]
     keep = _CLOSE.search(head) is None
     start = head_end + 4
     if status in (204, 304):
-        return status, b"", keep
+        return Reply(status, keep=keep)
+    location = _location(head) if 300 <= status < 400 else ""
     length = _LENGTH.search(head)
     if length is not None:
         end = start + int(length[1])
-        return (status, data[start:end], keep) if len(data) >= end else None
+        return Reply(status, data[start:end], keep, location) if len(data) >= end else None
     if _CHUNKED.search(head) is not None:
         body = _unchunk(data, start)
-        return None if body is None else (status, body, keep)
-    return status, b"", False
+        return None if body is None else Reply(status, body, keep, location)
+    return Reply(status, location=location)
+
+
+def _location(head: bytes) -> str:
+    found = _LOCATION.search(head)
+    return found[1].decode() if found is not None else ""
 
 
 def _unchunk(data: bytes, at: int) -> bytes | None:

@@ -111,6 +111,7 @@ class NoticeResult(IntEnum):
     EMPTY_PRICE = 9
     AUDIT = 10
     TEST = 11
+    BAD_VALUE = 12  # a conversion whose order or value cannot be read: counted without
 
 
 COLUMN: Final = np.dtype(

@@ -56,6 +56,7 @@ class Records:
         with Reader(
             self._directory, kept.worker, kept.first - 1, self._kernel, kept.identity
         ) as reader:
+            known = 0
             while reader.position < self._until:
                 try:
                     records = reader.read(min(_BATCH, self._until - reader.position))
@@ -70,3 +71,5 @@ class Records:
                 for record in records:
                     if record[0] <= self._until:
                         yield record
+                self.given_up += reader.given_up - known
+                known = reader.given_up

@@ -9,7 +9,7 @@ import mmap
 import os
 import struct
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from rtb.base.errors import StoreCorrupt, StoreError
 from rtb.stores import journal
@@ -19,6 +19,7 @@ SUFFIX: Final = ".seg"
 SPARE: Final = "spare.seg"
 AGAIN: Final = "again.seg"
 MARK: Final = "durable"
+GIVEN_UP: Final = "given-up"
 _MARK: Final = struct.Struct("<QQ")
 _NAME_DIGITS: Final = 20
 # One read of the file: a poll that finds a commit's worth, and a reader that has to catch up.
@@ -85,14 +86,40 @@ class Mark:
         self._mapped.close()
 
 
+class Span(NamedTuple):
+    """Records `first` to `last`."""
+
+    first: int
+    last: int
+
+
+def given_up(folder: Path, identity: int) -> list[Span]:
+    """Records of a journal that an operator has given up (`rtb.stores.journal_damage`).
+
+    Raises: StoreError when the list cannot be read.
+    """
+    path = folder / GIVEN_UP
+    try:
+        rows = [line.split() for line in path.read_text().splitlines()]
+        return [Span(int(a), int(b)) for name, a, b in rows if int(name, 16) == identity]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: {error}") from error
+
+
 class Reader:
     """A cursor in one worker's journal. Follows a writer in another process by being polled.
 
     Keep `position` and `identity` together: a journal that was deleted counts from 1 again, and
     its new records must not pass for old ones.
 
+    Damage that an operator has given up is stepped over, no further than he was told; `given_up`
+    counts those records.
+
     position        sequence of the last record returned
     after_sequence  where to go on; identity: of the journal that this sequence is from, 0 for any
+    strict          damage that was given up stops it, too
     """
 
     def __init__(
@@ -102,8 +129,12 @@ class Reader:
         after_sequence: int = 0,
         kernel: Kernel = READABLE,
         identity: int = 0,
+        *,
+        strict: bool = False,
     ) -> None:
         self.position = after_sequence
+        self.given_up = 0
+        self._strict = strict
         self.identity = identity  # 0 until the journal is there
         self._folder = folder_of(directory, worker)
         self._kernel = kernel
@@ -155,7 +186,7 @@ class Reader:
     def _step(self, last: int, records_max: int) -> list[Record]:
         try:
             walked = self._walk(last, records_max)
-            if walked is None and not self._move():
+            if walked is None and not self._go_on():
                 raise StoreCorrupt(self._damage())
         except OSError as error:
             raise StoreError(f"cannot read the journal: {error}") from error
@@ -176,6 +207,29 @@ class Reader:
                 self.position = max(self.position, expected - 1)
                 return records
         return None
+
+    def _go_on(self) -> bool:
+        """Finds the next record elsewhere; False where it is lost."""
+        try:
+            return self._move() or self._step_over()
+        except StoreCorrupt:  # the head of a segment
+            if not self._step_over():
+                raise
+            return True
+
+    def _step_over(self) -> bool:
+        """Leaves out what was given up, if all that is lost here was."""
+        before = self.position
+        spans = [] if self._strict else given_up(self._folder, self.identity)
+        known = [span.last for span in spans if span.first <= before + 1 <= span.last]
+        if not known:
+            return False
+        if self.skip_damage() > 0 and self.position <= max(known):
+            self.given_up += self.position - before
+            return True
+        self._leave()
+        self.position = before
+        return False
 
     def _move(self) -> bool:
         """Opens the segment of the next record, unless it is the one that is open.

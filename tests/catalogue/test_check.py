@@ -229,6 +229,15 @@ WARNINGS = [
         {"html": "<script>'{product.title}'</script>", "product": "p"},
         "html",
     ),
+    (
+        "creatives",
+        "html",
+        {
+            "html": "<a href='{landing_page}'>x</a>",
+            "landing_page": "https://x.example/?r={conversion_token}",
+        },
+        "html",
+    ),
 ]
 
 

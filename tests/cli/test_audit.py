@@ -10,15 +10,16 @@ import pytest
 from typer.testing import CliRunner
 
 from rtb.base.errors import InputError, StoreError
-from rtb.base.events import RATE_ONE, Kind
+from rtb.base.events import NO_PRICE, RATE_ONE, Kind
+from rtb.cli.audit import console, show
 from rtb.cli.main import gathered
-from rtb.cli.reconcile import Report, audit_of
+from rtb.cli.reconcile import Converted, Report, audit_of
 from rtb.stores.journal_read import retire
 from rtb.stores.ledger_view import LedgerView
 from tests.cli.books import Laid, bill, configs_of, invoice_of
 from tests.keeper.market import Market
 from tests.keeper.node import T, line
-from tests.keeper.records import PIXEL, bid_body, claims, notice_body
+from tests.keeper.records import PIXEL, bid_body, claims, conversion_body, notice_body
 
 
 @pytest.fixture(name="node")
@@ -74,6 +75,26 @@ def test_records_behind_the_keeper_are_left_out(node: Laid) -> None:
 
     assert report.agrees
     assert (1, 1) == (report.not_applied, report.bills)
+
+
+def test_conversions_are_counted(node: Laid, capsys: pytest.CaptureFixture[str]) -> None:
+    """By line item, each once, beside what the books say; copies are counted as such."""
+    worker = node.workers[0]
+    assert worker is not None
+    (bid,) = bill(node, worker, 1, 1)
+    for order, value in ((7, 59_900_000), (7, 1), (8, 100_000), (0, NO_PRICE)):
+        worker.journal.append(Kind.ORDER, conversion_body(bid.said, node.now_ms, order, value))
+    worker.journal.append(Kind.CONVERSION, b"of another version")
+    node.turns(2)
+    report = audited(node)
+    show(report, console())
+
+    assert report.agrees
+    assert [Converted("shop / spring / line 1", 3, 2, {"EUR": 60_000_000})] == report.conversions
+    assert (1, 1) == (
+        report.left_out["duplicate conversion"], report.left_out["of another version"],
+    )  # fmt: skip
+    assert "60 EUR" in capsys.readouterr().out
 
 
 def test_a_changed_row_is_found(node: Laid) -> None:
@@ -281,6 +302,22 @@ def test_the_command(node: Laid, tmp_path: Path) -> None:
     assert (True, 3, 3) == (found["agrees"], found["bills"], found["invoices"][0]["lines"])
     assert "differs by 2 micros" in differs.output
     assert "other price 1" in differs.output
+
+
+def test_settings_of_other_exchanges(node: Laid, tmp_path: Path) -> None:
+    """With a wrong `--configs` neither agreement nor a difference is told."""
+    worker = node.workers[0]
+    assert worker is not None
+    bill(node, worker, 1, 3)
+    configs = configs_of(tmp_path)
+    (configs / "exchanges" / "adx.toml").unlink()
+    result = CliRunner().invoke(
+        gathered(), ["audit", "--data", str(node.folder), "--configs", str(configs)]
+    )
+
+    assert 2 == result.exit_code, result.output
+    assert "3 notices are of exchanges without settings" in result.output
+    assert "at `--configs`" in result.output
 
 
 def test_no_books(tmp_path: Path) -> None:

@@ -5,17 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as replace_struct
 from typer.testing import CliRunner, Result
 
 from rtb.base.errors import InputError
 from rtb.base.events import Kind
 from rtb.base.records import Dim
+from rtb.catalogue.model import FLIGHT_MS_MAX, FLIGHT_MS_MIN
 from rtb.catalogue.tokens import hash_of
 from rtb.cli.ledger import Shown, Wanted, report
 from rtb.cli.main import gathered
 from rtb.ledger.calendar import day_name
+from rtb.ledger.chart import FlightBudget
 from tests.cli.books import Laid, bill, configs_of, invoice_of
-from tests.keeper.node import line
+from tests.keeper.node import T, line
 
 SHOES = hash_of(Dim.AD, "line_item:shoes")
 TODAY = "2026-09-21"
@@ -34,6 +37,11 @@ def node_fixture(tmp_path: Path) -> Iterator[Laid]:
     node.turns(2)
     yield node
     node.close()
+
+
+def _report(node: Laid, wanted: Wanted) -> list[Shown]:
+    with node.view() as view:
+        return list(report(view.look(), wanted))
 
 
 def shown(node: Laid, wanted: Wanted = Wanted()) -> dict[tuple[str, str], Shown]:  # noqa: B008
@@ -78,6 +86,33 @@ def test_days_of_one(node: Laid) -> None:
     assert (5_000_000, 2_100, 1_000) == (day.budget_nanos, day.posted_nanos, day.pending_nanos)
 
 
+def test_flights_with_a_budget(tmp_path: Path) -> None:
+    """Under their line item; one that line items share, once, under the campaign, and whole."""
+    node = Laid(tmp_path / "state")
+    shared = (FlightBudget(77, T - 1000, T + 200_000, 40_000, 50),)
+    rest = (FlightBudget(78, FLIGHT_MS_MIN // 1000, FLIGHT_MS_MAX // 1000),)
+    items = [replace_struct(line(key), flights=shared) for key in (1, 2)]
+    node.offer(*items, line(3, 9_000, until_s=T + 100_000), replace_struct(line(4), flights=rest))
+    node.start_all()
+    worker = node.workers[0]
+    assert worker is not None
+    bill(node, worker, 1, 3)
+    bill(node, worker, 2, 1)
+    bill(node, worker, 3, 2)
+    found = [(one.level, one.name) for one in _report(node, Wanted())]
+    flights = [one for one in _report(node, Wanted()) if one.level == "flight"]
+    narrow = [one for one in _report(node, Wanted(line_item="line 2")) if one.level == "flight"]
+    node.close()
+
+    assert ["advertiser", "campaign", "flight", "line item", "line item", "line item", "flight",
+            "line item"] == [level for level, _ in found]  # fmt: skip
+    assert [(40_000, 50, 2_800, 4), (9_000, None, 1_400, 2)] == [
+        (one.budget_nanos, one.budget_units, one.posted_nanos, one.posted_units) for one in flights
+    ]
+    assert f"flight from {TODAY} to 2026-09-22" == flights[1].name
+    assert [flights[0]] == narrow
+
+
 def test_one_day_of_all(node: Laid) -> None:
     """Then the budgets are those of days, and another day is empty."""
     today = next(iter(node.keeper.state.accounts.values())).day
@@ -97,7 +132,8 @@ def test_one_day_of_all(node: Laid) -> None:
     [
         (Wanted(line_item="shoes"), 1), (Wanted(line_item="line 2"), 1),
         (Wanted(line_item=f"{2:016x}"), 1), (Wanted(campaign="spring"), 2),
-        (Wanted(advertiser="shop"), 2), (Wanted(advertiser="shop", line_item="line 2"), 1),
+        (Wanted(advertiser="shop"), 2), (Wanted(advertiser="SHOP", campaign="Spring"), 2),
+        (Wanted(line_item="SHOES"), 1), (Wanted(advertiser="shop", line_item="line 2"), 1),
     ],
 )  # fmt: skip
 def test_who_is_meant(node: Laid, wanted: Wanted, count: int) -> None:
@@ -137,6 +173,22 @@ def test_rows(node: Laid) -> None:
     assert ["0/0"] == sorted({row[9] for row in rows[1:] if row[2] == "grant"})
     assert 1 == len(ran(node, "show", "--rows", "--line-item", "line 2").stdout.splitlines())
     assert len(rows) == len(ran(node, "show", "--rows").stdout.splitlines())
+
+
+def test_rows_for_programs(node: Laid) -> None:
+    """With `--json` they are one array, with amounts in nanos."""
+    found = json.loads(ran(node, "show", "--rows", "--json", "--line-item", "shoes").stdout)
+    lines = ran(node, "show", "--rows", "--line-item", "shoes").stdout.splitlines()
+    (bill_of_first,) = [
+        one for one in found
+        if one["entry"] == "post" and one["bid"] == f"{int(node.sent[0].said['bid'][0]):016x}"
+    ]  # fmt: skip
+
+    assert len(lines) - 1 == len(found)
+    assert ("pending", "posted", 700, "USD", TODAY) == tuple(
+        bill_of_first[name] for name in ("source", "target", "nanos", "currency", "day")
+    )
+    assert [] == json.loads(ran(node, "show", "--rows", "--json", "--line-item", "line 2").stdout)
 
 
 def test_a_day_that_is_none(node: Laid) -> None:

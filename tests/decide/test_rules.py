@@ -245,6 +245,46 @@ def test_responsive_creative_takes_the_first_format(engine: Any) -> None:
     assert (970, 250) == (found.chosen[0].w, found.chosen[0].h)
 
 
+@pytest.mark.parametrize(
+    ("range_", "fits"),
+    [
+        ({"wmin": 300, "wmax": 300, "hmin": 250, "hmax": 250}, True),
+        ({"wmin": 200, "wmax": 400, "hmin": 100, "hmax": 300}, True),
+        ({"wmin": 200}, True),
+        ({"hmax": 250}, True),
+        ({"wmin": 301}, False),
+        ({"wmax": 299}, False),
+        ({"hmin": 251}, False),
+        ({"wmin": 200, "hmax": 249}, False),
+        ({}, False),
+    ],
+)
+def test_a_range_of_sizes(engine: Any, range_: dict[str, int], fits: bool) -> None:
+    """What a banner of OpenRTB 2.0 to 2.5 takes where it says no size, each end with it."""
+    found = decide(engine, snapshot(*ONE), {"id": "1", "banner": range_})
+
+    assert [(300, 250)] * fits == [(one.w, one.h) for one in found.chosen]
+
+
+@pytest.mark.parametrize(
+    ("range_", "size"),
+    [
+        ({"wmin": 200, "wmax": 400, "hmin": 100, "hmax": 300}, (400, 300)),
+        ({"wmin": 200, "hmax": 300}, (200, 300)),
+        ({"wmin": 200, "wmax": 400}, None),
+    ],
+)
+def test_a_responsive_creative_fills_a_range(
+    engine: Any, range_: dict[str, int], size: tuple[int, int] | None
+) -> None:
+    """As large as it may be; without both sides it has no size to be bid in."""
+    flexible = image("c", type="html", html="<b>x</b>", width=None, height=None, image_url=None)
+    catalogue = snapshot(flexible, line("l", "c"))
+    found = decide(engine, catalogue, {"id": "1", "banner": range_})
+
+    assert ([size] if size else []) == [(one.w, one.h) for one in found.chosen]
+
+
 # -- the person -----------------------------------------------------------------------------------
 
 PRODUCT = Product(

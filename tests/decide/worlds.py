@@ -39,6 +39,7 @@ DEALS = ("deal-1", "deal-2", "deal-3")
 PRODUCTS = 12
 LANDING_PAGES = (
     "https://shop.test/landing",
+    "https://shop.test/landing?rtb={conversion_token}",
     "https://shop.test/?i={imp_id}&a={auction_id}&b={bid_id}#{width}x{height}",
     "https://shop.test/a%20b/%C3%BC?q=100%25&x={cachebuster}",
     "https://shop.test/%C3%BC?q=a%2Fb",
@@ -255,6 +256,9 @@ def _imp(chance: random.Random, number: int) -> dict[str, object]:
         banner: dict[str, object] = {"format": [{"w": w, "h": h} for w, h in sizes]}
         banner |= chance.choice([{}, {"api": [3, 5]}, {"battr": [1]}, {"btype": [4]}, {"pos": 1}])
         banner |= chance.choice([{}, {"mimes": ["image/png", "text/html"]}, {"expdir": [2]}])
+        if sizes == [SIZES[0]]:  # old spelling of some sizes: a range about them
+            del banner["format"]
+            banner |= {"wmin": SIZES[0][0] - 10, "wmax": SIZES[0][0], "hmax": SIZES[0][1]}
         imp["banner"] = banner
     if chance.random() < 0.35:
         imp["video"] = _av(chance)

@@ -247,6 +247,22 @@ TRAPS: dict[str, tuple[dict, dict]] = {
         request(banner(w=300, h=250, wmax=400, hmax=300, wmin=200, hmin=100)),
         imp(formats=[{"w": 300, "h": 250}]) | {"quirks": ...},
     ),
+    "banner-range": (
+        request(banner(wmax=400, hmax=300, wmin=200, hmin=100)),
+        imp(
+            formats=[{"wmin": 200, "wmax": 400, "hmin": 100, "hmax": 300}],
+            tokens={"SIZE": ["flex"]},
+        ),
+    ),
+    "banner-range-open": (
+        request(banner(w=0, h=0, wmax=728, format=[{"w": 30, "h": 0}])),
+        imp(formats=[{"wmax": 728}]) | {"quirks": ["BAD_VALUE_IGNORED"]},
+    ),
+    "banner-range-of-nothing": (
+        request(banner(wmax=100, wmin=200)),
+        imp(formats=..., tokens={"SIZE": ["flex"]}) | {"quirks": ["BAD_VALUE_IGNORED"]},
+    ),
+    "banner-range-impossible": (request(banner(wmin=-1)), imp(flags=["UNUSABLE"])),
     "banner-sizes-as-strings": (
         request(banner(w="728", h="90")),
         imp(formats=[{"w": 728, "h": 90}]) | {"quirks": ["NUMBER_AS_STRING"]},

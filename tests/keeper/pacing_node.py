@@ -14,7 +14,7 @@ from rtb.catalogue.compile import compile_snapshot
 from rtb.catalogue.model import Advertiser, Campaign, Catalogue, Creative, Goal, LineItem
 from rtb.catalogue.snapshot import Snapshot
 from rtb.catalogue.tokens import hash_of
-from rtb.keeper.chart import chart_of
+from rtb.keeper.chart import chart_of, plans_of
 from rtb.keeper.pace import Pacers, Settings
 from rtb.keeper.publish import Slots
 from rtb.ledger.chart import changes_to
@@ -73,13 +73,14 @@ class PacedNode:
 
     def serve(self, snapshot: Snapshot) -> None:
         """Budgets, places and pacing of a snapshot."""
-        for command in changes_to(chart_of(snapshot), self.books.state, self.now_s):
+        plans = plans_of(snapshot)
+        for command in changes_to(chart_of(snapshot, plans), self.books.state, self.now_s):
             self.books(command)
         self.rows = {one: row for row, one in enumerate(self._names(snapshot))}
         slots = Slots(self.money)
         slots.assign([key_of(one) for one in self.rows])
         self.slots = slots.slot
-        self.pacers.serve(snapshot, self.books.state, self.slots, self.now_s * 1000)
+        self.pacers.serve(snapshot, plans, self.books.state, self.slots, self.now_s * 1000)
 
     def _names(self, snapshot: Snapshot) -> list[str]:
         return [snapshot.id_of("line_items", row) for row in range(len(snapshot["line_items"]))]

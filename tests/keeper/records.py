@@ -6,6 +6,7 @@ from rtb.base.events import (
     BID,
     CLAIMS,
     CLAIMS_VERSION,
+    CONVERSION,
     MULTIPLIER_ONE,
     NO_PRICE,
     NOTICE,
@@ -46,4 +47,13 @@ def notice_body(
     found = np.zeros(1, NOTICE)
     found["claims"], found["time_ms"], found["price_micros"] = said, time_ms, micros
     found["price_state"], found["multiplier_e6"] = state, multiplier_e6
+    return found.tobytes()
+
+
+def conversion_body(said: np.ndarray, time_ms: int, order: int, micros: int) -> bytes:
+    """The record of a conversion worth some euros."""
+    found = np.zeros(1, CONVERSION)
+    found["claims"], found["time_ms"], found["order"] = said, time_ms, order
+    found["value_micros"], found["currency"] = micros, 0x455552
+    found["value_state"] = PriceState.NONE if micros == NO_PRICE else PriceState.OK
     return found.tobytes()

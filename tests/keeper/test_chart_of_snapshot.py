@@ -23,7 +23,7 @@ from rtb.catalogue.model import (
 from rtb.catalogue.snapshot import Snapshot
 from rtb.catalogue.tokens import hash_of
 from rtb.keeper.chart import NAME_CHARS_MAX, chart_of, plans_of
-from rtb.ledger.chart import changes_to
+from rtb.ledger.chart import Chart, changes_to
 from rtb.ledger.commands import Outcome, Scope
 from rtb.pacing.schedule import Shape
 from tests.ledger.books import Books, T
@@ -59,10 +59,15 @@ CAMPAIGN = hash_of(Dim.AD, "campaign:c")
 PAYER = hash_of(Dim.OPT_OUT, "a")
 
 
+def charted(snapshot: Snapshot) -> Chart:
+    """The chart of a snapshot."""
+    return chart_of(snapshot, plans_of(snapshot))
+
+
 def test_books_allow_what_the_catalogue_says() -> None:
     """Every limit stands in its scope, in nanos, and the same snapshot again changes nothing."""
     budget = Budget("300", "20", impressions=1_000)
-    chart = chart_of(snapshot_of(catalogue_of(budget=budget)))
+    chart = charted(snapshot_of(catalogue_of(budget=budget)))
     books = Books()
     outcomes = {books(command) for command in changes_to(chart, books.state, T)}
 
@@ -89,7 +94,7 @@ def test_books_allow_what_the_catalogue_says() -> None:
 def test_no_limit_is_none() -> None:
     """What nobody bounded is not bounded by a number, and nothing at all is a bound."""
     snapshot = snapshot_of(catalogue_of(budget=Budget(daily=0), flights=(Flight(),)))
-    items = {item.key: item for item in chart_of(snapshot).line_items}
+    items = {item.key: item for item in charted(snapshot).line_items}
 
     assert (None, None, None) == (
         items[PLAIN].nanos,
@@ -104,7 +109,7 @@ def test_line_item_without_flights_always_runs() -> None:
     """Then the books have no flight, so no end."""
     catalogue = catalogue_of()
     catalogue.campaigns["c"] = Campaign("c", "a")
-    chart = chart_of(snapshot_of(catalogue))
+    chart = charted(snapshot_of(catalogue))
 
     assert [(), ()] == [item.flights for item in chart.line_items]
 
@@ -145,7 +150,7 @@ def test_odd_names_open_books_all_the_same(name: str, expected: str) -> None:
     """A name is for people: it must not keep money from being counted."""
     catalogue = catalogue_of()
     catalogue.advertisers["a"] = Advertiser("a", name, domains=("s.example",))
-    chart = chart_of(snapshot_of(catalogue))
+    chart = charted(snapshot_of(catalogue))
     books = Books()
 
     assert expected == chart.advertisers[0].name
@@ -160,7 +165,7 @@ def test_text_that_is_no_text_is_still_a_name() -> None:
     snapshot.arrays["text"] = snapshot["text"].copy()
     snapshot.arrays["text"][start] = 0xFF
 
-    assert ["\N{REPLACEMENT CHARACTER}"] == [each.name for each in chart_of(snapshot).campaigns]
+    assert ["\N{REPLACEMENT CHARACTER}"] == [each.name for each in charted(snapshot).campaigns]
 
 
 def test_a_whole_catalogue_enrols() -> None:
@@ -169,7 +174,7 @@ def test_a_whole_catalogue_enrols() -> None:
     for number in range(50):
         own = (Flight("2026-05-01"),) if number % 3 else ()
         catalogue.add(LineItem(f"li{number}", "c", Goal("cpm", amount="1"), ("cr",), flights=own))
-    chart = chart_of(snapshot_of(catalogue))
+    chart = charted(snapshot_of(catalogue))
     books = Books()
     outcomes: list[Outcome] = [books(command) for command in changes_to(chart, books.state, T)]
 

@@ -15,12 +15,19 @@ from rtb.base.links import token_of
 from rtb.notices import tokens
 from rtb.notices.notice import Claims, Refusal, Refused
 from rtb.notices.reading import read
-from rtb.notices.tokens import Keyring, Signer, opened, slot_of, target_hash
+from rtb.notices.tokens import (
+    Keyring,
+    Signer,
+    conversion_token,
+    opened,
+    slot_of,
+    target_hash,
+)
 from rtb.notices.urls import PATHS
 from tests.notices import bids
 from tests.notices.test_notice import ANY_CLAIMS
 
-SLOTS = [slot_of(kind, event) for kind, event in bids.ALL]
+SLOTS = [slot_of(kind, event) for kind, event in PATHS]
 
 
 @given(ANY_CLAIMS)
@@ -35,13 +42,25 @@ def test_what_is_signed_is_opened(claims: Claims) -> None:
 
 
 def test_slots_are_distinct() -> None:
-    """Each URL has a tag of its own; conversions, orders and bids have none."""
+    """Each URL has a tag of its own; orders, which are conversions, and bids have none."""
     sheet = bids.sheet_of(bids.claims())
 
-    assert len(bids.ALL) == len(set(SLOTS)) == len({token_of(sheet, slot) for slot in SLOTS})
-    assert set(PATHS) == set(bids.ALL)
+    assert len(PATHS) == len(set(SLOTS)) == len({token_of(sheet, slot) for slot in SLOTS})
+    assert set(PATHS) == {*bids.ALL, (Kind.CONVERSION, 0)}
     with pytest.raises(KeyError):
         slot_of(Kind.ORDER)
+
+
+def test_the_token_of_conversions() -> None:
+    """A click's claims are enough to make it; it is the one that the bid was signed with."""
+    signed = bids.claims().pack()
+    old = bids.claims(key=1).pack()
+    slot = slot_of(Kind.CONVERSION)
+
+    assert token_of(bids.sheet_of(bids.claims()), slot) == conversion_token(signed, bids.KEYS)
+    assert old == opened(conversion_token(old, bids.KEYS), slot, bids.KEYS)
+    with pytest.raises(InvariantError, match="no secret has the id 9"):
+        conversion_token(bids.claims(key=9).pack(), bids.KEYS)
 
 
 def test_tokens_are_plain_url_text() -> None:

@@ -47,6 +47,43 @@ def test_slow_clients_are_closed(strict: Node, begun: bytes) -> None:
         assert _closed_after(connection, 5) < 2.5
 
 
+CHUNKED = HALF_HEAD + b"transfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "status"),
+    [(b"ffffffffffffffff", 413), (b"7fffffffffffffff;a=b", 413), (b"20001", 413), (b"ffff", 408)],
+)
+@pytest.mark.parametrize("cut", [0, 5, len(CHUNKED), len(CHUNKED) + 3])
+def test_a_chunk_that_does_not_end_is_answered(
+    strict: Node, size: bytes, status: int, cut: int
+) -> None:
+    """More than may come is refused when it is announced; what does not come is a timeout."""
+    whole = CHUNKED + b"2\r\n{}\r\n" + size + b"\r\n{}"
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in (whole[:cut], whole[cut:]):
+            connection.sendall(part)
+        answer = read_answer(connection)
+
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\nconnection: close\r\n" in answer
+
+
+def test_chunks_of_pipelined_requests_are_their_own(node: Node) -> None:
+    """What is announced by one request is not counted for the next."""
+    chunked = CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(TEST_BODY), TEST_BODY)
+    with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
+        connection.sendall(chunked * 2)
+        received = b""
+        while received.count(b',"cur":"USD"}') < 2:
+            received += connection.recv(65536)
+        assert 2 == received.count(b"HTTP/1.1 200 ")
+        for _ in range(130):
+            connection.sendall(chunked)
+            assert 200 == split_answer(read_answer(connection))[0]
+
+
 def test_trickling_does_not_help(strict: Node) -> None:
     """A head that comes byte by byte is closed as late as one that does not come."""
     with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
@@ -148,11 +185,21 @@ def test_what_follows_a_request_in_parts(node: Node) -> None:
         (b"GET /healthz HTTP/1.1\r\nx: " + b"a" * 100_000 + b"\r\n\r\n", {431}),
         (b"GET /healthz HTTP/1.1\r\n" + b"x: 1\r\n" * 2_000 + b"\r\n", {431}),
         (b"GET /healthz HTTP/1.1\r\n" + b"x: 1\r\n" * 500 + b"\r\n", {431}),
+        (HALF_HEAD + b"transfer-encoding: chunked\r\n\r\nffffffffffffffff0\r\n{}", {400}),
+        (HALF_HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", {501}),
+        (HALF_HEAD + b"transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n"
+         b"2\r\n{}\r\n0\r\n\r\n", {501}),
+        (plain(BODY).replace(b"host: x\r\n", b""), {400}),
+        (plain(BODY).replace(b"host: x\r\n", b"Host: x\r\nhost: y\r\n"), {400}),
+        (b"GET /n/imp/x HTTP/1.1\r\nhost: x\r\nhost: x\r\n\r\n", {400}),
+        (b"GET /n/imp/x HTTP/1.1\r\n\r\n", {400}),
+        (b"GET /healthz HTTP/1.0\r\n\r\n", {200}),
         (b"BREW /openrtb2/generic/bid HTTP/1.1\r\nhost: x\r\n\r\n", {400, 405}),
         (b"DELETE /openrtb2/generic/bid HTTP/1.1\r\nhost: x\r\n\r\n", {405}),
     ],
     ids=["cl-te", "two-cl", "negative-cl", "bare-lf", "nonsense", "tls", "version", "long-header",
-         "many-headers", "headers", "method", "delete"],
+         "many-headers", "headers", "huge-chunk", "te-gzip", "te-gzip-2", "no-host", "two-hosts",
+         "two-hosts-notice", "no-host-notice", "http-1.0", "method", "delete"],
 )  # fmt: skip
 def test_framing(node: Node, request_: bytes, statuses: set[int]) -> None:
     """Bad framing is refused, smuggles nothing, and hurts no one else."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -45,6 +46,25 @@ def test_metrics_are_prometheus_text(node: Node) -> None:
         "rtb_loop_lag_seconds{", "rtb_build_info{", "rtb_breaker_state{",
     ):  # fmt: skip
         assert name in text
+
+
+def test_line_items_one_by_one(start_node: StartNode) -> None:
+    """What became of each since its catalogue is served: another one begins anew."""
+    node = start_node()
+    for number in range(200):
+        node.post(json.dumps(REQUEST | {"id": f"d{number}"}).encode())
+    status, text = node.get("/metrics/detail")
+    snapshot = worlds.snapshot(77, 40)
+    artifacts.write_snapshot(node.data / "snapshots", snapshot.arrays, snapshot.meta)
+    node.wait_for(lambda: b'"generation": 2' in node.get("/status")[1], 20)
+
+    assert 200 == status
+    assert re.search(
+        rb'rtb_line_item_sampled_total\{line_item="[^"]+",result="[a-z_]+"\} [1-9]', text
+    )
+    assert b"# TYPE rtb_pacing_index gauge" in text
+    assert (node.data / "run" / "funnel-2.npy").exists()
+    assert b"\nrtb_line_item_sampled_total{" not in node.get("/metrics/detail")[1]
 
 
 def test_not_ready_without_a_snapshot(start_node: StartNode, tmp_path: Path) -> None:

@@ -5,13 +5,25 @@ import re
 import socket
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 
+from rtb.base.events import Kind
+from rtb.base.links import CONVERSION_MACRO
+from rtb.notices.conversions import Conversions, Total
+from rtb.sim.auction import Bid, Offer, Verdict, Won
+from rtb.sim.feedback import Courier, Route, now_ms
+from rtb.sim.notices import Auction, Faults, Habits, Teller, Waits
+from rtb.sim.tally import Tally
+from rtb.stores.journal import READABLE
+from rtb.stores.journal_kept import Records, kept_in
+from rtb.stores.serving import StatePaths
 from tests.server.conftest import Node, StartNode
 from tests.server.test_answers import REQUEST, read_answer, split_answer
 
@@ -129,15 +141,101 @@ def test_a_click_goes_to_the_landing_page_only(node: Node) -> None:
     """The signed target is where a click is sent; another one is refused, without a redirect."""
     bid = bid_on(node)
     (click,) = re.findall(r'https?://[^"]*/n/click/[^"]+', bid["adm"])[:1]
-    landing = parse_qs(urlsplit(click).query)["to"][0]
+    landing = parse_qs(urlsplit(click).query)["to"][0].partition(CONVERSION_MACRO)[0]
     target = path_of(click)
     answer = node.raw(_get(target))
     other = node.raw(_get(target.partition("?")[0] + "?to=https%3A%2F%2Fevil.example%2F"))
 
     assert answer.startswith(b"HTTP/1.1 302 ")
-    assert f"\r\nlocation: {landing}\r\n".encode() in answer
+    assert f"\r\nlocation: {landing}".encode() in answer
     assert other.startswith(b"HTTP/1.1 403 ")
     assert b"location" not in other.lower()
+
+
+def conversion_of(node: Node, bid: dict[str, Any], query: str = "") -> str:
+    """What a shop calls after a click on a bid, with the token that its landing page got."""
+    (click,) = re.findall(r'https?://[^"]*/n/click/[^"]+', bid["adm"])[:1]
+    head = node.raw(_get(path_of(click)))
+    (token,) = re.findall(rb"\r\nlocation: [^\r]*[?&]rtb=([A-Za-z0-9_-]{107})\r\n", head)
+    return f"/n/conversion/{token.decode()}{query}"
+
+
+def conversions_in(node: Node) -> dict[int, Total]:
+    """What the journals add up to."""
+    paths, found = StatePaths(node.data), Conversions()
+    for kept in kept_in(paths.journals, READABLE):
+        for _, kind, body in Records(paths.journals, kept, kept.last, READABLE):
+            if kind in (Kind.CONVERSION, Kind.ORDER):
+                found.add(body)
+    return found.by_line_item
+
+
+def test_conversions_are_kept_once_they_are_answered(node: Node) -> None:
+    """On either way, the click's token reports them: durable when answered, each counted once."""
+    before = sum(each.conversions for each in conversions_in(node).values())
+    order = conversion_of(node, bid_on(node), "?order=A-1&value=59.90&currency=EUR")
+    other = order.replace("A-1", "A-2")
+    assert [200] * 3 == [node.get(order)[0] for _ in range(3)]
+    assert split_answer(node.raw(_get(other))) == split_answer(
+        node.raw(_get(other, b"te: trailers"))
+    )
+    found = conversions_in(node).values()
+
+    assert 2 == sum(each.conversions for each in found) - before
+    assert 2 * 59_900_000 == sum(each.value_micros[0x455552] for each in found)
+    assert 403 == node.get(order.replace("/conversion/", "/bill/"))[0]
+
+
+class Buyer:
+    """Everybody clicks and buys."""
+
+    def odds(self, number: int, bid: Bid) -> tuple[float, float]:
+        return 1.0, 1.0
+
+
+async def test_the_simulated_shops_are_believed(node: Node) -> None:
+    """Behind the real redirects they report, with copies and forgeries, what the journals count."""
+    before, tally = conversions_in(node), Tally()
+    faults = Faults(duplicated=0.5, forged=0.5, replayed=0.5)
+    waits = Waits(5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, replay_ms=30)
+    teller = Teller(Kind.BILL, 1, Buyer(), tally.count, faults, waits, Habits(shown=1.0))
+    courier = Courier(
+        tally, lambda notice: None, Route(node.url),
+        landed=lambda click, page: teller.landed(click, page, now_ms()),
+    )  # fmt: skip
+    courier.start()
+    for serial in range(12):
+        offer = Offer(msgspec.convert(bid_on(node), Bid), "s")
+        verdict = Verdict(won=[Won(1000, "USD", 0, offer)])
+        courier.take(teller.notices(Auction(serial, 0, "r", "b", "USD"), verdict, now_ms()))
+    await courier.drain()
+    courier.close()
+    found = Counter[str]()
+    for key, total in conversions_in(node).items():
+        old = before.get(key, Total())
+        found["conversions"] += total.conversions - old.conversions
+        found["micros"] += total.value_micros[0x555344] - old.value_micros[0x555344]
+
+    assert tally.counts["clicks"] == tally.counts["orders"] == tally.counts["conversions"] > 5
+    assert {"conversions": tally.counts["conversions"], "micros": tally.ordered["USD"]} == found
+    assert 0 == tally.counts["forged_accepted"] + tally.counts["notices_dropped"]
+
+
+def test_a_conversion_that_says_nonsense_counts(node: Node) -> None:
+    """Without its value, which an operator is told of."""
+    said = 'rtb_notices_total{kind="conversion",result="bad_value"}'
+    before = node.metric(said)
+
+    assert 200 == node.get(conversion_of(node, bid_on(node), "?value=much&currency=EUR"))[0]
+    assert 1 == node.metric(said) - before
+
+
+def test_conversions_of_tests_do_not_count(node: Node) -> None:
+    """They are answered, so that an integration can be tried, and leave nothing."""
+    before = conversions_in(node)
+
+    assert 200 == node.get(conversion_of(node, bid_on(node, test=1), "?order=1"))[0]
+    assert before == conversions_in(node)
 
 
 @pytest.mark.parametrize(

@@ -10,21 +10,21 @@ from urllib.parse import quote
 import msgspec
 
 from rtb.base.events import RATE_ONE, Kind, VideoEvent, bid_id
-from rtb.base.links import Place
+from rtb.base.links import CONVERSION_MACRO, Place
 from rtb.base.records import Media
 from rtb.exchanges import prices
 from rtb.exchanges.settings import Exchange
 from rtb.notices.notice import Claims, Notice, Refused, Terms
 from rtb.notices.reading import read
-from rtb.notices.tokens import Keyring, Signer, target_hash
+from rtb.notices.tokens import Keyring, Signer, conversion_token, target_hash
 from rtb.notices.urls import Urls
 
 KEYS = Keyring(1, {1: b"a secret for tests only"})
-LANDING = "https://shop.example/shoes?a=1&b=2"
+LANDING = f"https://shop.example/shoes?a=1&b=2&rtb={CONVERSION_MACRO}"
 TIME_S = 1_800_000_000
 PIXEL = b"HTTP/1.1 200 OK\r\nContent-Type: image/gif\r\nContent-Length: 3\r\n\r\nGIF"
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
-FOUND = b"HTTP/1.1 302 Found\r\nLocation: x\r\nContent-Length: 0\r\n\r\n"
+FOUND = b"HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n"
 FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
 BROKEN = b"HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n"
 
@@ -114,7 +114,7 @@ class Bidder:
         if self.hang_up(self.heard):
             return None
         if found.kind is Kind.CLICK:
-            return FOUND
+            return FOUND % page_of(found).encode()
         return PIXEL if found.kind is Kind.IMPRESSION else NO_CONTENT
 
     def booked(self, kind: Kind = Kind.BILL) -> dict[int, int]:
@@ -124,6 +124,12 @@ class Bidder:
             for each in self.notices
             if each.kind is kind and each.price_micros >= 0
         }
+
+
+def page_of(click: Notice) -> str:
+    """Where a click is sent."""
+    token = conversion_token(click.signed, KEYS).decode()
+    return click.target.replace(CONVERSION_MACRO, token)
 
 
 class Connection(asyncio.Protocol):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -13,10 +14,11 @@ from rtb.base.events import Kind
 from rtb.base.money import format_micros
 from rtb.cli.main import gathered
 from rtb.ledger.amounts import nanos_text
+from rtb.notices.conversions import Conversions
 from rtb.sim.auction import Bid, Offer, Verdict, Won
-from rtb.sim.audience import Anybody, Seeded, seeded_ads
+from rtb.sim.audience import Anybody, Audience, Seeded, seeded_ads
 from rtb.sim.exchange import Options, run
-from rtb.sim.feedback import Courier, Limits, Route
+from rtb.sim.feedback import Courier, Limits, Route, now_ms
 from rtb.sim.invoice import Entry, Invoice, join, part_of
 from rtb.sim.notices import Auction, Faults, Habits, Notice, Sale, Teller, Waits
 from rtb.sim.tally import Tally
@@ -27,7 +29,7 @@ from tests.sim.bidder import BROKEN, FORBIDDEN, Bidder, Served
 
 SOON = Waits(5.0, 10.0, 5.0, 10.0, 10.0, 5.0, late_ms=60, replay_ms=40)
 ALWAYS = Habits(shown=1.0, viewed=1.0, stays=1.0)
-NONE, PATIENT = Faults(), Limits(drain_s=3.0)
+NONE, PATIENT, ANYBODY = Faults(), Limits(drain_s=3.0), Anybody()
 REQUEST = b'{"id":"r","tmax":200,"cur":["USD"],"at":1,"imp":[{"id":"1"}]}'
 
 
@@ -47,12 +49,16 @@ class Sent:
 
 async def deliver(
     bidder: Bidder, faults: Faults = NONE, count: int = 20, other: str = "",
-    limits: Limits = PATIENT, base: str = "",
+    limits: Limits = PATIENT, base: str = "", people: Audience = ANYBODY,
 ) -> Sent:  # fmt: skip
     """All notices of `count` won auctions, to the end."""
     sent = Sent()
-    courier = Courier(sent.tally, sent.billed, Route(base, other), limits)
-    teller = Teller(Kind.BILL, 3, Anybody(), sent.tally.count, faults, SOON, ALWAYS)
+    teller = Teller(Kind.BILL, 3, people, sent.tally.count, faults, SOON, ALWAYS)
+
+    def landed(click: Notice, page: str) -> Iterable[Notice]:
+        return teller.landed(click, page, now_ms())
+
+    courier = Courier(sent.tally, sent.billed, Route(base, other), limits, landed)
     courier.start()
     for serial in range(count):
         offer = Offer(msgspec.convert(bidder.bid(), Bid), "s")
@@ -81,6 +87,32 @@ async def test_everything_arrives() -> None:
     assert counts["notices_sent"] == counts["notices_delivered"] == len(bidder.notices) >= 80
     assert (20, 20) == (counts["impressions"], counts["views"])
     assert 0 == counts["notices_retried"] + counts["notices_refused"] + counts["notices_dropped"]
+
+
+class Buyer:
+    """Everybody clicks and buys."""
+
+    def odds(self, number: int, bid: Bid) -> tuple[float, float]:
+        return 1.0, 1.0
+
+
+@pytest.mark.parametrize("faults", [NONE, Faults(duplicated=0.5, forged=0.5, replayed=0.5)])
+async def test_conversions_are_reported_once(faults: Faults) -> None:
+    """Who clicked buys behind the redirect; what the bidder has, once each, is what was told."""
+    bidder = Bidder(hang_up=lambda number: number % 7 == 0)
+    with Served(bidder):
+        sent = await deliver(bidder, faults, people=Buyer())
+    counts = sent.tally.counts
+    books = Conversions()
+    for each in bidder.notices:
+        if each.kind in (Kind.CONVERSION, Kind.ORDER):
+            books.add(each.record())
+    (total,) = books.by_line_item.values()
+
+    assert (20, 20, 20) == (counts["clicks"], counts["orders"], counts["conversions"])
+    assert 20 == total.conversions
+    assert sent.tally.ordered == {"USD": sum(total.value_micros.values())}
+    assert 0 == counts["forged_accepted"]
 
 
 async def test_lost_bills_are_not_on_the_invoice() -> None:

@@ -247,4 +247,6 @@ def test_any_bytes_are_read(data: bytes) -> None:
 def test_a_part_is_no_answer(length: int) -> None:
     """An answer counts when its last byte is there."""
     assert read_answer(http(200, BID)[:length]) is None
-    assert (200, BID, True) == read_answer(http(200, BID))
+    assert (200, BID, True, "") == read_answer(http(200, BID))
+    moved = b"HTTP/1.1 302 Found\r\nLocation:  https://a.example/?b \r\nContent-Length: 0\r\n\r\n"
+    assert (302, b"", True, "https://a.example/?b") == read_answer(moved)

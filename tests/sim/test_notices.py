@@ -1,6 +1,7 @@
 """What is told of a bid, and what goes wrong on the way: no network, no clock."""
 
 from collections import Counter
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,9 +14,9 @@ from rtb.notices.notice import Notice as Read
 from rtb.notices.notice import Refused
 from rtb.notices.reading import read
 from rtb.sim.auction import Bid, Loss, Lost, Offer, Verdict, Won
+from rtb.sim.dice import Dice
 from rtb.sim.notices import (
     Auction,
-    Dice,
     Faults,
     Habits,
     Notice,
@@ -25,7 +26,8 @@ from rtb.sim.notices import (
     filled,
     urls_in,
 )
-from tests.sim.bidder import KEYS, TIME_S, Bidder
+from rtb.sim.shop import Order, Shopper, order_of, report_url
+from tests.sim.bidder import KEYS, TIME_S, Bidder, page_of
 
 AUCTION = Auction(7, 0, "r 1", "b", "USD")
 ALWAYS = Habits(shown=1.0, viewed=1.0, stays=1.0)
@@ -78,7 +80,8 @@ def test_what_a_winner_hears() -> None:
     assert (PriceState.OK, 3_250_000, 1_500_000) == (
         bill.price_state, bill.price_micros, bill.min_to_win_micros,
     )  # fmt: skip
-    assert {"conversions": 1} == counted
+    assert {} == counted
+    assert [Kind.CLICK] == [one.kind for one in found if one.shopper is not None]
     assert all(one.due_ms >= NOW_MS and not one.held_ms for one in found)
     assert [Kind.BILL] == [one.kind for one in found if one.sale is not None]
 
@@ -191,7 +194,7 @@ def test_late_bills() -> None:
 
     assert bill.due_ms >= NOW_MS + Waits().late_ms
     assert Waits().late_ms == bill.held_ms
-    assert {"notices_late": 1, "conversions": 1} == counted
+    assert {"notices_late": 1} == counted
 
 
 def test_reordered_notices() -> None:
@@ -225,6 +228,83 @@ def test_altered_prices_are_quarantined() -> None:
     assert counted["notices_altered"] == len(raised) == 2  # win and bill
     assert {PriceState.ABOVE_BID} == states
     assert all(one.sale is None for one in raised)
+
+
+def test_shares_of_clicks_and_orders_may_be_set() -> None:
+    """Whatever people like, then: all of them, or nobody."""
+    click = [one for one in told(Bidder(), habits=replace(ALWAYS, bought=0.0))[0] if one.shopper]
+
+    assert [0.0] == [one.shopper.odds for one in click if one.shopper is not None]
+    assert Kind.CLICK not in {
+        one.kind for one in told(Bidder(), habits=replace(ALWAYS, clicked=0.0))[0]
+    }
+
+
+# -- conversions -----------------------------------------------------------------------------------
+
+
+def landed(bidder: Bidder, faults: Faults = NONE) -> tuple[list[Notice], Counter[str]]:
+    """What comes of a click that was sent on, by somebody who always buys."""
+    click = next(one for one in told(bidder)[0] if one.kind is Kind.CLICK)
+    read_back = heard(bidder, click)
+    assert isinstance(read_back, Read)
+    counted: Counter[str] = Counter()
+    teller = Teller(Kind.BILL, 1, Clicker(), lambda name: counted.update([name]), faults)
+    return list(teller.landed(click, page_of(read_back), NOW_MS)), counted
+
+
+def test_who_clicked_may_buy() -> None:
+    """The shop reports it with the token of the landing page; what it says is what was drawn."""
+    bidder = Bidder()
+    ((report,), counted) = landed(bidder)
+    found, order = heard(bidder, report), report.order
+
+    assert isinstance(found, Read)
+    assert order is not None
+    assert {"orders": 1} == counted
+    assert report.due_ms >= NOW_MS
+    assert (Kind.ORDER if order.id else Kind.CONVERSION) == found.kind
+    assert order.value_micros == max(found.order.value_micros, 0)
+    assert bool(order.id) == (found.price_state is PriceState.OK)
+
+
+def test_nobody_buys_twice_with_one_click() -> None:
+    """A click that is sent again leads to the same person."""
+    shopper = Shopper("b", 1.0, "USD", Dice(1, 2, 3))
+
+    assert order_of(shopper) is not None
+    assert order_of(shopper) is None
+
+
+def test_orders_and_sign_ups() -> None:
+    """Most conversions are orders with an id and a value of whole cents; chance is the bid's."""
+    drawn = [order_of(Shopper(f"{n}", 1.0, "EUR", Dice(1, n, 0))) for n in range(500)]
+    orders = [each for each in drawn if each is not None and each.id]
+
+    assert 0 == sum(each is None for each in drawn)
+    assert 0.7 < len(orders) / 500 < 0.9
+    assert all(0 < each.value_micros <= 200_000_000 for each in orders)
+    assert all(each.value_micros % 10_000 == 0 for each in orders)
+    assert order_of(Shopper("b", 0.0, "EUR", Dice(1, 2, 3))) is None
+
+
+def test_a_page_without_a_token_reports_nothing() -> None:
+    """The advertiser was not told which click it is."""
+    order = Order("1", 1, "EUR")
+
+    for page in ("", "https://shop.example/", f"https://shop.example/?rtb={'x' * 106}"):
+        assert "" == report_url("http://bid.example/n/click/t", page, order)
+
+
+def test_faults_of_reports() -> None:
+    """They get lost and forged like anything else."""
+    assert ([], 1) == (landed(Bidder(), Faults(lost=1.0))[0], 1)
+    found, counted = landed(Bidder(), Faults(forged=1.0, duplicated=1.0))
+
+    assert [Part.GENUINE, Part.COPY, Part.FORGED] == [one.part for one in found]
+    assert 1 == len({id(one.order) for one in found})
+    assert isinstance(heard(Bidder(), found[2]), Refused)
+    assert 1 == counted["orders"]
 
 
 def test_dice() -> None:

@@ -36,11 +36,11 @@ KEYS = """
     version dooh impmultiply buyeruid eids uids atype gdpr gpp us_privacy coppa gpc dsa
     dsarequired bidfloor bidfloorcur dt exp ssai clickbrowser instl secure rwdd tagid banner video
     audio native metric qty multiplier pmp gpid prebid is_rewarded_inventory rewarded type value w
-    h pos format wmin wratio hratio battr btype api expdir mimes minduration maxduration
-    startdelay maxextended podseq slotinpod skipmin skipafter minbitrate maxbitrate poddur maxseq
-    mincpmpersec podid protocols protocol playbackmethod delivery rqddurs durfloors mindur maxdur
-    skip plcmt placement linearity boxingallowed poddedupe private_auction deals guar wseats
-    wadomain request ver privacy plcmttype assets eventtrackers eventrackers event methods
+    h pos format wmin wmax hmin hmax wratio hratio battr btype api expdir mimes minduration
+    maxduration startdelay maxextended podseq slotinpod skipmin skipafter minbitrate maxbitrate
+    poddur maxseq mincpmpersec podid protocols protocol playbackmethod delivery rqddurs durfloors
+    mindur maxdur skip plcmt placement linearity boxingallowed poddedupe private_auction deals guar
+    wseats wadomain request ver privacy plcmttype assets eventtrackers eventrackers event methods
     required title img len hmin other displaymanagerversion gpp_sid atts
 """.split()  # noqa: SIM905
 ODD_VALUES: list[object] = [
