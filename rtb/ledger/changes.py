@@ -11,7 +11,8 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from rtb.ledger.accounts import Account, Balance, Hold, Lease, Line, Mark, Settled, State
-from rtb.ledger.commands import SetLimit
+from rtb.ledger.commands import Outcome, SetLimit
+from rtb.ledger.pages import Page, Rows, number_of, page_of
 
 NO_WORKER: Final = -1
 _OPEN: Final = Balance.OPEN
@@ -51,8 +52,8 @@ class Changes:
     """The trace of a batch; a store writes it in one transaction."""
 
     __slots__ = (
-        "accounts", "forgotten", "held", "leases", "limits", "lines", "opened", "references",
-        "released", "rows", "settled", "sums", "time_s",
+        "accounts", "apart", "expired", "forgotten", "held", "leases", "limits", "lines", "opened",
+        "packs", "references", "released", "rows", "settled", "spent", "sums", "taken", "time_s",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -64,6 +65,11 @@ class Changes:
         self.leases: dict[tuple[int, int], Lease | None] = {}
         self.held: dict[int, Hold] = {}
         self.released: list[int] = []
+        self.packs: dict[int, list[Rows]] = {}  # page -> what was written on it
+        self.expired: dict[int, int] = {}  # page -> `Page.expired_s`
+        self.spent: dict[int, bytes] = {}  # page -> `Page.bitmap`, b"" if it is forgotten
+        self.taken = 0  # bids of `Takes`
+        self.apart: dict[int, Outcome] = {}  # those of them that were not simply TAKEN
         self.settled: dict[int, Settled] = {}
         self.lines: dict[int, Line] = {}
         self.limits: list[SetLimit] = []
@@ -81,9 +87,10 @@ class Changes:
         bid: int = 0,
         worker: int = NO_WORKER,
         reference: str = "",
+        moves: int = 1,
     ) -> None:
         """Moves an amount between two balances of an account; a row of its own if it names
-        a bid, a worker or a reference."""
+        a bid, a worker or a reference. moves: of how many bids it is the sum."""
         if nanos == 0 and units == 0:
             return
         account.nanos[source] -= nanos
@@ -103,11 +110,11 @@ class Changes:
         key = (entry, number, source, target)
         found = self.sums.get(key)
         if found is None:
-            self.sums[key] = [nanos, units, 1]
+            self.sums[key] = [nanos, units, moves]
         else:
             found[0] += nanos
             found[1] += units
-            found[2] += 1
+            found[2] += moves
 
     def hold(self, state: State, bid: int, hold: Hold) -> None:
         """Keeps the money of a bid in flight."""
@@ -118,9 +125,23 @@ class Changes:
         else:
             due.append(bid)
 
+    def write(self, state: State, key: int, rows: Rows) -> None:
+        """Keeps the money of bids that were taken together on their page."""
+        page = state.pages.get(key)
+        if page is None:
+            page = state.pages[key] = Page()
+        for deadline_s in page.add(rows):
+            state.pages_due.setdefault(deadline_s, []).append(key)
+        self.packs.setdefault(key, []).append(rows)
+
     def release(self, state: State, bid: int) -> None:
-        """Lets go of a hold; one of this batch was never stored."""
-        del state.holds[bid]
+        """Lets go of the money of a bid in flight.
+
+        Its mark says so to its page, wherever that is read; a hold of this batch was never stored.
+        """
+        if state.holds.pop(bid, None) is None:
+            state.pages[page_of(bid)].close(number_of(bid))
+            return
         if self.held.pop(bid, None) is None:
             self.released.append(bid)
 
