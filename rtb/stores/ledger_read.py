@@ -24,6 +24,7 @@ from rtb.ledger.accounts import (
 from rtb.ledger.changes import Entry, Row
 from rtb.ledger.commands import Flight, Scope, SetLimit
 from rtb.stores import ledger_schema as schema
+from rtb.stores.ledger_pages import pending, read_pages
 from rtb.stores.ledger_schema import signed, unsigned
 
 # An account with any of these has money lent out or in flight.
@@ -80,6 +81,7 @@ def read_state(connection: Connection) -> State:
     for bid, *values in connection.execute(select(schema.HOLDS)):
         hold = state.holds[bid] = Hold(*values)
         state.due.setdefault(hold.deadline_s, []).append(bid)
+    read_pages(connection, state)
     return state
 
 
@@ -176,6 +178,14 @@ def kept(connection: Connection) -> audit.Sums:
         for balance in Balance:
             nanos, units = values[balance], values[BALANCES + balance]
             audit.add(sums, (account, balance), nanos, units)
+    return sums
+
+
+def held(connection: Connection) -> audit.Sums:
+    """What PENDING must be by all bids in flight."""
+    sums = sums_by_account(connection, schema.HOLDS, Balance.PENDING)
+    for key, (nanos, units) in pending(connection).items():
+        audit.add(sums, key, nanos, units)
     return sums
 
 

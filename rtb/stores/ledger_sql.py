@@ -9,13 +9,12 @@ Readers (`rows`, `balances`, `audit`) may be other processes, at any time.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, select
 
-from rtb.base.errors import InvariantError, StoreCorrupt, StoreError
+from rtb.base.errors import InvariantError, StoreError
 from rtb.ledger import audit
 from rtb.ledger.accounts import BALANCES, Balance, Mark, Settled, State
 from rtb.ledger.calendar import day_of
@@ -29,12 +28,15 @@ from rtb.ledger.commands import (
     Post,
     Scope,
     Take,
+    Takes,
     Void,
 )
 from rtb.ledger.machine import apply
+from rtb.ledger.pages import PAGE_SHIFT
+from rtb.stores import ledger_pages as pages
 from rtb.stores import ledger_read as read
 from rtb.stores import ledger_schema as schema
-from rtb.stores.ledger_engines import Bulk, bulk_of, engine_of, place_of, transaction
+from rtb.stores.ledger_engines import Database, engine_of
 from rtb.stores.ledger_schema import signed
 
 UTC: Final = ZoneInfo("UTC")
@@ -43,24 +45,26 @@ LOCK_WAIT_MS: Final = 2_000
 # Settled bids that one batch forgets at most, so that a long rest does not make one long batch.
 PURGE_ROWS_MAX: Final = 20_000
 _SECOND_SHIFT: Final = 32  # of a bid's id, see base.events
+NONE_APART: Final[Mapping[int, Outcome]] = {}
 
 
 class Applied(NamedTuple):
     """What became of a batch: an outcome a command, and the rows as written.
 
     Rows of grants say what a worker may take: raise its part of the board by their nanos.
+    apart: outcomes of those bids of `Takes` that were not simply TAKEN, by their place among all
     """
 
     outcomes: list[Outcome]
     rows: list[Row]
+    apart: Mapping[int, Outcome] = NONE_APART
 
 
-class LedgerStore:
+class LedgerStore(Database):
     """The books of one database. Not for two threads at once."""
 
-    def __init__(self, engine: Engine, bulk: Bulk) -> None:
-        self._engine = engine
-        self._bulk = bulk
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
         self._state: State | None = None
         self._positions: dict[str, int] = {}
         self._sequence = 0
@@ -77,24 +81,7 @@ class LedgerStore:
         Raises: ConfigError for a URL that names neither; StoreError when it cannot be reached,
             StoreCorrupt when what is there are no books of this version.
         """
-        engine = engine_of(url, lock_wait_ms)
-        store = cls(engine, bulk_of(engine))
-        try:
-            store._prepare()
-        except BaseException:
-            engine.dispose()
-            raise
-        return store
-
-    def close(self) -> None:
-        """Ends all connections."""
-        self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *fault: object) -> None:
-        self.close()
+        return cls(engine_of(url, lock_wait_ms))._opened()
 
     def _prepare(self) -> None:
         with self._transaction() as connection:
@@ -103,15 +90,11 @@ class LedgerStore:
             if not found:
                 start = {"version": schema.SCHEMA_VERSION, "writer": 0, "forgotten_s": 0}
                 self._bulk.insert(connection, schema.META, list(start.items()))
+            elif found.get("version") == schema.WITHOUT_PAGES:
+                now = [("version", schema.SCHEMA_VERSION)]
+                self._bulk.upsert(connection, schema.META, now)
             elif found.get("version") != schema.SCHEMA_VERSION:
-                raise StoreCorrupt(
-                    f"books of version {found.get('version')}, expected {schema.SCHEMA_VERSION}"
-                    f" - at `{self._place}`"
-                )
-
-    @property
-    def _place(self) -> str:
-        return place_of(self._engine)
+                raise schema.other_version(found.get("version"), self._place)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -166,10 +149,10 @@ class LedgerStore:
         self._positions.update(positions)
         self._sequence += len(rows)
         self._limits_sequence += len(changes.limits)
-        state.settled.clear()
-        state.references.clear()
+        for shown in (state.settled, state.spent, state.references):
+            shown.clear()
         self._state = state
-        return Applied(outcomes, rows)
+        return Applied(outcomes, rows, changes.apart)
 
     def _take_over(self, connection: Connection) -> None:
         meta = schema.META
@@ -204,18 +187,21 @@ class LedgerStore:
                 raise InvariantError(f"position {position} was applied - at journal `{journal}`")
 
     def _stage(self, connection: Connection, state: State, commands: Sequence[Command]) -> None:
-        """Shows the machine the marks of the bids that the batch names; the rest stay on disk."""
-        holds = state.holds
-        bids = [
-            command.bid
-            for command in commands
-            if isinstance(command, Take | Post | Void) and command.bid not in holds
-        ]
+        """Shows the machine the marks of the bids that the batch names; the rest stay on disk.
+
+        Of bids that are taken together only those have marks whose bill or loss came first: they
+        are looked for by range, not one by one.
+        """
+        singles = [one.bid for one in commands if isinstance(one, Take | Post | Void)]
+        together = [one.takes for one in commands if isinstance(one, Takes)]
         forgotten = state.forgotten_s << _SECOND_SHIFT
-        bids = [bid for bid in bids if forgotten <= bid < 1 << 63]
-        if bids:
-            for bid, mark, nanos, seen in self._bulk.find(connection, schema.SETTLED, bids):
-                state.settled[bid] = Settled(Mark(mark), nanos, bool(seen))
+        bids = [bid for bid in singles if forgotten <= bid < 1 << 63 and state.held(bid) is None]
+        ranges = pages.stage(connection, self._bulk, state, bids, together)
+        found = self._bulk.find(connection, schema.SETTLED, bids) if bids else []
+        if ranges:
+            found += self._bulk.find_ranges(connection, schema.SETTLED, ranges)
+        for bid, mark, nanos, seen in found:
+            state.settled[bid] = Settled(Mark(mark), nanos, bool(seen))
         self._stage_days(connection, state, commands)
         references = [command.reference for command in commands if isinstance(command, Adjust)]
         if references:
@@ -276,13 +262,14 @@ class LedgerStore:
             connection, schema.SETTLED,
             [(bid, one.mark, one.nanos, int(one.seen)) for bid, one in changes.settled.items()],
         )  # fmt: skip
+        pages.write(connection, bulk, changes)
         bulk.insert(connection, schema.REFERENCES, [(one,) for one in changes.references])
         bulk.upsert(connection, schema.POSITIONS, list(positions.items()))
         if changes.forgotten:
             bulk.upsert(connection, schema.META, [("forgotten_s", state.forgotten_s)])
             self._purging = True
         if self._purging:
-            self._purge(connection, state.forgotten_s)
+            self._purge(connection, state)
 
     def _write_leases(self, connection: Connection, changes: Changes) -> None:
         leases = changes.leases.items()
@@ -294,15 +281,21 @@ class LedgerStore:
              for key, lease in leases if lease is not None],
         )  # fmt: skip
 
-    def _purge(self, connection: Connection, before_s: int) -> None:
-        """Lets go of marks that can no longer be asked for, some at a time."""
+    def _purge(self, connection: Connection, state: State) -> None:
+        """Lets go of what can no longer be asked for, some at a time.
+
+        Marks of a page that is not spent stay: they say which of its bids are no longer open.
+        """
         settled = schema.SETTLED
-        below = min(before_s << _SECOND_SHIFT, (1 << 63) - 1)
+        below = min(state.forgotten_s << _SECOND_SHIFT, (1 << 63) - 1)
+        if state.pages:
+            below = min(below, min(state.pages) << PAGE_SHIFT)
         some = select(settled.c.bid).where(settled.c.bid < below).order_by(settled.c.bid)
         found = connection.execute(
             settled.delete().where(settled.c.bid.in_(some.limit(PURGE_ROWS_MAX)))
         )
-        self._purging = found.rowcount >= PURGE_ROWS_MAX
+        gone = pages.purge(connection, state.forgotten_s, PURGE_ROWS_MAX)
+        self._purging = max(found.rowcount, gone) >= PURGE_ROWS_MAX
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -385,13 +378,10 @@ class LedgerStore:
         with self._transaction(reading=True) as connection:
             rows = read.sums_of_rows(connection)
             kept = read.kept(connection)
-            holds = read.sums_by_account(connection, schema.HOLDS, Balance.PENDING)
+            holds = read.held(connection)
             leases = read.sums_by_account(connection, schema.LEASES, Balance.GRANTED)
         return [
             *audit.compare("rows", rows, kept),
             *audit.compare("holds", holds, audit.only(kept, Balance.PENDING)),
             *audit.compare("leases", leases, audit.only(kept, Balance.GRANTED)),
         ]
-
-    def _transaction(self, *, reading: bool = False) -> AbstractContextManager[Connection]:
-        return transaction(self._engine, self._place, reading=reading)
