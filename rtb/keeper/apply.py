@@ -106,7 +106,7 @@ def _take(body: bytes, exchanges: Mapping[int, Exchange], state: State) -> Booki
     if not (0 < bid < BID_MAX and 0 <= nanos <= AMOUNT_MAX):
         return Reason.OUT_OF_RANGE
     time_s = bid_time_s(bid)
-    if time_s < state.forgotten_s and bid not in state.holds:
+    if time_s < state.forgotten_s and state.held(bid) is None:
         return Reason.TOO_OLD
     return Take(bid, line_item, nanos, time_s + settings.reservation_ttl_s)
 
@@ -145,7 +145,7 @@ def _wrong(bid: int, line_item: int, state: State) -> Reason | None:
         return Reason.OUT_OF_RANGE
     if line_item not in state.lines:
         return Reason.UNKNOWN_LINE_ITEM
-    if bid_time_s(bid) < state.forgotten_s and bid not in state.holds:
+    if bid_time_s(bid) < state.forgotten_s and state.held(bid) is None:
         return Reason.TOO_OLD
     return None
 
