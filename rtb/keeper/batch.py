@@ -15,17 +15,20 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from rtb.base.events import BID, CLAIMS_VERSION, ClaimFlag, Kind
+from rtb.base.events import BID, CLAIMS_VERSION, NOTICE, ClaimFlag, Kind, PriceState
 from rtb.keeper.apply import REFUSED, Exchange, booking
 from rtb.keeper.letters import Letter, Reason
 from rtb.keeper.tail import Read
 from rtb.ledger.accounts import State
 from rtb.ledger.commands import AMOUNT_MAX, BID_MAX, TAKE, Command, Outcome, Takes
+from rtb.notices.settle import settles
 from rtb.stores.journal import Record
 from rtb.stores.ledger_sql import Applied
 
 Place = tuple[str, Record]  # journal, record
 _BID_KIND: Final = int(Kind.BID)
+_SHOWN: Final = (Kind.WIN, Kind.BILL, Kind.IMPRESSION)
+_STATES: Final = list(map(int, PriceState))
 _TEST: Final = int(ClaimFlag.TEST)
 _SECOND_SHIFT: Final = 32  # of a bid's id, see base.events
 
@@ -70,9 +73,9 @@ def batch_of(reads: Iterable[Read], exchanges: Mapping[int, Exchange], state: St
     """The batch of some records; exchanges and state as in `apply.booking`."""
     places = [(tail.name, record) for tail, records in reads for record in records]
     found = Batch()
-    taken = _take_together(found, places, exchanges, state)
+    done = _take_together(found, places, exchanges, state) | _idle(places, exchanges)
     for index, place in enumerate(places):
-        if index in taken:
+        if index in done:
             continue
         _, (_, kind, body) = place
         command = booking(kind, body, exchanges, state)
@@ -100,6 +103,22 @@ def _take_together(
         batch.commands.append(Takes(takes))
         batch.taken = [places[one] for one in taken]
     return set(taken)
+
+
+def _idle(places: Sequence[Place], exchanges: Mapping[int, Exchange]) -> set[int]:
+    """The indices of well-formed notices that settle nothing on their exchange: most of all."""
+    indices = [
+        index for index, (_, (_, kind, body)) in enumerate(places)
+        if kind in _SHOWN and len(body) == NOTICE.itemsize
+    ]  # fmt: skip
+    notices = np.frombuffer(b"".join(places[one][1][2] for one in indices), NOTICE)
+    kinds = np.array([places[one][1][1] for one in indices], np.uint8)
+    said, idle = notices["claims"], np.zeros(len(indices), np.bool_)
+    for key in set(said["exchange"].tolist()) & exchanges.keys():
+        others = [int(kind) for kind in _SHOWN if not settles(kind, exchanges[key])]
+        idle |= (said["exchange"] == key) & np.isin(kinds, others)
+    idle &= (said["version"] == CLAIMS_VERSION) & np.isin(notices["price_state"], _STATES)
+    return set(compress(indices, idle.tolist()))
 
 
 def takes_of(

@@ -7,6 +7,7 @@ is summed into one row for each account, kind and pair of balances in the batch:
 same to the nano, and the journals hold the single bids.
 """
 
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -48,6 +49,9 @@ class Row(NamedTuple):
     reference: str
 
 
+SumKey = tuple[Entry, int, Balance, Balance]  # account, source, target
+
+
 class Changes:
     """The trace of a batch; a store writes it in one transaction."""
 
@@ -58,7 +62,7 @@ class Changes:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
-        self.sums: dict[tuple[Entry, int, Balance, Balance], list[int]] = {}
+        self.sums: dict[SumKey, list[int]] = {}
         self.time_s = 0  # of the youngest command
         self.accounts: set[int] = set()
         self.opened: list[Account] = []
@@ -107,7 +111,30 @@ class Changes:
             what = (number, source, target, nanos, units, 1, bid, worker, reference)
             self.rows.append(Row(self.time_s, entry, *what))
             return
-        key = (entry, number, source, target)
+        self._sum((entry, number, source, target), nanos, units, moves)
+
+    def move_all(
+        self,
+        accounts: Mapping[int, Account],
+        entry: Entry,
+        between: tuple[Balance, Balance],
+        amounts: Iterable[tuple[int, int, int, int]],
+    ) -> None:
+        """The same as `move` for each (account, nanos, units, moves), between two balances of which
+        none is OPEN."""
+        source, target = between
+        for number, nanos, units, moves in amounts:
+            if nanos == 0 and units == 0:
+                continue
+            account = accounts[number]
+            account.nanos[source] -= nanos
+            account.nanos[target] += nanos
+            account.units[source] -= units
+            account.units[target] += units
+            self.accounts.add(number)
+            self._sum((entry, number, source, target), nanos, units, moves)
+
+    def _sum(self, key: SumKey, nanos: int, units: int, moves: int) -> None:
         found = self.sums.get(key)
         if found is None:
             self.sums[key] = [nanos, units, moves]

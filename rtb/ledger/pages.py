@@ -136,12 +136,13 @@ def is_in(bitmap: bytes, number: int) -> bool:
 
 _HALF: Final = 32
 _LOW: Final = (1 << _HALF) - 1
+_SMALL: Final = 1 << 40  # millions of these fit 64 bits
 
 
 class Groups:
     """Rows that belong together, by key; sums over them are exact.
 
-    Amounts up to 2**56 are summed in halves, so that no sum of 64 bits can overflow.
+    Amounts are 0 to 2**56. Great ones are summed in halves, so that no sum of 64 bits can overflow.
     """
 
     def __init__(self, keys: npt.NDArray[np.int64]) -> None:
@@ -153,6 +154,9 @@ class Groups:
     def sums(self, amounts: npt.NDArray[np.int64]) -> list[int]:
         """The sum of each group. Shapes: amounts (rows,); returns (groups,)."""
         ranked = amounts[self._order]
+        if int(ranked.max()) < _SMALL:
+            sums: list[int] = np.add.reduceat(ranked, self._starts).tolist()
+            return sums
         high = np.add.reduceat(ranked >> _HALF, self._starts).tolist()
         low = np.add.reduceat(ranked & _LOW, self._starts).tolist()
         return [(one << _HALF) + other for one, other in zip(high, low, strict=True)]

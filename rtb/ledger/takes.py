@@ -80,6 +80,7 @@ def _charge(state: State, takes: Rows, accounts: Words, odd: Mask, changes: Chan
     sums = zip(groups.keys, *(groups.sums(one) for one in columns), strict=True)
     leases = state.leases
     paid = np.zeros(len(groups.keys), np.bool_)
+    charged = []
     for index, (key, nanos, units, moves, strange) in enumerate(sums):
         place = (key >> _WORKER_SHIFT, key & _WORKERS_MAX - 1)
         lease = leases.get(place)
@@ -88,11 +89,10 @@ def _charge(state: State, takes: Rows, accounts: Words, odd: Mask, changes: Chan
         lease.nanos -= nanos
         lease.units -= units
         changes.leases[place] = lease
-        changes.move(
-            state.accounts[place[0]], Entry.TAKE, Balance.GRANTED, Balance.PENDING, nanos, units,
-            moves=moves,
-        )  # fmt: skip
+        charged.append((place[0], nanos, units, moves))
         paid[index] = True
+    between = (Balance.GRANTED, Balance.PENDING)
+    changes.move_all(state.accounts, Entry.TAKE, between, charged)
     return groups.spread(paid)
 
 

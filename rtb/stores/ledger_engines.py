@@ -26,7 +26,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 from rtb.base.errors import ConfigError, StoreCorrupt, StoreError
 
 Value = int | str | bytes | None
-Values = Sequence[Value]
+Values = tuple[Value, ...]
 
 
 class Bulk(Protocol):
@@ -129,7 +129,7 @@ class SqliteBulk:
     @staticmethod
     def _many(connection: Connection, statement: str, rows: Sequence[Values]) -> None:
         if rows:
-            connection.exec_driver_sql(statement, [tuple(row) for row in rows])
+            connection.exec_driver_sql(statement, list(rows))
 
 
 class PostgresBulk:

@@ -212,10 +212,11 @@ class LedgerStore(Database):
         self, connection: Connection, state: State, commands: Sequence[Command]
     ) -> None:
         """Loads the days long past that commands name, whichever zone the batch may set."""
-        for command in commands:
-            if not isinstance(command, Adjust | Grant) or not 0 <= command.at_s < TIME_MAX_S:
+        times = {one.at_s for one in commands if isinstance(one, Adjust | Grant)}
+        for at_s in times:
+            if not 0 <= at_s < TIME_MAX_S:
                 continue
-            near = day_of(command.at_s, UTC)
+            near = day_of(at_s, UTC)
             for day in {near - 1, near, near + 1} - self._days:
                 if day < self._from_day:
                     read.read_day(connection, state, day)
@@ -242,9 +243,7 @@ class LedgerStore(Database):
         bulk.insert(connection, schema.ACCOUNTS, [read.account_row(one) for one in changes.opened])
         bulk.insert(
             connection, schema.ROWS,
-            [(number, row.time_s, row.entry, row.account, row.source, row.target, row.nanos,
-              row.units, row.moves, row.bid, row.worker, row.reference)
-             for number, row in enumerate(rows, self._sequence + 1)],
+            [read.row_values(number, row) for number, row in enumerate(rows, self._sequence + 1)],
         )  # fmt: skip
         touched = changes.accounts.union(one.number for one in changes.opened)
         accounts = [state.accounts[number] for number in sorted(touched)]
@@ -260,7 +259,8 @@ class LedgerStore(Database):
         )  # fmt: skip
         bulk.upsert(
             connection, schema.SETTLED,
-            [(bid, one.mark, one.nanos, int(one.seen)) for bid, one in changes.settled.items()],
+            [(bid, int(one.mark), one.nanos, int(one.seen))
+             for bid, one in changes.settled.items()],
         )  # fmt: skip
         pages.write(connection, bulk, changes)
         bulk.insert(connection, schema.REFERENCES, [(one,) for one in changes.references])
