@@ -71,7 +71,7 @@ def _letter(place: Place, reason: Reason) -> Letter:
 
 def batch_of(reads: Iterable[Read], exchanges: Mapping[int, Exchange], state: State) -> Batch:
     """The batch of some records; exchanges and state as in `apply.booking`."""
-    places = [(tail.name, record) for tail, records in reads for record in records]
+    places = [(tail.name, record) for tail, records, *_ in reads for record in records]
     found = Batch()
     done = _take_together(found, places, exchanges, state) | _idle(places, exchanges)
     for index, place in enumerate(places):

@@ -210,8 +210,8 @@ class Keeper:
         reads = self.tails.read(self._settings.batch_records, now_ms)
         work.batch = batch_of(reads, self._exchanges, self.state)
         work.commands += work.batch.commands
-        for tail, records in reads:
-            work.positions[tail.name] = tail.position
+        for tail, records, _, last in reads:
+            work.positions[tail.name] = last
             self.records += len(records)
         self._letters.add(work.batch.dead)
 

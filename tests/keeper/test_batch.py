@@ -43,7 +43,8 @@ def bid(number: int, time_s: int = T) -> int:
 def reads(*bodies: tuple[int, bytes]) -> list[Read]:
     """The records of two journals, in turns."""
     numbered = [(number, kind, body) for number, (kind, body) in enumerate(bodies, 1)]
-    return [Read(tail("a"), numbered[::2]), Read(tail("b"), numbered[1::2])]
+    one, other = numbered[::2], numbered[1::2]
+    return [Read(tail("a"), one, 0, len(one)), Read(tail("b"), other, 0, len(other))]
 
 
 def test_bids_come_first_and_together() -> None:
@@ -99,7 +100,7 @@ def test_it_judges_as_one_by_one(bodies: list[tuple[int, bytes]]) -> None:
     found = batch_of(reads(*bodies), EXCHANGES, state())
     expected: list[Any] = [
         (one.name, *record, booking(record[1], record[2], EXCHANGES, state()))
-        for one, records in reads(*bodies)
+        for one, records, *_ in reads(*bodies)
         for record in records
     ]
     commands = list(found.commands)
