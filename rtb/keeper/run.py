@@ -25,7 +25,7 @@ from rtb.keeper import publish
 from rtb.keeper.apply import Exchange
 from rtb.keeper.batch import Batch, batch_of
 from rtb.keeper.desks import NEVER, Desk, Ended
-from rtb.keeper.leases import Demand, Lent, Limits, Mask, can_serve, has_headroom, lend
+from rtb.keeper.leases import Demand, Lent, Limits, Mask, Need, can_serve, has_headroom, lend
 from rtb.keeper.letters import Letters
 from rtb.keeper.tail import Tail, Tails, bury
 from rtb.ledger.accounts import NO_FLIGHT, Line, State, place, scope_keys
@@ -281,14 +281,14 @@ class Keeper:
         short: list[int] = []
         grants = 0
         live = sum(desk.open for desk in self._desks)
-        for worker, slot in self._demand.hungry(now_ms):
+        for worker, slot, need in self._demand.hungry(now_ms):
             desk = self._desks[worker]
             key = self.slots.key.get(slot)
             if key is None or key in self._leaving or not desk.open:
                 continue
             if self._close[worker, slot] or (desk.closing is not None and desk.closing[slot]):
                 continue
-            grant = self._grant(worker, slot, key, live, now_ms)
+            grant = self._grant(worker, slot, need, live, now_ms)
             if not isinstance(grant, Grant) and self._demand.expected(worker, slot):
                 self._demand.let_go(worker, slot)  # it may still ask for less
             elif isinstance(grant, Grant):
@@ -301,10 +301,10 @@ class Keeper:
                 break
         self._reclaim(short, work, now_ms)
 
-    def _grant(self, worker: int, slot: int, key: int, live: int, now_ms: int) -> Grant | Outcome:
+    def _grant(self, worker: int, slot: int, need: Need, live: int, now_ms: int) -> Grant | Outcome:
         """The lease of one worker and line item, or why there is none."""
+        key = self.slots.key[slot]
         line = self.state.lines[key]
-        need = self._demand.need(worker, slot, now_ms)
         room = self._room(slot, line, now_ms)
         if room is None:
             return Outcome.NOTHING
