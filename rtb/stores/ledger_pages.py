@@ -39,14 +39,14 @@ _LEVEL: Final = 1  # of compression: three times as fast as the usual one, and h
 
 
 def encode(rows: Rows) -> bytes:
-    """A pack's body."""
+    """An array as a body."""
     return zlib.compress(rows.tobytes(), _LEVEL)
 
 
-def decode(body: bytes, place: str) -> Rows:
+def decode(body: bytes, kind: np.dtype[np.void], place: str) -> Rows:
     """The inverse. Raises: StoreCorrupt."""
     try:
-        return np.frombuffer(zlib.decompress(body), HELD)
+        return np.frombuffer(zlib.decompress(body), kind)
     except (zlib.error, ValueError) as error:
         raise StoreCorrupt(f"{error} - at `{place}`") from error
 
@@ -69,7 +69,7 @@ def read_pages(connection: Connection, state: State) -> None:
         page = state.pages.get(key)
         if page is None:
             page = state.pages[key] = Page(expired.get(key, NEVER_S))
-        for deadline_s in page.add(decode(body, f"pack {first}")):
+        for deadline_s in page.add(decode(body, HELD, f"pack {first}")):
             state.pages_due.setdefault(deadline_s, []).append(key)
     if state.pages:
         _close_settled(connection, state)

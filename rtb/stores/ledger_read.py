@@ -24,6 +24,7 @@ from rtb.ledger.accounts import (
 from rtb.ledger.changes import Entry, Row
 from rtb.ledger.commands import Flight, Scope, SetLimit
 from rtb.stores import ledger_schema as schema
+from rtb.stores import ledger_sheets as sheets
 from rtb.stores.ledger_pages import pending, read_pages
 from rtb.stores.ledger_schema import signed, unsigned
 
@@ -177,6 +178,7 @@ def sums_of_rows(connection: Connection) -> audit.Sums:
         ).group_by(table.c.account, column)
         for account, balance, nanos, units in connection.execute(query):
             audit.add(sums, (account, Balance(balance)), sign * int(nanos), sign * int(units))
+    sheets.add_up(connection, sums)
     return sums
 
 

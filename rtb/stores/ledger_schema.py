@@ -1,9 +1,10 @@
 """Tables of the books, the same on SQLite and PostgreSQL.
 
-`rows` and `limits` are the books: they are only ever added to. `balances`, `leases`, `holds`,
-`settled`, `packs` and `pages` are what the rows and journals add up to, kept so that a start needs
-not read them all; they change in the same transaction, and an audit compares. `positions` says how
-far each journal was applied, in the same transaction again: that is what makes a record count once.
+`rows`, `sheets` and `limits` are the books: they are only ever added to. `balances`, `leases`,
+`holds`, `settled`, `packs` and `pages` are what those and the journals add up to, kept so that a
+start needs not read them all; they change in the same transaction, and an audit compares.
+`positions` says how far each journal was applied, in the same transaction again: that is what makes
+a record count once.
 
 Keys of 64 bits are stored as signed integers. Limits are decimal text: in currencies of small
 units they pass 64 bits of nanos.
@@ -30,7 +31,7 @@ from rtb.base.errors import StoreCorrupt
 from rtb.ledger.accounts import Balance
 
 SCHEMA_VERSION: Final = 2
-# Books that have all tables but `packs` and `pages`: they need only be made.
+# Books that have all tables but `packs`, `pages` and `sheets`: they need only be made.
 WITHOUT_PAGES: Final = 1
 
 METADATA: Final = MetaData()
@@ -108,6 +109,8 @@ ROWS: Final = Table(
     _text("reference"),
     Index("rows_of_bid", "bid", sqlite_where=text("bid != 0"), postgresql_where=text("bid != 0")),
 )  # fmt: skip
+# See `ledger_sheets`; last: the number of a sheet's last row, counted on from those of `rows`.
+SHEETS: Final = Table("sheets", METADATA, _key("last"), _big("time_s"), _blob("body"))
 POSITIONS: Final = Table(
     "positions", METADATA, Column("journal", Text, primary_key=True), _big("position")
 )

@@ -9,6 +9,8 @@ Readers (`rows`, `balances`, `audit`) may be other processes, at any time.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from heapq import merge
+from itertools import islice
 from typing import Final, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
@@ -36,6 +38,7 @@ from rtb.ledger.pages import PAGE_SHIFT
 from rtb.stores import ledger_pages as pages
 from rtb.stores import ledger_read as read
 from rtb.stores import ledger_schema as schema
+from rtb.stores import ledger_sheets as sheets
 from rtb.stores.ledger_engines import Database, engine_of
 from rtb.stores.ledger_schema import signed
 
@@ -49,7 +52,7 @@ NONE_APART: Final[Mapping[int, Outcome]] = {}
 
 
 class Applied(NamedTuple):
-    """What became of a batch: an outcome a command, and the rows as written.
+    """What became of a batch: an outcome a command, and the rows that are no sums.
 
     Rows of grants say what a worker may take: raise its part of the board by their nanos.
     apart: outcomes of those bids of `Takes` that were not simply TAKEN, by their place among all
@@ -144,15 +147,14 @@ class LedgerStore(Database):
             state, self._state = self.state, None  # not known until the commit
             self._stage(connection, state, commands)
             outcomes = [apply(state, command, changes) for command in commands]
-            rows = changes.all_rows()
-            self._write(connection, state, changes, rows, positions)
+            self._write(connection, state, changes, positions)
         self._positions.update(positions)
-        self._sequence += len(rows)
+        self._sequence += len(changes.rows) + len(changes.sums)
         self._limits_sequence += len(changes.limits)
         for shown in (state.settled, state.spent, state.references):
             shown.clear()
         self._state = state
-        return Applied(outcomes, rows, changes.apart)
+        return Applied(outcomes, changes.rows, changes.apart)
 
     def _take_over(self, connection: Connection) -> None:
         meta = schema.META
@@ -176,7 +178,8 @@ class LedgerStore(Database):
         self._days = read.read_accounts(connection, state, self._from_day)
         found = connection.execute(select(schema.POSITIONS))
         self._positions = {str(journal): int(position) for journal, position in found}
-        self._sequence = read.last(connection, schema.ROWS.c.sequence)
+        numbers = (schema.ROWS.c.sequence, schema.SHEETS.c.last)
+        self._sequence = max(read.last(connection, number) for number in numbers)
         self._limits_sequence = read.last(connection, schema.LIMITS.c.sequence)
         self._purging = True
         self._state = state
@@ -227,7 +230,6 @@ class LedgerStore(Database):
         connection: Connection,
         state: State,
         changes: Changes,
-        rows: Sequence[Row],
         positions: Mapping[str, int],
     ) -> None:
         """Everything that a batch changed."""
@@ -243,8 +245,11 @@ class LedgerStore(Database):
         bulk.insert(connection, schema.ACCOUNTS, [read.account_row(one) for one in changes.opened])
         bulk.insert(
             connection, schema.ROWS,
-            [read.row_values(number, row) for number, row in enumerate(rows, self._sequence + 1)],
+            [read.row_values(*one) for one in enumerate(changes.rows, self._sequence + 1)],
         )  # fmt: skip
+        if changes.sums:
+            last = self._sequence + len(changes.rows) + len(changes.sums)
+            bulk.insert(connection, schema.SHEETS, [sheets.sheet(last, changes)])
         touched = changes.accounts.union(one.number for one in changes.opened)
         accounts = [state.accounts[number] for number in sorted(touched)]
         bulk.upsert(
@@ -316,15 +321,20 @@ class LedgerStore(Database):
         query = select(table).where(table.c.sequence > after).order_by(table.c.sequence)
         if bid is not None:
             query = query.where(table.c.bid == bid, table.c.bid != 0)
-        if line_item is not None or day is not None:
-            chosen = select(accounts.c.number)
-            if line_item is not None:
-                chosen = chosen.where(accounts.c.line_item == signed(line_item))
-            if day is not None:
-                chosen = chosen.where(accounts.c.day == day)
+        chosen = select(accounts.c.number)
+        if line_item is not None:
+            chosen = chosen.where(accounts.c.line_item == signed(line_item))
+        if day is not None:
+            chosen = chosen.where(accounts.c.day == day)
+        everything = line_item is None and day is None
+        if not everything:
             query = query.where(table.c.account.in_(chosen))
         with self._transaction(reading=True) as connection:
-            return [read.row(values) for values in connection.execute(query.limit(count))]
+            found = [read.row(values) for values in connection.execute(query.limit(count))]
+            if bid is not None:
+                return found
+            some = None if everything else set(connection.execute(chosen).scalars())
+            return list(islice(merge(found, sheets.rows(connection, after, some)), count))
 
     def balances(self, scope: Scope, key: int, day: int = 0) -> tuple[list[int], list[int]]:
         """Money and units of a scope by `Balance`, summed over its accounts.

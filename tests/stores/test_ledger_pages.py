@@ -8,6 +8,7 @@ from sqlalchemy import create_engine, text
 
 from rtb.base.errors import StoreCorrupt
 from rtb.ledger.commands import Command, Expire, Forget, Outcome, Scope, Take
+from rtb.ledger.pages import HELD
 from rtb.stores.ledger_pages import decode
 from rtb.stores.ledger_sql import LedgerStore
 from rtb.stores.ledger_view import LedgerView
@@ -118,7 +119,7 @@ def test_audit_finds_a_page_that_is_changed(url: str) -> None:
             ]
     for body in (b"", b"no stream", zlib.compress(b"too short")):
         with pytest.raises(StoreCorrupt, match="pack 7"):
-            decode(body, "pack 7")
+            decode(body, HELD, "pack 7")
 
 
 def test_spent_pages_are_forgotten_in_parts(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,13 +138,18 @@ def test_books_without_pages_become_books_with(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path)
     with opened(url) as store:
         store.apply([*START, take(1), take(2), post(1, 7)])
-    for statement in ("DROP TABLE packs", "DROP TABLE pages", "UPDATE meta SET value = 1 "
-                      "WHERE name = 'version'"):  # fmt: skip
-        execute(url, statement)
+        before = store.rows()
+        for number, row in before:
+            values = (number, *(str(one) if isinstance(one, str) else int(one) for one in row))
+            execute(url, f"INSERT OR IGNORE INTO rows VALUES {values}")
+    for name in ("packs", "pages", "sheets"):
+        execute(url, f"DROP TABLE {name}")
+    execute(url, "UPDATE meta SET value = 1 WHERE name = 'version'")
     with pytest.raises(StoreCorrupt, match="version 1"):
         LedgerView.open(url)
     with opened(url) as store:
         outcomes = store.apply([together(take(3)), post(1, 7), post(2, 7), post(3, 7)]).outcomes
         assert [O.TAKEN, O.DUPLICATE, O.POSTED, O.POSTED] == outcomes
         assert [] == store.audit()
+        assert (len(before), before) == (before[-1][0], store.rows()[: len(before)])
     LedgerStore.open(url).close()
