@@ -331,6 +331,8 @@ def test_sqlite_is_synchronous(tmp_path: Path) -> None:
     with opened(sqlite_url(tmp_path)) as store, store._transaction() as connection:
         assert "wal" == connection.exec_driver_sql("PRAGMA journal_mode").scalar()
         assert 2 == connection.exec_driver_sql("PRAGMA synchronous").scalar()
+        assert 8_000 == connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar()
+        assert -32_768 == connection.exec_driver_sql("PRAGMA cache_size").scalar()
 
 
 def test_locked(tmp_path: Path) -> None:
