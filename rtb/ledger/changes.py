@@ -56,8 +56,9 @@ class Changes:
     """The trace of a batch; a store writes it in one transaction."""
 
     __slots__ = (
-        "accounts", "apart", "expired", "forgotten", "held", "leases", "limits", "lines", "opened",
-        "packs", "references", "released", "rows", "settled", "spent", "sums", "taken", "time_s",
+        "accounts", "apart", "expired", "forgotten", "held", "leases", "limits", "lines", "lost",
+        "opened", "packs", "references", "released", "rows", "settled", "spent", "sums", "taken",
+        "time_s",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class Changes:
         self.held: dict[int, Hold] = {}
         self.released: list[int] = []
         self.packs: dict[int, list[Rows]] = {}  # page -> what was written on it
+        self.lost: dict[int, list[int]] = {}  # page -> numbers of bids that were closed on it
         self.expired: dict[int, int] = {}  # page -> `Page.expired_s`
         self.spent: dict[int, bytes] = {}  # page -> `Page.bitmap`, b"" if it is forgotten
         self.taken = 0  # bids of `Takes`
@@ -171,6 +173,16 @@ class Changes:
             return
         if self.held.pop(bid, None) is None:
             self.released.append(bid)
+
+    def lose(self, state: State, bid: int) -> None:
+        """Ends a bid in flight that cost nothing. That a page says by itself, without a mark."""
+        if bid in state.holds:
+            self.release(state, bid)
+            self.settle(state, bid, Mark.VOIDED, 0, seen=True)
+            return
+        key, number = page_of(bid), number_of(bid)
+        state.pages[key].close(number)
+        self.lost.setdefault(key, []).append(number)
 
     def settle(self, state: State, bid: int, mark: Mark, nanos: int, *, seen: bool) -> None:
         """Remembers what became of a bid."""

@@ -332,8 +332,7 @@ def _void(state: State, command: Void, changes: Changes) -> Outcome:
         account = state.accounts[hold.account]
         if account.line_item != command.line_item:
             return Outcome.OTHER_LINE_ITEM
-        changes.release(state, bid)
-        changes.settle(state, bid, Mark.VOIDED, 0, seen=True)
+        changes.lose(state, bid)
         _free(account, changes, Entry.VOID, _PENDING, hold.nanos, hold.units)
         return Outcome.VOIDED
     if bid_time_s(bid) < state.forgotten_s:

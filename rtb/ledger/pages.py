@@ -3,7 +3,8 @@
 Nearly every bid is taken from a lease that has its money, is never won, and expires with all others
 of its second. So they are kept and judged together: a page is one array, and the number in a bid's
 id is the bid's place in it, which makes a look-up one index. A bid of a page is open, or it was
-settled (its mark says how), or it has expired: closed without a mark.
+billed (its mark says so), or it was lost or has expired: closed without a mark. What comes later is
+told the same of both.
 
 When all of a page has expired it is *spent*: of its bids only a bitmap is left, which says that
 they were seen.

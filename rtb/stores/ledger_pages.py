@@ -2,18 +2,20 @@
 ones.
 
     packs   first bid -> bids that one batch wrote on one page, as they were then
+    losses  first bid -> numbers of bids that one batch closed on one page
     pages   page -> up to which deadline it has expired, and, once all of it has, its bitmap
 
-A bid of a pack is open unless its page has expired beyond its deadline or a mark says how it was
-settled. So bills and losses write their mark alone, and expiry one row a page. Both bodies are
-compressed; that of a spent page is a few bytes, as its numbers are dense.
+A bid of a pack is open unless it was lost, its page has expired beyond its deadline, or a mark says
+that it was billed. So a bill writes its mark alone, and expiry one row a page. Bodies are compressed;
+that of a spent page is a few bytes, as its numbers are dense.
 """
 
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Connection, func, select
 
 from rtb.base.errors import StoreCorrupt
@@ -35,15 +37,17 @@ from rtb.ledger.pages import (
 from rtb.stores import ledger_schema as schema
 from rtb.stores.ledger_engines import Bulk
 
+_NUMBER: Final = np.dtype(np.uint16)
+_Kind = TypeVar("_Kind", bound=np.generic)
 _LEVEL: Final = 1  # of compression: three times as fast as the usual one, and hardly worse here
 
 
-def encode(rows: Rows) -> bytes:
+def encode(rows: np.ndarray) -> bytes:
     """An array as a body."""
     return zlib.compress(rows.tobytes(), _LEVEL)
 
 
-def decode(body: bytes, kind: np.dtype[np.void], place: str) -> Rows:
+def decode(body: bytes, kind: np.dtype[_Kind], place: str) -> npt.NDArray[_Kind]:
     """The inverse. Raises: StoreCorrupt."""
     try:
         return np.frombuffer(zlib.decompress(body), kind)
@@ -71,6 +75,11 @@ def read_pages(connection: Connection, state: State) -> None:
             page = state.pages[key] = Page(expired.get(key, NEVER_S))
         for deadline_s in page.add(decode(body, HELD, f"pack {first}")):
             state.pages_due.setdefault(deadline_s, []).append(key)
+    for first, body in connection.execute(select(schema.LOSSES)):
+        page = state.pages.get(page_of(int(first)))
+        if page is None:
+            raise StoreCorrupt(f"no such page - at `losses {first}`")
+        page.rows["open"][decode(body, _NUMBER, f"losses {first}")] = 0
     if state.pages:
         _close_settled(connection, state)
 
@@ -134,7 +143,13 @@ def write(connection: Connection, bulk: Bulk, changes: Changes) -> None:
         [_pack(key, np.concatenate(parts))
          for key, parts in changes.packs.items() if key not in spent],
     )  # fmt: skip
-    bulk.delete_ranges(connection, schema.PACKS, [_bids(key) for key in spent])
+    bulk.insert(
+        connection, schema.LOSSES,
+        [(key << PAGE_SHIFT | min(numbers), encode(np.array(numbers, _NUMBER)))
+         for key, numbers in changes.lost.items() if key not in spent],
+    )  # fmt: skip
+    for table in (schema.PACKS, schema.LOSSES):
+        bulk.delete_ranges(connection, table, [_bids(key) for key in spent])
     forgotten = [(key,) for key, bitmap in spent.items() if not bitmap]
     bulk.delete(connection, schema.PAGES, forgotten)
     bulk.upsert(

@@ -1,8 +1,8 @@
 """Tables of the books, the same on SQLite and PostgreSQL.
 
 `rows`, `sheets` and `limits` are the books: they are only ever added to. `balances`, `leases`,
-`holds`, `settled`, `packs` and `pages` are what those and the journals add up to, kept so that a
-start needs not read them all; they change in the same transaction, and an audit compares.
+`holds`, `settled`, `packs`, `losses` and `pages` are what those and the journals add up to, kept so
+that a start needs not read them all; they change in the same transaction, and an audit compares.
 `positions` says how far each journal was applied, in the same transaction again: that is what makes
 a record count once.
 
@@ -31,7 +31,7 @@ from rtb.base.errors import StoreCorrupt
 from rtb.ledger.accounts import Balance
 
 SCHEMA_VERSION: Final = 2
-# Books that have all tables but `packs`, `pages` and `sheets`: they need only be made.
+# Books without the tables of `ledger_pages` and `ledger_sheets`, which need only be made.
 WITHOUT_PAGES: Final = 1
 
 METADATA: Final = MetaData()
@@ -100,6 +100,7 @@ SETTLED: Final = Table(
 )
 # See `ledger_pages`.
 PACKS: Final = Table("packs", METADATA, _key("first"), _blob("body"))
+LOSSES: Final = Table("losses", METADATA, _key("first"), _blob("body"))
 PAGES: Final = Table("pages", METADATA, _key("page"), _big("expired_s"), _blob("bitmap"))
 REFERENCES: Final = Table("corrections", METADATA, Column("reference", Text, primary_key=True))
 ROWS: Final = Table(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtb.ledger.accounts import Settled, State
+from rtb.ledger.accounts import Mark, State
 from rtb.ledger.changes import Changes, Row
 from rtb.ledger.commands import (
     AMOUNT_MAX,
@@ -63,8 +63,12 @@ def no_old_marks(state: State) -> None:
     state.settled = {key: mark for key, mark in settled if key >> 32 >= state.forgotten_s}
 
 
-def fate(state: State, number: int) -> Settled | None:
-    return None if state.held(number) is not None else state.fate(number)
+def fate(state: State, number: int) -> tuple[int, bool] | None:
+    """Booked nanos, -1 for none, and whether the lease was charged: all that is asked later."""
+    found = None if state.held(number) is not None else state.fate(number)
+    if found is None:
+        return None
+    return (found.nanos if found.mark in (Mark.POSTED, Mark.LATE) else -1), found.seen
 
 
 def test_plain_bids_share_a_page_and_a_movement() -> None:
