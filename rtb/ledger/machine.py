@@ -18,8 +18,6 @@ outcomes anywhere.
 from collections.abc import Callable
 from typing import Any, Final
 
-import numpy as np
-
 from rtb.base.events import bid_time_s
 from rtb.ledger.accounts import (
     NO_LIMIT,
@@ -58,7 +56,8 @@ from rtb.ledger.commands import (
     Void,
     worker_of,
 )  # fmt: skip
-from rtb.ledger.pages import SECOND_SHIFT, by_account
+from rtb.ledger.expiry import close_due
+from rtb.ledger.pages import SECOND_SHIFT
 from rtb.ledger.takes import take_plain
 
 _OPEN, _GRANTED, _PENDING = Balance.OPEN, Balance.GRANTED, Balance.PENDING
@@ -346,9 +345,7 @@ def _void(state: State, command: Void, changes: Changes) -> Outcome:
 def _expire(state: State, command: Expire, changes: Changes) -> Outcome:
     """Gives back by account, in order of line item, flight and day: that order decides whose
     overspend is paid first by what a shared scope has left."""
-    due: dict[int, list[int]] = {}  # account -> nanos, units, moves
-    _close_holds(state, command.now_s, due, changes)
-    _close_pages(state, command.now_s, due, changes)
+    due = close_due(state, command.now_s, changes)
     if not due:
         return Outcome.NOTHING
     changes.time_s = max(changes.time_s, command.now_s)
@@ -357,44 +354,6 @@ def _expire(state: State, command: Expire, changes: Changes) -> Outcome:
         nanos, units, moves = due[account.number]
         _free(account, changes, Entry.EXPIRE, _PENDING, nanos, units, moves)
     return Outcome.EXPIRED
-
-
-def _close_holds(state: State, now_s: int, due: dict[int, list[int]], changes: Changes) -> None:
-    for deadline in [deadline for deadline in state.due if deadline <= now_s]:
-        for bid in state.due.pop(deadline):
-            hold = state.holds.get(bid)
-            if hold is None:
-                continue  # settled before
-            changes.release(state, bid)
-            changes.settle(state, bid, Mark.EXPIRED, 0, seen=True)
-            moved = hold.nanos != 0 or hold.units != 0
-            _add(due, hold.account, hold.nanos, hold.units, int(moved))
-
-
-def _close_pages(state: State, now_s: int, due: dict[int, list[int]], changes: Changes) -> None:
-    """Closes what is due on pages, and lets go of those that are spent."""
-    deadlines = [deadline for deadline in state.pages_due if deadline <= now_s]
-    keys = {key for deadline in deadlines for key in state.pages_due.pop(deadline)}
-    closed = []
-    for key in sorted(keys):
-        page = state.pages[key]
-        closed.append(page.expire(now_s))
-        changes.expired[key] = now_s
-        if not page.due_s:
-            del state.pages[key]
-            changes.spent[key] = b""
-            if key >> SECOND_SHIFT >= state.forgotten_s:
-                state.spent[key] = changes.spent[key] = page.bitmap()
-    if closed:
-        for account, *sums in by_account(np.concatenate(closed)):
-            _add(due, account, *sums)
-
-
-def _add(due: dict[int, list[int]], account: int, nanos: int, units: int, moves: int) -> None:
-    found = due.setdefault(account, [0, 0, 0])
-    found[0] += nanos
-    found[1] += units
-    found[2] += moves
 
 
 def _forget(state: State, command: Forget, changes: Changes) -> Outcome:

@@ -6,8 +6,8 @@ ones.
     pages   page -> up to which deadline it has expired, and, once all of it has, its bitmap
 
 A bid of a pack is open unless it was lost, its page has expired beyond its deadline, or a mark says
-that it was billed. So a bill writes its mark alone, and expiry one row a page. Bodies are compressed;
-that of a spent page is a few bytes, as its numbers are dense.
+that it was billed. So a bill writes its mark alone, and expiry one row a page. Bodies are
+compressed; that of a spent page is a few bytes, as its numbers are dense.
 """
 
 import zlib
