@@ -40,7 +40,9 @@ class Limits:
     hunger_ms      1,000: a refusal that is older is not waited upon any more
     silence_ms     1,000: a worker that has not answered for so long may be dead
     first_units    64: impressions that are lent ahead, of what the budget's share allows: at a
-                   thousand requests a second enough until a turn has seen what is spent
+                   thousand requests a second enough until a turn has seen what is spent. A slow
+                   spender is renewed to half of them: two seconds of its own would be a few
+                   impressions, and a grant, its row and its words on the board for each few bids
     grants_max     2,000: in one batch, so that a thousand hungry line items do not hold up records
     """
 
@@ -95,14 +97,22 @@ def lend(need: Need, room: Lent, workers: int, limits: Limits) -> Lent | None:
     share = limits.parts * max(workers, 1)
     least = need.wanted if need.refused else 0
     again = 2 if need.refused and need.quick else 0
-    nanos = _one(
-        need.left, max(need.rate * limits.lease_ms, again * need.last), least, room.nanos, share
-    )
-    spent_units = need.rate_units * limits.lease_ms // _MICRO
-    units = _one(need.left_units, max(spent_units, again * need.last_units), 1, room.units, share)
+    few, few_nanos = _few(need, limits)
+    spent, spent_units = need.rate * limits.lease_ms, need.rate_units * limits.lease_ms // _MICRO
+    nanos = _one(need.left, max(spent, again * need.last, few_nanos), least, room.nanos, share)
+    aim_units = max(spent_units, again * need.last_units, few)
+    units = _one(need.left_units, aim_units, 1, room.units, share)
     if nanos <= 0 and units <= 0:
         return None
     return Lent(max(nanos, 1), max(units, 0))
+
+
+def _few(need: Need, limits: Limits) -> tuple[int, int]:
+    """Units that are lent to whoever spends at all, and nanos at what a unit cost lately."""
+    if not need.rate_units:
+        return 0, 0
+    units = limits.first_units // 2
+    return units, units * need.rate * _MICRO // need.rate_units
 
 
 def _one(left: int, target: int, least: int, room: int, share: int) -> int:
