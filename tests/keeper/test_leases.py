@@ -35,7 +35,7 @@ def test_a_steady_spender_has_a_lease_of_its_rate() -> None:
 
 
 def test_a_slow_spender_is_not_lent_every_few_bids() -> None:
-    """32 units of 2,000 nanos, less what is left, though 2 s of it are 6; and never above a share."""
+    """32 units of 2,000 nanos, less what is left, though 2 s of it are 6; never above a share."""
     slow = IDLE._replace(rate=6, rate_units=3_000, left=6_000, left_units=3)
 
     assert Lent(58_000, 29) == lend(slow, RICH, 2, LIMITS)
