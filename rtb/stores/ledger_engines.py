@@ -6,6 +6,7 @@ so that a batch costs one round trip a table and not one a row.
 
 import json
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, Protocol, Self
@@ -281,7 +282,7 @@ def _on_sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")
 
 
-class Database:
+class Database(ABC):
     """The connections to one database of books; a context manager that ends them."""
 
     def __init__(self, engine: Engine) -> None:
@@ -297,8 +298,9 @@ class Database:
             raise
         return self
 
+    @abstractmethod
     def _prepare(self) -> None:
-        raise NotImplementedError
+        """Looks whether these are books that it can use, or makes them. Raises: StoreError."""
 
     def close(self) -> None:
         """Ends all connections."""

@@ -166,6 +166,7 @@ def _pack(key: int, rows: Rows) -> tuple[int, bytes]:
 def purge(connection: Connection, before_s: int, rows_max: int) -> int:
     """Lets go of at most so many spent pages made before a moment; returns of how many."""
     pages = schema.PAGES
-    old = (pages.c.page < before_s << SECOND_SHIFT) & (func.length(pages.c.bitmap) > 0)
+    below = min(before_s << SECOND_SHIFT, (1 << 63) - 1)
+    old = (pages.c.page < below) & (func.length(pages.c.bitmap) > 0)
     some = select(pages.c.page).where(old).order_by(pages.c.page).limit(rows_max)
     return connection.execute(pages.delete().where(pages.c.page.in_(some))).rowcount
