@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from bench import options
 from bench.record import Result
 from bench.servers import cores
@@ -23,6 +25,7 @@ from rtb.base.events import bid_id
 from rtb.ledger.accounts import State
 from rtb.ledger.changes import Changes
 from rtb.ledger.commands import (
+    TAKE,
     Command,
     Enrol,
     Expire,
@@ -32,6 +35,7 @@ from rtb.ledger.commands import (
     Scope,
     SetLimit,
     Take,
+    Takes,
 )  # fmt: skip
 from rtb.ledger.machine import apply
 from rtb.stores.ledger_sql import LedgerStore
@@ -86,13 +90,18 @@ def records(size: Size) -> Iterator[Command]:
 
 
 def batches(size: Size, count: int) -> list[list[Command]]:
-    """As a keeper would apply them: `count` records, what is due, what may be forgotten."""
+    """As a keeper would apply them: `count` records, the bids first and together, then the bills,
+    what is due, and what may be forgotten."""
     found = []
     stream = records(size)
     now_s = START_S
     while batch := list(islice(stream, count)):
-        now_s = max(now_s, *(one.bid >> 32 for one in batch if isinstance(one, Take)))
-        found.append([*batch, Expire(now_s), Forget(now_s - REMEMBERED_S)])
+        bids = [one for one in batch if isinstance(one, Take)]
+        bills = [one for one in batch if not isinstance(one, Take)]
+        now_s = max(now_s, *(one.bid >> 32 for one in bids))
+        rows = [(one.bid, one.line_item, one.nanos, one.deadline_s, one.units) for one in bids]
+        together = Takes(np.array(rows, TAKE))
+        found.append([together, *bills, Expire(now_s), Forget(now_s - REMEMBERED_S)])
     return found
 
 
@@ -107,6 +116,7 @@ def machine_s(size: Size, work: Sequence[Sequence[Command]]) -> float:
         for command in batch:
             apply(state, command, changes)
         state.settled.clear()  # as the store does
+        state.spent.clear()
     return time.process_time() - begin_s
 
 
@@ -134,7 +144,7 @@ def main() -> None:
     size = Size(bids=60_000) if chosen.quick else Size()
     rounds = 1 if chosen.quick else chosen.rounds
     work, large = batches(size, size.batch), batches(size, size.large_batch)
-    count = sum(map(len, work))
+    count = size.bids + size.bids // 3
     result = Result(
         "ledger",
         "How many records a second can the books take, on one core?",

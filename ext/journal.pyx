@@ -31,6 +31,7 @@ crc32c_init(1)
 cdef int64_t FRAMES_AT = _twin.FRAMES_AT
 cdef uint64_t FRAME_MARK = _twin.FRAME_MARK
 cdef int64_t BODY_BYTES_MAX = _twin.BODY_BYTES_MAX
+cdef int KIND_MAX = _twin.KIND_MAX
 cdef int64_t PAGE_BYTES = _twin.PAGE_BYTES
 cdef int POPULATE_WRITE = _twin.POPULATE_WRITE
 cdef enum:
@@ -90,30 +91,33 @@ cdef inline uint64_t sequence_of(const uint8_t *frame) noexcept nogil:
 
 def scan(
     data, int64_t at, uint32_t salt, uint64_t expected, uint64_t last, uint64_t after,
-    int64_t records_max,
+    int64_t records_max, kinds=_twin.ALL_KINDS,
 ):
     cdef const uint8_t[::1] view = data
+    cdef const uint8_t[::1] wanted = kinds
     cdef int64_t count = view.shape[0]
     cdef const uint8_t *frame
     cdef uint64_t head
     cdef int64_t size
     cdef list records = []
-    if at < 0:
+    if at < 0 or wanted.shape[0] <= KIND_MAX:
         raise IndexError(at)
-    while at < count and expected <= last and len(records) < records_max:
+    while at < count and expected <= last and records_max > 0:
         frame = &view[at]
         size = whole(frame, count - at, salt)
         if size == 0 or sequence_of(frame) != expected:
             break
         if expected > after:
+            records_max -= 1
             memcpy(&head, frame, 8)
-            records.append((
-                expected,
-                <int>(head >> 48 & 0xFF),
-                PyBytes_FromStringAndSize(
-                    <const char *>frame + HEAD_BYTES, <Py_ssize_t>(head >> 32 & 0xFFFF)
-                ),
-            ))
+            if wanted[<Py_ssize_t>(head >> 48 & 0xFF)]:
+                records.append((
+                    expected,
+                    <int>(head >> 48 & 0xFF),
+                    PyBytes_FromStringAndSize(
+                        <const char *>frame + HEAD_BYTES, <Py_ssize_t>(head >> 32 & 0xFFFF)
+                    ),
+                ))
         at += size
         expected += 1
     return records, at, expected

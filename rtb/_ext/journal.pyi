@@ -10,6 +10,7 @@ def scan(
     last: int,
     after: int,
     records_max: int,
+    kinds: bytes = ...,
 ) -> tuple[list[Record], int, int]: ...
 def find(data: bytes | memoryview, at: int, salt: int, low: int, high: int) -> int: ...
 

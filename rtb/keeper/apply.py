@@ -38,7 +38,7 @@ _NOTICE: Final = struct.Struct(_CLAIMS + "qqqIHBBqq")
 assert struct.calcsize(_CLAIMS) == CLAIMS.itemsize
 assert _BID.size == BID.itemsize
 assert _NOTICE.size == NOTICE.itemsize
-_MONEY: Final = frozenset({Kind.WIN, Kind.BILL, Kind.LOSS, Kind.IMPRESSION})
+_MONEY: Final = {int(one): one for one in (Kind.WIN, Kind.BILL, Kind.LOSS, Kind.IMPRESSION)}
 _KINDS: Final = frozenset(Kind)
 _TEST: Final = int(ClaimFlag.TEST)
 _EXPECTED: Final = int(ClaimFlag.EXPECTED)
@@ -83,8 +83,9 @@ def booking(kind: int, body: bytes, exchanges: Mapping[int, Exchange], state: St
     """
     if kind == _BID_KIND:
         return _take(body, exchanges, state)
-    if kind in _MONEY:
-        return _notice(Kind(kind), body, exchanges, state)
+    known = _MONEY.get(kind)
+    if known is not None:
+        return _notice(known, body, exchanges, state)
     return None if kind in _KINDS else Reason.UNKNOWN_KIND
 
 
@@ -106,7 +107,7 @@ def _take(body: bytes, exchanges: Mapping[int, Exchange], state: State) -> Booki
     if not (0 < bid < BID_MAX and 0 <= nanos <= AMOUNT_MAX):
         return Reason.OUT_OF_RANGE
     time_s = bid_time_s(bid)
-    if time_s < state.forgotten_s and bid not in state.holds:
+    if time_s < state.forgotten_s and state.held(bid) is None:
         return Reason.TOO_OLD
     return Take(bid, line_item, nanos, time_s + settings.reservation_ttl_s)
 
@@ -116,14 +117,15 @@ def _notice(kind: Kind, body: bytes, exchanges: Mapping[int, Exchange], state: S
         return Reason.BROKEN_BODY
     (version, _, flags, _, exchange, bid, line_item, _, _, _, _, bid_micros, rate_e9, time_ms,
      price_micros, _, multiplier_e6, _, price_state, _, _, _) = _NOTICE.unpack(body)  # fmt: skip
-    if version != CLAIMS_VERSION or price_state not in _STATES:
+    worth = _STATES.get(price_state)
+    if version != CLAIMS_VERSION or worth is None:
         return Reason.BROKEN_BODY
     settings = exchanges.get(exchange)
     if settings is None:
         return Reason.UNKNOWN_EXCHANGE
     if kind != Kind.LOSS and not settles(kind, settings):
         return None  # most of all notices
-    settled = settle(kind, flags, PriceState(price_state), price_micros, bid_micros, settings)
+    settled = settle(kind, flags, worth, price_micros, bid_micros, settings)
     if settled.settlement == Settlement.NOTHING:
         return None
     if settled.settlement == Settlement.QUARANTINE:
@@ -137,7 +139,7 @@ def _notice(kind: Kind, body: bytes, exchanges: Mapping[int, Exchange], state: S
     return _post(claims, settled.price_micros, multiplier_e6, time_ms // 1000, settings)
 
 
-_STATES: Final = frozenset(PriceState)
+_STATES: Final = {int(one): one for one in PriceState}
 
 
 def _wrong(bid: int, line_item: int, state: State) -> Reason | None:
@@ -145,7 +147,7 @@ def _wrong(bid: int, line_item: int, state: State) -> Reason | None:
         return Reason.OUT_OF_RANGE
     if line_item not in state.lines:
         return Reason.UNKNOWN_LINE_ITEM
-    if bid_time_s(bid) < state.forgotten_s and bid not in state.holds:
+    if bid_time_s(bid) < state.forgotten_s and state.held(bid) is None:
         return Reason.TOO_OLD
     return None
 

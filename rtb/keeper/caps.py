@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from rtb.base.events import CLAIMS, CLAIMS_VERSION, NOTICE, ClaimFlag, Kind
 from rtb.keeper.tail import Tails
 from rtb.stores.caps_board import CapsBoard, Filter
 from rtb.stores.caps_table import CapsTable
-from rtb.stores.journal import Record
+from rtb.stores.journal import Record, kinds_of
 from rtb.stores.journal_read import Reader, first_sequence
 from rtb.stores.profiles import CountsWriter, Shown
 
@@ -40,6 +40,8 @@ assert all(CLAIMS.fields[name][1] == place for name, place in _PLACES.items())
 assert CLAIMS.itemsize + 8 == _NOTICE.size
 _IMPRESSION: Final = int(Kind.IMPRESSION)
 _TEST: Final = int(ClaimFlag.TEST)
+# All that a reader for this keeper needs to return.
+COUNTED_KINDS: Final = kinds_of(_IMPRESSION)
 
 
 class Fate(IntEnum):
@@ -69,6 +71,18 @@ class Settings:
     tidy_steps: int = 512
 
 
+class Stretch(NamedTuple):
+    """Of one journal, by its name: the impressions among the records (after, last].
+
+    Records of other kinds may be among them; they are passed over.
+    """
+
+    name: str
+    after: int
+    last: int
+    records: Sequence[Record]
+
+
 class CapsKeeper:
     """The one writer of counts on a node.
 
@@ -89,7 +103,7 @@ class CapsKeeper:
             name: sequence for name, sequence in store.positions().items() if name.startswith(ours)
         }
         self._reached = dict(self.positions)
-        self._held: list[tuple[str, list[Record]]] = []
+        self._held: list[Stretch] = []
         self._idle = 0  # records since the last transaction
         self._step = 0
         self.fates: Counter[Fate] = Counter()
@@ -122,7 +136,9 @@ class CapsKeeper:
         """
         if not self._held:
             reads = tails.read(self._settings.batch_records, now_ms)
-            self._held = [(tail.name, records) for tail, records in reads]
+            self._held = [
+                Stretch(tail.name, after, last, records) for tail, records, after, last in reads
+            ]
         try:
             self.apply(self._held)
         except StoreError as error:
@@ -130,11 +146,11 @@ class CapsKeeper:
                 raise
             self.fault = str(error)
             return 0
-        count = sum(len(records) for _, records in self._held)
+        count = sum(one.last - one.after for one in self._held)
         self.fault, self._held = "", []
         return count
 
-    def apply(self, reads: Iterable[tuple[str, Sequence[Record]]]) -> int:
+    def apply(self, reads: Iterable[Stretch]) -> int:
         """Counts records of journals, each in order; those that were counted before are left out.
 
         Returns: how many persons' counts changed.
@@ -144,14 +160,15 @@ class CapsKeeper:
         shown: Shown = {}
         reached, told, passed = dict(self._reached), False, 0
         fates: Counter[Fate] = Counter()
-        for name, records in reads:
-            for _, kind, body in _new(name, records, reached):
-                passed += 1
-                if kind == _IMPRESSION:
+        for one in reads:
+            before = _counted(one, reached)
+            for sequence, kind, body in one.records:
+                if sequence > before and kind == _IMPRESSION:
                     told = True
                     fates[self._take(body, shown)] += 1
-            if records:
-                reached[name] = max(reached.get(name, 0), records[-1][0])
+            if one.last > before:
+                passed += one.last - before
+                reached[one.name] = one.last
         if not told and self._idle + passed < self._settings.position_every:
             self._reached, self._idle = reached, self._idle + passed
             return 0
@@ -216,11 +233,9 @@ class CapsKeeper:
         return self._filter.ready
 
 
-def _new(name: str, records: Sequence[Record], reached: Mapping[str, int]) -> Sequence[Record]:
-    """Records that were not counted before. Raises: InvariantError when some are missing."""
-    after = reached.get(name)
-    if after is None or not records:
-        return records
-    if records[0][0] > after + 1:
-        raise InvariantError(f"{name}: records {after + 1} to {records[0][0] - 1} were left out")
-    return [record for record in records if record[0] > after]
+def _counted(one: Stretch, reached: Mapping[str, int]) -> int:
+    """Up to where a journal was counted before. Raises: InvariantError when records are missing."""
+    before = reached.get(one.name, one.after)
+    if one.after > before and one.last > one.after:
+        raise InvariantError(f"{one.name}: records {before + 1} to {one.after} were left out")
+    return before

@@ -14,6 +14,7 @@ So a budget of one impression is always with someone, and moves to where the tra
 Integers throughout. Arrays are (workers, slots).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -39,7 +40,9 @@ class Limits:
     hunger_ms      1,000: a refusal that is older is not waited upon any more
     silence_ms     1,000: a worker that has not answered for so long may be dead
     first_units    64: impressions that are lent ahead, of what the budget's share allows: at a
-                   thousand requests a second enough until a turn has seen what is spent
+                   thousand requests a second enough until a turn has seen what is spent. A slow
+                   spender is renewed to half of them: two seconds of its own would be a few
+                   impressions, and a grant, its row and its words on the board for each few bids
     grants_max     2,000: in one batch, so that a thousand hungry line items do not hold up records
     """
 
@@ -94,14 +97,22 @@ def lend(need: Need, room: Lent, workers: int, limits: Limits) -> Lent | None:
     share = limits.parts * max(workers, 1)
     least = need.wanted if need.refused else 0
     again = 2 if need.refused and need.quick else 0
-    nanos = _one(
-        need.left, max(need.rate * limits.lease_ms, again * need.last), least, room.nanos, share
-    )
-    spent_units = need.rate_units * limits.lease_ms // _MICRO
-    units = _one(need.left_units, max(spent_units, again * need.last_units), 1, room.units, share)
+    few, few_nanos = _few(need, limits)
+    spent, spent_units = need.rate * limits.lease_ms, need.rate_units * limits.lease_ms // _MICRO
+    nanos = _one(need.left, max(spent, again * need.last, few_nanos), least, room.nanos, share)
+    aim_units = max(spent_units, again * need.last_units, few)
+    units = _one(need.left_units, aim_units, 1, room.units, share)
     if nanos <= 0 and units <= 0:
         return None
     return Lent(max(nanos, 1), max(units, 0))
+
+
+def _few(need: Need, limits: Limits) -> tuple[int, int]:
+    """Units that are lent to whoever spends at all, and nanos at what a unit cost lately."""
+    if not need.rate_units:
+        return 0, 0
+    units = limits.first_units // 2
+    return units, units * need.rate * _MICRO // need.rate_units
 
 
 def _one(left: int, target: int, least: int, room: int, share: int) -> int:
@@ -159,36 +170,38 @@ class Demand:
         self._taken, self._taken_units, self._refusals = taken, units, refusals
         self._seen_ms = now_ms
 
-    def hungry(self, now_ms: int) -> list[tuple[int, int]]:
-        """(worker, slot) of those that were refused, or will soon have spent what they have."""
+    def hungry(self, now_ms: int) -> list[tuple[int, int, Need]]:
+        """(worker, slot, need) of those that were refused, or will soon have spent what they
+        have."""
         limits = self._limits
         refused = (self._refusals != self._served) & (now_ms - self._refused_ms <= limits.hunger_ms)
         ahead = limits.lease_ms * limits.renew_percent // 100
         left, left_units = self._left()
         low = (self._rate > 0) & (left < self._rate * ahead)
         few = (self._rate_units > 0) & (left_units < self._rate_units * ahead // _MICRO)
-        hungry = refused | low | few | (self._ahead > 0)
-        return [(int(w), int(s)) for w, s in np.argwhere(hungry)]
+        at = np.nonzero(refused | low | few | (self._ahead > 0))
+        needs = self._needs(at, left[at], left_units[at], now_ms)
+        return list(zip(at[0].tolist(), at[1].tolist(), needs, strict=True))
 
-    def need(self, worker: int, slot: int, now_ms: int) -> Need:
-        """What one worker needs for one line item."""
-        at, board = (worker, slot), self._board
-        if self.expected(worker, slot):
-            one, units = int(self._ahead[at]), self._limits.first_units // 2
-            left = int(board.granted[at] - self._taken[at])
-            left_units = int(board.granted_units[at] - self._taken_units[at])
-            return Need(left, left_units, 0, 0, True, one, True, units * one, units)
-        return Need(
-            int(board.granted[at] - self._taken[at]),
-            int(board.granted_units[at] - self._taken_units[at]),
-            int(self._rate[at]),
-            int(self._rate_units[at]),
-            bool(self._refusals[at] != self._served[at]),
-            int(board.wanted[at]),
-            bool(now_ms - self._lent_ms[at] <= self._limits.lease_ms),
-            int(self._last[at]),
-            int(self._last_units[at]),
+    def _needs(
+        self, at: tuple[npt.NDArray[np.intp], ...], left: Words, left_units: Words, now_ms: int
+    ) -> Iterator[Need]:
+        """What workers need for line items; at: (workers, slots)."""
+        ahead, waits = self._ahead[at], self._refusals[at] != self._served[at]
+        expected = (ahead > 0) & ~waits
+        units = self._limits.first_units // 2
+        columns = (
+            left,
+            left_units,
+            np.where(expected, 0, self._rate[at]),
+            np.where(expected, 0, self._rate_units[at]),
+            expected | waits,
+            np.where(expected, ahead, self._board.wanted[at]),
+            expected | (now_ms - self._lent_ms[at] <= self._limits.lease_ms),
+            np.where(expected, units * ahead, self._last[at]),
+            np.where(expected, units, self._last_units[at]),
         )
+        return map(Need, *(one.tolist() for one in columns))
 
     def lent(self, worker: int, slot: int, lent: Lent, now_ms: int) -> None:
         """Takes note of a lease; what was refused before has been answered."""

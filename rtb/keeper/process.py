@@ -19,7 +19,7 @@ from typing import Final
 from rtb.base.errors import ConfigError, RtbError, StoreError
 from rtb.catalogue.snapshot import Snapshot
 from rtb.exchanges.settings import Exchange
-from rtb.keeper.caps import CapsKeeper
+from rtb.keeper.caps import COUNTED_KINDS, CapsKeeper
 from rtb.keeper.caps import Settings as CapsSettings
 from rtb.keeper.chart import chart_of, plans_of
 from rtb.keeper.expect import Expected
@@ -150,7 +150,9 @@ class Process:
         )
         found = self.caps.begin_at(paths.journals)
         self.caps_tails = Tails(
-            lambda worker: Tail(paths.journals, options.node, worker, self._kernel, found)
+            lambda worker: Tail(
+                paths.journals, options.node, worker, self._kernel, found, COUNTED_KINDS
+            )
         )
         for worker in range(self._board.workers_count):
             self.caps_tails.of(worker)

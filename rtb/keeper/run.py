@@ -22,10 +22,11 @@ import numpy as np
 from rtb.base.errors import StoreError
 from rtb.base.records import Overlay
 from rtb.keeper import publish
-from rtb.keeper.apply import REFUSED, Exchange, booking
+from rtb.keeper.apply import Exchange
+from rtb.keeper.batch import Batch, batch_of
 from rtb.keeper.desks import NEVER, Desk, Ended
-from rtb.keeper.leases import Demand, Lent, Limits, Mask, can_serve, has_headroom, lend
-from rtb.keeper.letters import Letter, Letters, Reason
+from rtb.keeper.leases import Demand, Lent, Limits, Mask, Need, can_serve, has_headroom, lend
+from rtb.keeper.letters import Letters
 from rtb.keeper.tail import Tail, Tails, bury
 from rtb.ledger.accounts import NO_FLIGHT, Line, State, place, scope_keys
 from rtb.ledger.changes import Entry, Row
@@ -61,13 +62,10 @@ class Settings:
 
 @dataclass
 class _Work:
-    """A batch and what to publish after it.
+    """A batch and what to publish after it; commands: of its records, then the keeper's own."""
 
-    places: journal and sequence, kind and body of the record of each of the first commands
-    """
-
+    batch: Batch = field(default_factory=Batch)
     commands: list[Command] = field(default_factory=list)
-    places: list[tuple[str, int, int, bytes]] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
     ended: list[Ended] = field(default_factory=list)
     returned: list[int] = field(default_factory=list)  # ghosts
@@ -198,7 +196,7 @@ class Keeper:
         self.fault, self._work = "", None
         self._after(work, applied, now_ms)
         self._board.header["beat_ms"] = now_ms
-        return len(work.places)
+        return len(work.batch)
 
     def _gather(self, now_ms: int) -> _Work:
         work = _Work()
@@ -211,29 +209,21 @@ class Keeper:
 
     def _read(self, work: _Work, now_ms: int) -> None:
         """Commands of records; what cannot be booked goes to the dead letters first."""
-        dead: list[Letter] = []
-        state, exchanges = self.state, self._exchanges
-        for tail, records in self.tails.read(self._settings.batch_records, now_ms):
-            name = tail.name
-            for sequence, kind, body in records:
-                found = booking(kind, body, exchanges, state)
-                if found is None:
-                    continue
-                if isinstance(found, Reason):
-                    dead.append(Letter(name, sequence, kind, found, body))
-                else:
-                    work.commands.append(found)
-                    work.places.append((name, sequence, kind, body))
-            work.positions[name] = tail.position
+        reads = self.tails.read(self._settings.batch_records, now_ms)
+        work.batch = batch_of(reads, self._exchanges, self.state)
+        work.commands += work.batch.commands
+        for tail, records, _, last in reads:
+            work.positions[tail.name] = last
             self.records += len(records)
-        self._letters.add(dead)
+        self._letters.add(work.batch.dead)
 
     def _clock(self, work: _Work, now_ms: int) -> None:
         """What is due by the time up to which everything was read."""
         horizon_s = self.tails.horizon_ms(now_ms) // 1000
         if horizon_s > self._expired_s:
             self._expired_s = horizon_s
-            if min(self.state.due, default=horizon_s + 1) <= horizon_s:
+            due_s = self.state.next_due_s()
+            if due_s is not None and due_s <= horizon_s:
                 work.commands.append(Expire(horizon_s))
         elif horizon_s >= self._forgot_s + self._settings.forget_every_s:  # in another turn
             self._forgot_s = horizon_s
@@ -293,14 +283,14 @@ class Keeper:
         short: list[int] = []
         grants = 0
         live = sum(desk.open for desk in self._desks)
-        for worker, slot in self._demand.hungry(now_ms):
+        for worker, slot, need in self._demand.hungry(now_ms):
             desk = self._desks[worker]
             key = self.slots.key.get(slot)
             if key is None or key in self._leaving or not desk.open:
                 continue
             if self._close[worker, slot] or (desk.closing is not None and desk.closing[slot]):
                 continue
-            grant = self._grant(worker, slot, key, live, now_ms)
+            grant = self._grant(worker, slot, need, live, now_ms)
             if not isinstance(grant, Grant) and self._demand.expected(worker, slot):
                 self._demand.let_go(worker, slot)  # it may still ask for less
             elif isinstance(grant, Grant):
@@ -313,10 +303,10 @@ class Keeper:
                 break
         self._reclaim(short, work, now_ms)
 
-    def _grant(self, worker: int, slot: int, key: int, live: int, now_ms: int) -> Grant | Outcome:
+    def _grant(self, worker: int, slot: int, need: Need, live: int, now_ms: int) -> Grant | Outcome:
         """The lease of one worker and line item, or why there is none."""
+        key = self.slots.key[slot]
         line = self.state.lines[key]
-        need = self._demand.need(worker, slot, now_ms)
         room = self._room(slot, line, now_ms)
         if room is None:
             return Outcome.NOTHING
@@ -394,8 +384,9 @@ class Keeper:
 
     def _after(self, work: _Work, applied: Applied, now_ms: int) -> None:
         """Publishes: ended leases first, then new ones, then places that are free."""
-        self.outcomes.update(applied.outcomes)
-        self._refused(work, applied)
+        self.outcomes += work.batch.count(applied)
+        # A kill just here leaves what only the books could refuse to the journal alone.
+        self._letters.add(work.batch.refused(applied))
         for ended in work.ended:
             self._desks[ended.worker].settled(ended)
             self._demand.forget(ended.worker, ended.slots)
@@ -421,15 +412,6 @@ class Keeper:
         for desk in self._desks if self._charted else ():
             if desk.open and self._demand.all_ahead(desk.worker):
                 board.keeper["served"][desk.worker] = board.keeper["incarnation"][desk.worker]
-
-    def _refused(self, work: _Work, applied: Applied) -> None:
-        """What only the books could refuse: a kill just here leaves it to the journal alone."""
-        letters = [
-            Letter(*place[:3], REFUSED[outcome], place[3])
-            for place, outcome in zip(work.places, applied.outcomes, strict=False)
-            if outcome in REFUSED
-        ]
-        self._letters.add(letters)
 
     def _free_slots(self) -> None:
         """Frees the places of line items that left, once no worker can have any of them."""

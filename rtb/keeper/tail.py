@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rtb.base.errors import StoreError
 from rtb.base.events import record_time_ms
-from rtb.stores.journal import Kernel, Record
+from rtb.stores.journal import ALL_KINDS, Kernel, Record
 from rtb.stores.journal_read import MARK, Mark, Reader, folder_of
 from rtb.stores.journal_recover import recover
 
@@ -22,18 +22,26 @@ class Tail:
 
     name        of the journal in the books; "" until there is one
     fault       why it cannot be read; "" when it can
+    before      where the last `read` began
     horizon_ms  all that was durable before this moment has been read
     """
 
     def __init__(
-        self, directory: Path, node: int, worker: int, kernel: Kernel, positions: Mapping[str, int]
+        self,
+        directory: Path,
+        node: int,
+        worker: int,
+        kernel: Kernel,
+        positions: Mapping[str, int],
+        kinds: bytes = ALL_KINDS,
     ) -> None:
         self.worker = worker
+        self.before = 0
         self.name = ""
         self.fault = ""
         self.horizon_ms = 0
         self._directory, self._node, self._kernel = directory, node, kernel
-        self._positions = positions
+        self._positions, self._kinds = positions, kinds
         self._reader = Reader(directory, worker, kernel=kernel)
 
     @property
@@ -46,11 +54,13 @@ class Tail:
         return self._reader.durable_sequence() if self._found() else 0
 
     def read(self, records_max: int, now_ms: int) -> list[Record]:
-        """The next records; none where there are none, or where it cannot be read."""
+        """Those of the next records that are wanted; none where it cannot be read."""
+        self.before = self.position
         try:
             if not self._found():
                 self.horizon_ms = now_ms
                 return []
+            self.before = self.position
             durable = self._reader.durable_sequence()
             records = self._reader.read(records_max)
         except StoreError as error:
@@ -71,7 +81,9 @@ class Tail:
             self.name = f"{self._node}/{self.worker}/{identity:016x}"
             after = self._positions.get(self.name, 0)
             self._reader.close()
-            self._reader = Reader(self._directory, self.worker, after, self._kernel, identity)
+            self._reader = Reader(
+                self._directory, self.worker, after, self._kernel, identity, self._kinds
+            )
         return bool(self.name)
 
     def close(self) -> None:
@@ -80,10 +92,12 @@ class Tail:
 
 
 class Read(NamedTuple):
-    """Records of one journal."""
+    """What is wanted of the records of one journal that come after `after`, up to `last`."""
 
     tail: Tail
     records: list[Record]
+    after: int
+    last: int
 
 
 class Tails:
@@ -113,9 +127,10 @@ class Tails:
             tail = tails[(self._next + number) % len(tails)]
             share = max(records_max // (len(tails) - number), 1)
             records = tail.read(share, now_ms)
-            records_max -= len(records)
-            if records:
-                found.append(Read(tail, records))
+            after, last = tail.before, tail.position
+            records_max -= last - after
+            if last > after:
+                found.append(Read(tail, records, after, last))
         return found
 
     def horizon_ms(self, now_ms: int) -> int:

@@ -23,8 +23,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from rtb.base.events import bid_time_s
 from rtb.ledger.calendar import day_bounds_s, day_of
 from rtb.ledger.commands import Flight, Scope
+from rtb.ledger.pages import Page, is_in, number_of, page_of
 
 NO_LIMIT: Final = 1 << 100  # larger than any sum
 NO_FLIGHT: Final = 0
@@ -70,6 +72,9 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     mark: Mark
     nanos: int  # booked
     seen: bool
+
+
+EXPIRED: Final = Settled(Mark.EXPIRED, 0, True)
 
 
 @dataclass(slots=True)
@@ -157,8 +162,9 @@ class Line:
 class State:
     """All of the books. Plain values: a test copies and compares them.
 
-    settled: the marks of bids. A store that keeps them elsewhere shows here those of the bids that
-    a batch names.
+    pages: bids in flight that were taken together; holds: those that were taken one by one
+    settled, spent: the marks of bids, and the pages that have expired. A store that keeps them
+    elsewhere shows here what the bids of a batch ask for.
     """
 
     lines: dict[int, Line] = field(default_factory=dict)
@@ -169,10 +175,34 @@ class State:
     leases: dict[tuple[int, int], Lease] = field(default_factory=dict)  # account, worker
     holds: dict[int, Hold] = field(default_factory=dict)
     due: dict[int, list[int]] = field(default_factory=dict, compare=False)  # deadline -> bids
+    pages: dict[int, Page] = field(default_factory=dict)
+    pages_due: dict[int, list[int]] = field(default_factory=dict, compare=False)  # -> pages
     settled: dict[int, Settled] = field(default_factory=dict)
+    spent: dict[int, bytes] = field(default_factory=dict)  # page -> `Page.bitmap`
     references: set[str] = field(default_factory=set)
     forgotten_s: int = 0
     last_number: int = 0  # of an account
+
+    def held(self, bid: int) -> Hold | None:
+        """The money of a bid in flight."""
+        page = self.pages.get(page_of(bid))
+        found = page.held(number_of(bid)) if page is not None else None
+        return self.holds.get(bid) if found is None else Hold(*found)
+
+    def fate(self, bid: int) -> Settled | None:
+        """What became of a bid that is no longer in flight; None for what is forgotten."""
+        found = self.settled.get(bid)
+        if found is not None or bid_time_s(bid) < self.forgotten_s:
+            return found
+        key, number = page_of(bid), number_of(bid)
+        page = self.pages.get(key)
+        if page is not None and page.knows(number):
+            return EXPIRED if page.held(number) is None else None
+        return EXPIRED if is_in(self.spent.get(key, b""), number) else None
+
+    def next_due_s(self) -> int | None:
+        """The next deadline of a bid in flight."""
+        return min((min(one) for one in (self.due, self.pages_due) if one), default=None)
 
     def available(self, scope: Scope, key: int, day: int = 0) -> tuple[int, int]:
         """Money and units that a scope has left, NO_LIMIT and more where it has no limit.
@@ -223,6 +253,18 @@ def place(line: Line, time_s: int) -> tuple[int, int, int, int]:
             return flight.key, day, max(from_s, flight.start_s), min(until_s, flight.end_s)
         after_s = flight.end_s
     return NO_FLIGHT, day, max(from_s, after_s), min(until_s, _TIME_MAX)
+
+
+def account_at(state: State, line: Line, time_s: int) -> Account | None:
+    """The account of a line item's money at a time; None where it was not opened."""
+    if line.from_s <= time_s < line.until_s:
+        return line.last
+    flight, day, from_s, until_s = place(line, time_s)
+    number = state.numbers.get((line.line_item, flight, day))
+    if number is None:
+        return None
+    line.from_s, line.until_s, line.last = from_s, until_s, state.accounts[number]
+    return line.last
 
 
 def open_account(state: State, line: Line, flight: int, day: int, number: int = 0) -> Account:

@@ -11,6 +11,8 @@ from enum import IntEnum
 from typing import Final
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 # Rows hold signed 64-bit integers; sums over rows of one account must fit as well.
 AMOUNT_MAX: Final = 1 << 56
@@ -193,6 +195,20 @@ class Take(_Command, frozen=True):
     units: int = 1
 
 
+TAKE: Final = np.dtype(
+    [("bid", "u8"), ("line_item", "u8"), ("nanos", "i8"), ("deadline_s", "i8"), ("units", "i8")]
+)
+
+
+class Takes(_Command, frozen=True):
+    """Many bids went out: the same as a `Take` for each in turn, but for the cost of saying it.
+
+    Shapes: takes (n,) of TAKE
+    """
+
+    takes: npt.NDArray[np.void]
+
+
 class Post(_Command, frozen=True):
     """A billing notice: what one bid costs in the end.
 
@@ -257,4 +273,4 @@ class Adjust(_Command, frozen=True):
     bid: int = 0
 
 
-Command = Enrol | SetLimit | Grant | Return | Take | Post | Void | Expire | Forget | Adjust
+Command = Enrol | SetLimit | Grant | Return | Take | Takes | Post | Void | Expire | Forget | Adjust

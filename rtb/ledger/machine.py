@@ -30,6 +30,7 @@ from rtb.ledger.accounts import (
     Mark,
     Settled,
     State,
+    account_at,
     known_zone,
     open_account,
     place,
@@ -51,9 +52,13 @@ from rtb.ledger.commands import (
     Return,
     SetLimit,
     Take,
+    Takes,
     Void,
     worker_of,
 )  # fmt: skip
+from rtb.ledger.expiry import close_due
+from rtb.ledger.pages import SECOND_SHIFT
+from rtb.ledger.takes import take_plain
 
 _OPEN, _GRANTED, _PENDING = Balance.OPEN, Balance.GRANTED, Balance.PENDING
 _POSTED, _EXCESS, _OVER = Balance.POSTED, Balance.EXCESS, Balance.OVER
@@ -170,9 +175,9 @@ def _return(state: State, command: Return, changes: Changes) -> Outcome:
 
 def _take(state: State, command: Take, changes: Changes) -> Outcome:
     bid = command.bid
-    if bid in state.holds:
+    if state.held(bid) is not None:
         return Outcome.DUPLICATE
-    settled = state.settled.get(bid)
+    settled = state.fate(bid)
     if settled is not None and settled.seen:
         return Outcome.DUPLICATE
     nanos, units = command.nanos, command.units
@@ -194,6 +199,17 @@ def _take(state: State, command: Take, changes: Changes) -> Outcome:
         return Outcome.TAKEN
     short = held_nanos < nanos or held_units < units
     return Outcome.TAKEN_SHORT if short else Outcome.TAKEN_UNGRANTED
+
+
+def _takes(state: State, command: Takes, changes: Changes) -> Outcome:
+    """Says TAKEN for all; of which that is not true, `changes.apart` has the outcome."""
+    takes = command.takes
+    for index in take_plain(state, takes, changes):
+        outcome = _take(state, Take(*takes[index].item()), changes)
+        if outcome is not Outcome.TAKEN:
+            changes.apart[changes.taken + index] = outcome
+    changes.taken += len(takes)
+    return Outcome.TAKEN
 
 
 def _take_settled(
@@ -244,7 +260,8 @@ def _charge(
 
 def _post(state: State, command: Post, changes: Changes) -> Outcome:
     bid, nanos = command.bid, command.nanos
-    settled = state.settled.get(bid)
+    hold = state.held(bid)
+    settled = None if hold is not None else state.fate(bid)
     if settled is not None and settled.mark in _BOOKED:
         return Outcome.DUPLICATE if settled.nanos == nanos else Outcome.DUPLICATE_OTHER_PRICE
     if not (0 < bid < BID_MAX and 0 <= nanos <= AMOUNT_MAX and 0 <= command.units <= AMOUNT_MAX):
@@ -253,7 +270,6 @@ def _post(state: State, command: Post, changes: Changes) -> Outcome:
         return Outcome.ABOVE_BID
     if command.time_s > changes.time_s:
         changes.time_s = command.time_s
-    hold = state.holds.get(bid)
     if hold is not None:
         account = state.accounts[hold.account]
         if account.line_item != command.line_item:
@@ -303,19 +319,20 @@ def _reserve_unseen(
 
 def _void(state: State, command: Void, changes: Changes) -> Outcome:
     bid = command.bid
-    settled = state.settled.get(bid)
+    hold = state.held(bid)
+    settled = None if hold is not None else state.fate(bid)
     if settled is not None:
         return Outcome.ALREADY_POSTED if settled.mark in _BOOKED else Outcome.DUPLICATE
     if not 0 < bid < BID_MAX:
         return Outcome.MALFORMED
     if command.time_s > changes.time_s:
         changes.time_s = command.time_s
-    hold = state.holds.get(bid)
     if hold is not None:
         account = state.accounts[hold.account]
         if account.line_item != command.line_item:
             return Outcome.OTHER_LINE_ITEM
-        _give_back(state, account, bid, hold, Entry.VOID, Mark.VOIDED, changes)
+        changes.lose(state, bid)
+        _free(account, changes, Entry.VOID, _PENDING, hold.nanos, hold.units)
         return Outcome.VOIDED
     if bid_time_s(bid) < state.forgotten_s:
         return Outcome.TOO_OLD
@@ -326,20 +343,17 @@ def _void(state: State, command: Void, changes: Changes) -> Outcome:
 
 
 def _expire(state: State, command: Expire, changes: Changes) -> Outcome:
-    now_s = command.now_s
-    deadlines = sorted(deadline for deadline in state.due if deadline <= now_s)
-    found = False
-    for deadline in deadlines:
-        for bid in state.due.pop(deadline):
-            hold = state.holds.get(bid)
-            if hold is None:
-                continue  # settled before
-            found = True
-            account = state.accounts[hold.account]
-            _give_back(state, account, bid, hold, Entry.EXPIRE, Mark.EXPIRED, changes)
-    if found:
-        changes.time_s = max(changes.time_s, now_s)
-    return Outcome.EXPIRED if found else Outcome.NOTHING
+    """Gives back by account, in order of line item, flight and day: that order decides whose
+    overspend is paid first by what a shared scope has left."""
+    due = close_due(state, command.now_s, changes)
+    if not due:
+        return Outcome.NOTHING
+    changes.time_s = max(changes.time_s, command.now_s)
+    accounts = [state.accounts[number] for number in due]
+    for account in sorted(accounts, key=lambda one: (one.line_item, one.flight, one.day)):
+        nanos, units, moves = due[account.number]
+        _free(account, changes, Entry.EXPIRE, _PENDING, nanos, units, moves)
+    return Outcome.EXPIRED
 
 
 def _forget(state: State, command: Forget, changes: Changes) -> Outcome:
@@ -349,6 +363,8 @@ def _forget(state: State, command: Forget, changes: Changes) -> Outcome:
     for bid in [bid for bid in state.settled if bid_time_s(bid) < command.before_s]:
         del state.settled[bid]
         changes.settled.pop(bid, None)
+    for key in [key for key in state.spent if key >> SECOND_SHIFT < command.before_s]:
+        del state.spent[key]
     changes.forgotten = True
     return Outcome.FORGOTTEN
 
@@ -407,14 +423,12 @@ def _account_at(state: State, line_item: int, time_s: int, changes: Changes) -> 
         return None
     if line.from_s <= time_s < line.until_s:
         return line.last
-    flight, day, line.from_s, line.until_s = place(line, time_s)
-    number = state.numbers.get((line_item, flight, day))
-    if number is None:
-        line.last = open_account(state, line, flight, day)
-        changes.opened.append(line.last)
-    else:
-        line.last = state.accounts[number]
-    return line.last
+    found = account_at(state, line, time_s)
+    if found is None:
+        flight, day, line.from_s, line.until_s = place(line, time_s)
+        found = line.last = open_account(state, line, flight, day)
+        changes.opened.append(found)
+    return found
 
 
 def _book(
@@ -452,21 +466,12 @@ def _cover(
     return over_nanos > 0 or over_units > 0
 
 
-def _give_back(
-    state: State, account: Account, bid: int, hold: Hold, entry: Entry, mark: Mark,
-    changes: Changes,
-) -> None:  # fmt: skip
-    """Ends a hold whose bid cost nothing."""
-    changes.release(state, bid)
-    changes.settle(state, bid, mark, 0, seen=True)
-    _free(account, changes, entry, _PENDING, hold.nanos, hold.units)
-
-
 def _free(
-    account: Account, changes: Changes, entry: Entry, source: Balance, nanos: int, units: int
-) -> None:
+    account: Account, changes: Changes, entry: Entry, source: Balance, nanos: int, units: int,
+    moves: int = 1,
+) -> None:  # fmt: skip
     """Money comes back to the budget."""
-    changes.move(account, entry, source, _OPEN, nanos, units)
+    changes.move(account, entry, source, _OPEN, nanos, units, moves=moves)
     if account.nanos[_OVER] or account.units[_OVER]:
         _repay(account, changes)
 
@@ -491,6 +496,7 @@ _HANDLERS: Final[dict[type, Callable[[State, Any, Changes], Outcome]]] = {
     Grant: _grant,
     Return: _return,
     Take: _take,
+    Takes: _takes,
     Post: _post,
     Void: _void,
     Expire: _expire,

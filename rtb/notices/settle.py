@@ -15,6 +15,7 @@ from rtb.base.events import NO_PRICE, ClaimFlag, Kind, PriceState
 from rtb.notices.notice import Settings
 
 _SETTLING: Final = {"burl": Kind.BILL, "impression": Kind.IMPRESSION, "nurl": Kind.WIN}
+_TEST: Final = int(ClaimFlag.TEST)
 _WINS: Final = (Kind.WIN, Kind.BILL)
 
 
@@ -46,7 +47,7 @@ def is_priced(kind: Kind, settings: Settings) -> bool:
 
 def counts(flags: int, state: PriceState) -> bool:
     """Whether a notice counts for anything: neither of a test, nor of an audit."""
-    return not flags & ClaimFlag.TEST and state != PriceState.AUDIT
+    return not flags & _TEST and state != PriceState.AUDIT
 
 
 def settle(

@@ -141,6 +141,14 @@ def decode_frame(data: bytes | memoryview, at: int, salt: int) -> Record | None:
     return sequence, kind, bytes(data[start : start + length])
 
 
+def kinds_of(*kinds: int) -> bytes:
+    """A choice of kinds: a byte for each that there could be, 1 where it is wanted."""
+    return bytes(kind in kinds for kind in range(KIND_MAX + 1))
+
+
+ALL_KINDS: Final = kinds_of(*range(KIND_MAX + 1))
+
+
 def scan(
     data: bytes | memoryview,
     at: int,
@@ -149,22 +157,26 @@ def scan(
     last: int,
     after: int,
     records_max: int,
+    kinds: bytes = ALL_KINDS,
 ) -> tuple[list[Record], int, int]:
     """Walks frames from `at` on as long as they are whole and their sequences follow.
 
     expected     sequence of the frame at `at`; last: the highest one to read
     after        records up to this one are walked over, not returned
-    records_max  so many are returned at most
+    records_max  so many are looked at after that one, at most
+    kinds        which are returned: see `kinds_of`
 
     Returns: records, where the walk ended, and the sequence expected there.
     """
     records: list[Record] = []
-    while expected <= last and len(records) < records_max:
+    while expected <= last and records_max > 0:
         found = decode_frame(data, at, salt)
         if found is None or found[0] != expected:
             break
         if expected > after:
-            records.append(found)
+            records_max -= 1
+            if kinds[found[1]]:
+                records.append(found)
         at += frame_bytes(len(found[2]))
         expected += 1
     return records, at, expected
@@ -339,14 +351,28 @@ class AnyPen(Protocol):
     def go(self) -> None: ...
 
 
+class Scan(Protocol):
+    """`scan`, or its compiled twin."""
+
+    def __call__(
+        self,
+        data: bytes | memoryview,
+        at: int,
+        salt: int,
+        expected: int,
+        last: int,
+        after: int,
+        records_max: int,
+        kinds: bytes = ...,
+    ) -> tuple[list[Record], int, int]: ...
+
+
 @dataclass(frozen=True)
 class Kernel:
     """The functions that have two twins; `rtb._ext.journal` has the other ones."""
 
     pen: Callable[[int, int], AnyPen]
-    scan: Callable[
-        [bytes | memoryview, int, int, int, int, int, int], tuple[list[Record], int, int]
-    ]
+    scan: Scan
     find: Callable[[bytes | memoryview, int, int, int, int], int]
 
 

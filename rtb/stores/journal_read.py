@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from rtb.base.errors import StoreCorrupt, StoreError
 from rtb.stores import journal
-from rtb.stores.journal import FRAMES_AT, READABLE, Kernel, Record
+from rtb.stores.journal import ALL_KINDS, FRAMES_AT, READABLE, Kernel, Record
 
 SUFFIX: Final = ".seg"
 SPARE: Final = "spare.seg"
@@ -119,6 +119,7 @@ class Reader:
 
     position        sequence of the last record returned
     after_sequence  where to go on; identity: of the journal that this sequence is from, 0 for any
+    kinds           of the records to return; the position passes the others as well
     strict          damage that was given up stops it, too
     """
 
@@ -129,6 +130,7 @@ class Reader:
         after_sequence: int = 0,
         kernel: Kernel = READABLE,
         identity: int = 0,
+        kinds: bytes = ALL_KINDS,
         *,
         strict: bool = False,
     ) -> None:
@@ -137,7 +139,7 @@ class Reader:
         self._strict = strict
         self.identity = identity  # 0 until the journal is there
         self._folder = folder_of(directory, worker)
-        self._kernel = kernel
+        self._kernel, self._kinds = kernel, kinds
         self._mark: Mark | None = None
         self._path, self._file, self._inode = Path(), -1, -1
         self._salt, self._at, self._expected = 0, FRAMES_AT, 0
@@ -166,17 +168,19 @@ class Reader:
         return True
 
     def read(self, records_max: int) -> list[Record]:
-        """The next records, in order, none left out; an empty list when there are none yet.
+        """Those of the next `records_max` records that are wanted, in order; an empty list when
+        there are none yet.
 
         Raises: StoreCorrupt with the place at a record that is damaged or missing: what stands
                 before it is returned first, and every later call raises until `skip_damage`;
                 StoreError when the disk fails.
         """
         last = self.durable_sequence()
+        end = min(last, self.position + records_max)
         records: list[Record] = []
-        while self.position < last and len(records) < records_max:
+        while self.position < end:
             try:
-                records += self._step(last, records_max - len(records))
+                records += self._step(last, end - self.position)
             except StoreError:
                 if not records:
                     raise
@@ -200,8 +204,9 @@ class Reader:
         for size in (_POLL_BYTES, _CHUNK_BYTES) if few else (_CHUNK_BYTES,):
             data = os.pread(self._file, size, self._at)
             records, walked, expected = self._kernel.scan(
-                data, 0, self._salt, self._expected, last, self.position, records_max
-            )
+                data, 0, self._salt, self._expected, last, self.position, records_max,
+                self._kinds,
+            )  # fmt: skip
             if walked:
                 self._at, self._expected = self._at + walked, expected
                 self.position = max(self.position, expected - 1)

@@ -6,16 +6,34 @@ so that a batch costs one round trip a table and not one a row.
 
 import json
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final, Protocol, Self
 
-from sqlalchemy import URL, Connection, Engine, Table, Text, create_engine, event, make_url
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    LargeBinary,
+    Table,
+    Text,
+    create_engine,
+    event,
+    make_url,
+)  # fmt: skip
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from rtb.base.errors import ConfigError, StoreCorrupt, StoreError
 
-Values = Sequence[int | str | None]
+# SQLite: pages of 4 KB in the log before they are copied to the file. Every batch changes the same
+# pages, so a longer log is copied, and flushed, less often.
+WAL_PAGES: Final = 8_000
+# The balances, leases and ends of the other tables that every batch touches, and then some.
+CACHE_KB: Final = 32_768
+
+Value = int | str | bytes | None
+Values = tuple[Value, ...]
 
 
 class Bulk(Protocol):
@@ -30,10 +48,20 @@ class Bulk(Protocol):
     def delete(self, connection: Connection, table: Table, keys: Sequence[Values]) -> None:
         """Takes rows away by primary key; one that is not there is no fault."""
 
+    def delete_ranges(
+        self, connection: Connection, table: Table, ranges: Sequence[tuple[int, int]]
+    ) -> None:
+        """Takes rows away whose one key is in any of the ranges [first, last]."""
+
     def find(
         self, connection: Connection, table: Table, keys: Iterable[int | str]
-    ) -> list[tuple[int, ...]]:
+    ) -> list[tuple[Any, ...]]:
         """Rows by a primary key of one column, those that are there, in any order."""
+
+    def find_ranges(
+        self, connection: Connection, table: Table, ranges: Sequence[tuple[int, int]]
+    ) -> list[tuple[Any, ...]]:
+        """Rows whose one key is in any of the ranges [first, last], in any order."""
 
 
 def _names(table: Table) -> str:
@@ -70,9 +98,28 @@ class SqliteBulk:
         where = " AND ".join(f"{name} = ?" for name in _keys(table))
         self._many(connection, f"DELETE FROM {table.name} WHERE {where}", keys)
 
+    def delete_ranges(
+        self, connection: Connection, table: Table, ranges: Sequence[tuple[int, int]]
+    ) -> None:
+        """See `Bulk`."""
+        where = f"{_keys(table)[0]} BETWEEN ? AND ?"
+        self._many(connection, f"DELETE FROM {table.name} WHERE {where}", ranges)
+
+    def find_ranges(
+        self, connection: Connection, table: Table, ranges: Sequence[tuple[int, int]]
+    ) -> list[tuple[Any, ...]]:
+        """See `Bulk`. CROSS JOIN keeps the ranges outside, so each is a search and not a scan."""
+        found = connection.exec_driver_sql(
+            f"SELECT {table.name}.* FROM json_each(?) AS range CROSS JOIN {table.name} "
+            f"WHERE {_keys(table)[0]} "
+            "BETWEEN json_extract(range.value, '$[0]') AND json_extract(range.value, '$[1]')",
+            (json.dumps(ranges),),
+        )
+        return [tuple(row) for row in found]
+
     def find(
         self, connection: Connection, table: Table, keys: Iterable[int | str]
-    ) -> list[tuple[int, ...]]:
+    ) -> list[tuple[Any, ...]]:
         """See `Bulk`. The keys travel as one JSON array."""
         found = connection.exec_driver_sql(
             f"SELECT {_names(table)} FROM {table.name} "
@@ -89,7 +136,7 @@ class SqliteBulk:
     @staticmethod
     def _many(connection: Connection, statement: str, rows: Sequence[Values]) -> None:
         if rows:
-            connection.exec_driver_sql(statement, [tuple(row) for row in rows])
+            connection.exec_driver_sql(statement, list(rows))
 
 
 class PostgresBulk:
@@ -116,9 +163,31 @@ class PostgresBulk:
             tuple(map(_array, zip(*keys, strict=True))),
         )
 
+    def delete_ranges(
+        self, connection: Connection, table: Table, ranges: Sequence[tuple[int, int]]
+    ) -> None:
+        """See `Bulk`."""
+        if ranges:
+            connection.exec_driver_sql(
+                f"DELETE FROM {table.name} USING {_RANGES} "
+                f"WHERE {_keys(table)[0]} BETWEEN range.first_key AND range.last_key",
+                tuple(map(_array, zip(*ranges, strict=True))),
+            )
+
+    def find_ranges(
+        self, connection: Connection, table: Table, ranges: Sequence[tuple[int, int]]
+    ) -> list[tuple[Any, ...]]:
+        """See `Bulk`."""
+        found = connection.exec_driver_sql(
+            f"SELECT {table.name}.* FROM {_RANGES} JOIN {table.name} "
+            f"ON {_keys(table)[0]} BETWEEN range.first_key AND range.last_key",
+            tuple(map(_array, zip(*ranges, strict=True))),
+        )
+        return [tuple(row) for row in found]
+
     def find(
         self, connection: Connection, table: Table, keys: Iterable[int | str]
-    ) -> list[tuple[int, ...]]:
+    ) -> list[tuple[Any, ...]]:
         """See `Bulk`."""
         name = _keys(table)[0]
         found = connection.exec_driver_sql(
@@ -141,19 +210,27 @@ class PostgresBulk:
 
 def _type(table: Table, name: str) -> str:
     """The type of an array's elements; integers are all sent wide and stored as they fit."""
-    return "text" if isinstance(table.columns[name].type, Text) else "bigint"
+    kind = table.columns[name].type
+    if isinstance(kind, LargeBinary):
+        return "bytea"
+    return "text" if isinstance(kind, Text) else "bigint"
 
 
-def _array(values: Iterable[int | str | None]) -> str:
+_RANGES: Final = "unnest(%s::bigint[], %s::bigint[]) AS range (first_key, last_key)"
+
+
+def _array(values: Iterable[Value]) -> str:
     """PostgreSQL's text form of an array, which is the fastest to make and to send."""
     return "{" + ",".join(map(_element, values)) + "}"
 
 
-def _element(value: int | str | None) -> str:
+def _element(value: Value) -> str:
     if isinstance(value, int):
         return str(int(value))  # an enum's number, not its name
     if value is None:
         return "NULL"
+    if isinstance(value, bytes):
+        return f'"\\\\x{value.hex()}"'
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -190,6 +267,8 @@ def engine_of(text: str, lock_wait_ms: int) -> Engine:
             connection.execute(f"PRAGMA busy_timeout={lock_wait_ms}")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
+            connection.execute(f"PRAGMA cache_size=-{CACHE_KB}")
 
         event.listen(engine, "begin", _on_sqlite_begin)
         return engine
@@ -201,6 +280,44 @@ def engine_of(text: str, lock_wait_ms: int) -> Engine:
 
 def _on_sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")
+
+
+class Database(ABC):
+    """The connections to one database of books; a context manager that ends them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._bulk = bulk_of(engine)
+
+    def _opened(self) -> Self:
+        """Itself, once it has looked at what is there; otherwise nothing stays connected."""
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Looks whether these are books that it can use, or makes them. Raises: StoreError."""
+
+    def close(self) -> None:
+        """Ends all connections."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self.close()
+
+    @property
+    def _place(self) -> str:
+        return place_of(self._engine)
+
+    def _transaction(self, *, reading: bool = False) -> AbstractContextManager[Connection]:
+        return transaction(self._engine, self._place, reading=reading)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from rtb.ledger.accounts import (
 from rtb.ledger.changes import Entry, Row
 from rtb.ledger.commands import Flight, Scope, SetLimit
 from rtb.stores import ledger_schema as schema
+from rtb.stores import ledger_sheets as sheets
+from rtb.stores.ledger_pages import pending, read_pages
 from rtb.stores.ledger_schema import signed, unsigned
 
 # An account with any of these has money lent out or in flight.
@@ -48,6 +50,15 @@ def limit_row(sequence: int, command: SetLimit) -> tuple[int | str | None, ...]:
 def account_row(account: Account) -> tuple[int, ...]:
     """An account as `accounts` has it."""
     return account.number, signed(account.line_item), signed(account.flight), account.day
+
+
+def row_values(number: int, row: Row) -> tuple[int | str, ...]:
+    """A row as `rows` has it. Drivers are much slower with enums than with plain integers."""
+    time_s, entry, account, source, target, nanos, units, moves, bid, worker, reference = row
+    return (
+        number, time_s, int(entry), account, int(source), int(target), nanos, units, moves, bid,
+        worker, reference,
+    )  # fmt: skip
 
 
 def row(values: Sequence[int | str]) -> tuple[int, Row]:
@@ -80,6 +91,7 @@ def read_state(connection: Connection) -> State:
     for bid, *values in connection.execute(select(schema.HOLDS)):
         hold = state.holds[bid] = Hold(*values)
         state.due.setdefault(hold.deadline_s, []).append(bid)
+    read_pages(connection, state)
     return state
 
 
@@ -166,6 +178,7 @@ def sums_of_rows(connection: Connection) -> audit.Sums:
         ).group_by(table.c.account, column)
         for account, balance, nanos, units in connection.execute(query):
             audit.add(sums, (account, Balance(balance)), sign * int(nanos), sign * int(units))
+    sheets.add_up(connection, sums)
     return sums
 
 
@@ -176,6 +189,14 @@ def kept(connection: Connection) -> audit.Sums:
         for balance in Balance:
             nanos, units = values[balance], values[BALANCES + balance]
             audit.add(sums, (account, balance), nanos, units)
+    return sums
+
+
+def held(connection: Connection) -> audit.Sums:
+    """What PENDING must be by all bids in flight."""
+    sums = sums_by_account(connection, schema.HOLDS, Balance.PENDING)
+    for key, (nanos, units) in pending(connection).items():
+        audit.add(sums, key, nanos, units)
     return sums
 
 

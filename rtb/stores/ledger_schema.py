@@ -1,9 +1,10 @@
 """Tables of the books, the same on SQLite and PostgreSQL.
 
-`rows` and `limits` are the books: they are only ever added to. `balances`, `leases`, `holds` and
-`settled` are what the rows and journals add up to, kept so that a start needs not read them all;
-they change in the same transaction, and an audit compares. `positions` says how far each journal
-was applied, in the same transaction again: that is what makes a record count once.
+`rows`, `sheets` and `limits` are the books: they are only ever added to. `balances`, `leases`,
+`holds`, `settled`, `packs`, `losses` and `pages` are what those and the journals add up to, kept so
+that a start needs not read them all; they change in the same transaction, and an audit compares.
+`positions` says how far each journal was applied, in the same transaction again: that is what makes
+a record count once.
 
 Keys of 64 bits are stored as signed integers. Limits are decimal text: in currencies of small
 units they pass 64 bits of nanos.
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
@@ -25,9 +27,12 @@ from sqlalchemy import (
     text,
 )
 
+from rtb.base.errors import StoreCorrupt
 from rtb.ledger.accounts import Balance
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+# Books without the tables of `ledger_pages` and `ledger_sheets`, which need only be made.
+WITHOUT_PAGES: Final = 1
 
 METADATA: Final = MetaData()
 # SQLite makes a column its row id only when it is spelled INTEGER; the same 64 bits to it.
@@ -51,6 +56,10 @@ def _key(name: str) -> Column[int]:
 
 def _text(name: str) -> Column[str]:
     return Column(name, Text, nullable=False)
+
+
+def _blob(name: str) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=False)
 
 
 # Numbers by name: `version` of the schema, `writer` (who opened last may write), `forgotten_s`.
@@ -89,6 +98,10 @@ HOLDS: Final = Table(
 SETTLED: Final = Table(
     "settled", METADATA, _key("bid"), _small("mark"), _big("nanos"), _small("seen")
 )
+# See `ledger_pages`.
+PACKS: Final = Table("packs", METADATA, _key("first"), _blob("body"))
+LOSSES: Final = Table("losses", METADATA, _key("first"), _blob("body"))
+PAGES: Final = Table("pages", METADATA, _key("page"), _big("expired_s"), _blob("bitmap"))
 REFERENCES: Final = Table("corrections", METADATA, Column("reference", Text, primary_key=True))
 ROWS: Final = Table(
     "rows", METADATA,
@@ -97,9 +110,16 @@ ROWS: Final = Table(
     _text("reference"),
     Index("rows_of_bid", "bid", sqlite_where=text("bid != 0"), postgresql_where=text("bid != 0")),
 )  # fmt: skip
+# See `ledger_sheets`; last: the number of a sheet's last row, counted on from those of `rows`.
+SHEETS: Final = Table("sheets", METADATA, _key("last"), _big("time_s"), _blob("body"))
 POSITIONS: Final = Table(
     "positions", METADATA, Column("journal", Text, primary_key=True), _big("position")
 )
+
+
+def other_version(found: int | None, place: str) -> StoreCorrupt:
+    """The refusal of books that are not of this version."""
+    return StoreCorrupt(f"books of version {found}, expected {SCHEMA_VERSION} - at `{place}`")
 
 
 def signed(key: int) -> int:

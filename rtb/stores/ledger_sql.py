@@ -9,13 +9,14 @@ Readers (`rows`, `balances`, `audit`) may be other processes, at any time.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from heapq import merge
+from itertools import islice
 from typing import Final, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, select
 
-from rtb.base.errors import InvariantError, StoreCorrupt, StoreError
+from rtb.base.errors import InvariantError, StoreError
 from rtb.ledger import audit
 from rtb.ledger.accounts import BALANCES, Balance, Mark, Settled, State
 from rtb.ledger.calendar import day_of
@@ -29,12 +30,16 @@ from rtb.ledger.commands import (
     Post,
     Scope,
     Take,
+    Takes,
     Void,
 )
 from rtb.ledger.machine import apply
+from rtb.ledger.pages import PAGE_SHIFT
+from rtb.stores import ledger_pages as pages
 from rtb.stores import ledger_read as read
 from rtb.stores import ledger_schema as schema
-from rtb.stores.ledger_engines import Bulk, bulk_of, engine_of, place_of, transaction
+from rtb.stores import ledger_sheets as sheets
+from rtb.stores.ledger_engines import Database, engine_of
 from rtb.stores.ledger_schema import signed
 
 UTC: Final = ZoneInfo("UTC")
@@ -43,24 +48,26 @@ LOCK_WAIT_MS: Final = 2_000
 # Settled bids that one batch forgets at most, so that a long rest does not make one long batch.
 PURGE_ROWS_MAX: Final = 20_000
 _SECOND_SHIFT: Final = 32  # of a bid's id, see base.events
+NONE_APART: Final[Mapping[int, Outcome]] = {}
 
 
 class Applied(NamedTuple):
-    """What became of a batch: an outcome a command, and the rows as written.
+    """What became of a batch: an outcome a command, and the rows that are no sums.
 
     Rows of grants say what a worker may take: raise its part of the board by their nanos.
+    apart: outcomes of those bids of `Takes` that were not simply TAKEN, by their place among all
     """
 
     outcomes: list[Outcome]
     rows: list[Row]
+    apart: Mapping[int, Outcome] = NONE_APART
 
 
-class LedgerStore:
+class LedgerStore(Database):
     """The books of one database. Not for two threads at once."""
 
-    def __init__(self, engine: Engine, bulk: Bulk) -> None:
-        self._engine = engine
-        self._bulk = bulk
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
         self._state: State | None = None
         self._positions: dict[str, int] = {}
         self._sequence = 0
@@ -77,24 +84,7 @@ class LedgerStore:
         Raises: ConfigError for a URL that names neither; StoreError when it cannot be reached,
             StoreCorrupt when what is there are no books of this version.
         """
-        engine = engine_of(url, lock_wait_ms)
-        store = cls(engine, bulk_of(engine))
-        try:
-            store._prepare()
-        except BaseException:
-            engine.dispose()
-            raise
-        return store
-
-    def close(self) -> None:
-        """Ends all connections."""
-        self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *fault: object) -> None:
-        self.close()
+        return cls(engine_of(url, lock_wait_ms))._opened()
 
     def _prepare(self) -> None:
         with self._transaction() as connection:
@@ -103,15 +93,11 @@ class LedgerStore:
             if not found:
                 start = {"version": schema.SCHEMA_VERSION, "writer": 0, "forgotten_s": 0}
                 self._bulk.insert(connection, schema.META, list(start.items()))
+            elif found.get("version") == schema.WITHOUT_PAGES:
+                now = [("version", schema.SCHEMA_VERSION)]
+                self._bulk.upsert(connection, schema.META, now)
             elif found.get("version") != schema.SCHEMA_VERSION:
-                raise StoreCorrupt(
-                    f"books of version {found.get('version')}, expected {schema.SCHEMA_VERSION}"
-                    f" - at `{self._place}`"
-                )
-
-    @property
-    def _place(self) -> str:
-        return place_of(self._engine)
+                raise schema.other_version(found.get("version"), self._place)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -161,15 +147,14 @@ class LedgerStore:
             state, self._state = self.state, None  # not known until the commit
             self._stage(connection, state, commands)
             outcomes = [apply(state, command, changes) for command in commands]
-            rows = changes.all_rows()
-            self._write(connection, state, changes, rows, positions)
+            self._write(connection, state, changes, positions)
         self._positions.update(positions)
-        self._sequence += len(rows)
+        self._sequence += len(changes.rows) + len(changes.sums)
         self._limits_sequence += len(changes.limits)
-        state.settled.clear()
-        state.references.clear()
+        for shown in (state.settled, state.spent, state.references):
+            shown.clear()
         self._state = state
-        return Applied(outcomes, rows)
+        return Applied(outcomes, changes.rows, changes.apart)
 
     def _take_over(self, connection: Connection) -> None:
         meta = schema.META
@@ -193,7 +178,8 @@ class LedgerStore:
         self._days = read.read_accounts(connection, state, self._from_day)
         found = connection.execute(select(schema.POSITIONS))
         self._positions = {str(journal): int(position) for journal, position in found}
-        self._sequence = read.last(connection, schema.ROWS.c.sequence)
+        numbers = (schema.ROWS.c.sequence, schema.SHEETS.c.last)
+        self._sequence = max(read.last(connection, number) for number in numbers)
         self._limits_sequence = read.last(connection, schema.LIMITS.c.sequence)
         self._purging = True
         self._state = state
@@ -204,18 +190,21 @@ class LedgerStore:
                 raise InvariantError(f"position {position} was applied - at journal `{journal}`")
 
     def _stage(self, connection: Connection, state: State, commands: Sequence[Command]) -> None:
-        """Shows the machine the marks of the bids that the batch names; the rest stay on disk."""
-        holds = state.holds
-        bids = [
-            command.bid
-            for command in commands
-            if isinstance(command, Take | Post | Void) and command.bid not in holds
-        ]
+        """Shows the machine the marks of the bids that the batch names; the rest stay on disk.
+
+        Of bids that are taken together only those have marks whose bill or loss came first: they
+        are looked for by range, not one by one.
+        """
+        singles = [one.bid for one in commands if isinstance(one, Take | Post | Void)]
+        together = [one.takes for one in commands if isinstance(one, Takes)]
         forgotten = state.forgotten_s << _SECOND_SHIFT
-        bids = [bid for bid in bids if forgotten <= bid < 1 << 63]
-        if bids:
-            for bid, mark, nanos, seen in self._bulk.find(connection, schema.SETTLED, bids):
-                state.settled[bid] = Settled(Mark(mark), nanos, bool(seen))
+        bids = [bid for bid in singles if forgotten <= bid < 1 << 63 and state.held(bid) is None]
+        ranges = pages.stage(connection, self._bulk, state, bids, together)
+        found = self._bulk.find(connection, schema.SETTLED, bids) if bids else []
+        if ranges:
+            found += self._bulk.find_ranges(connection, schema.SETTLED, ranges)
+        for bid, mark, nanos, seen in found:
+            state.settled[bid] = Settled(Mark(mark), nanos, bool(seen))
         self._stage_days(connection, state, commands)
         references = [command.reference for command in commands if isinstance(command, Adjust)]
         if references:
@@ -226,10 +215,11 @@ class LedgerStore:
         self, connection: Connection, state: State, commands: Sequence[Command]
     ) -> None:
         """Loads the days long past that commands name, whichever zone the batch may set."""
-        for command in commands:
-            if not isinstance(command, Adjust | Grant) or not 0 <= command.at_s < TIME_MAX_S:
+        times = {one.at_s for one in commands if isinstance(one, Adjust | Grant)}
+        for at_s in times:
+            if not 0 <= at_s < TIME_MAX_S:
                 continue
-            near = day_of(command.at_s, UTC)
+            near = day_of(at_s, UTC)
             for day in {near - 1, near, near + 1} - self._days:
                 if day < self._from_day:
                     read.read_day(connection, state, day)
@@ -240,7 +230,6 @@ class LedgerStore:
         connection: Connection,
         state: State,
         changes: Changes,
-        rows: Sequence[Row],
         positions: Mapping[str, int],
     ) -> None:
         """Everything that a batch changed."""
@@ -256,10 +245,11 @@ class LedgerStore:
         bulk.insert(connection, schema.ACCOUNTS, [read.account_row(one) for one in changes.opened])
         bulk.insert(
             connection, schema.ROWS,
-            [(number, row.time_s, row.entry, row.account, row.source, row.target, row.nanos,
-              row.units, row.moves, row.bid, row.worker, row.reference)
-             for number, row in enumerate(rows, self._sequence + 1)],
+            [read.row_values(*one) for one in enumerate(changes.rows, self._sequence + 1)],
         )  # fmt: skip
+        if changes.sums:
+            last = self._sequence + len(changes.rows) + len(changes.sums)
+            bulk.insert(connection, schema.SHEETS, [sheets.sheet(last, changes)])
         touched = changes.accounts.union(one.number for one in changes.opened)
         accounts = [state.accounts[number] for number in sorted(touched)]
         bulk.upsert(
@@ -274,15 +264,17 @@ class LedgerStore:
         )  # fmt: skip
         bulk.upsert(
             connection, schema.SETTLED,
-            [(bid, one.mark, one.nanos, int(one.seen)) for bid, one in changes.settled.items()],
+            [(bid, int(one.mark), one.nanos, int(one.seen))
+             for bid, one in changes.settled.items()],
         )  # fmt: skip
+        pages.write(connection, bulk, changes)
         bulk.insert(connection, schema.REFERENCES, [(one,) for one in changes.references])
         bulk.upsert(connection, schema.POSITIONS, list(positions.items()))
         if changes.forgotten:
             bulk.upsert(connection, schema.META, [("forgotten_s", state.forgotten_s)])
             self._purging = True
         if self._purging:
-            self._purge(connection, state.forgotten_s)
+            self._purge(connection, state)
 
     def _write_leases(self, connection: Connection, changes: Changes) -> None:
         leases = changes.leases.items()
@@ -294,15 +286,21 @@ class LedgerStore:
              for key, lease in leases if lease is not None],
         )  # fmt: skip
 
-    def _purge(self, connection: Connection, before_s: int) -> None:
-        """Lets go of marks that can no longer be asked for, some at a time."""
+    def _purge(self, connection: Connection, state: State) -> None:
+        """Lets go of what can no longer be asked for, some at a time.
+
+        Marks of a page that is not spent stay: they say which of its bids are no longer open.
+        """
         settled = schema.SETTLED
-        below = min(before_s << _SECOND_SHIFT, (1 << 63) - 1)
+        below = min(state.forgotten_s << _SECOND_SHIFT, (1 << 63) - 1)
+        if state.pages:
+            below = min(below, min(state.pages) << PAGE_SHIFT)
         some = select(settled.c.bid).where(settled.c.bid < below).order_by(settled.c.bid)
         found = connection.execute(
             settled.delete().where(settled.c.bid.in_(some.limit(PURGE_ROWS_MAX)))
         )
-        self._purging = found.rowcount >= PURGE_ROWS_MAX
+        gone = pages.purge(connection, state.forgotten_s, PURGE_ROWS_MAX)
+        self._purging = max(found.rowcount, gone) >= PURGE_ROWS_MAX
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -323,15 +321,20 @@ class LedgerStore:
         query = select(table).where(table.c.sequence > after).order_by(table.c.sequence)
         if bid is not None:
             query = query.where(table.c.bid == bid, table.c.bid != 0)
-        if line_item is not None or day is not None:
-            chosen = select(accounts.c.number)
-            if line_item is not None:
-                chosen = chosen.where(accounts.c.line_item == signed(line_item))
-            if day is not None:
-                chosen = chosen.where(accounts.c.day == day)
+        chosen = select(accounts.c.number)
+        if line_item is not None:
+            chosen = chosen.where(accounts.c.line_item == signed(line_item))
+        if day is not None:
+            chosen = chosen.where(accounts.c.day == day)
+        everything = line_item is None and day is None
+        if not everything:
             query = query.where(table.c.account.in_(chosen))
         with self._transaction(reading=True) as connection:
-            return [read.row(values) for values in connection.execute(query.limit(count))]
+            found = [read.row(values) for values in connection.execute(query.limit(count))]
+            if bid is not None:
+                return found
+            some = None if everything else set(connection.execute(chosen).scalars())
+            return list(islice(merge(found, sheets.rows(connection, after, some)), count))
 
     def balances(self, scope: Scope, key: int, day: int = 0) -> tuple[list[int], list[int]]:
         """Money and units of a scope by `Balance`, summed over its accounts.
@@ -385,13 +388,10 @@ class LedgerStore:
         with self._transaction(reading=True) as connection:
             rows = read.sums_of_rows(connection)
             kept = read.kept(connection)
-            holds = read.sums_by_account(connection, schema.HOLDS, Balance.PENDING)
+            holds = read.held(connection)
             leases = read.sums_by_account(connection, schema.LEASES, Balance.GRANTED)
         return [
             *audit.compare("rows", rows, kept),
             *audit.compare("holds", holds, audit.only(kept, Balance.PENDING)),
             *audit.compare("leases", leases, audit.only(kept, Balance.GRANTED)),
         ]
-
-    def _transaction(self, *, reading: bool = False) -> AbstractContextManager[Connection]:
-        return transaction(self._engine, self._place, reading=reading)

@@ -9,14 +9,14 @@ from typing import Final, NamedTuple, Self
 
 from sqlalchemy import Connection, Engine, case, func, select
 
-from rtb.base.errors import StoreCorrupt, StoreError
+from rtb.base.errors import StoreError
 from rtb.ledger import audit
 from rtb.ledger.accounts import BALANCES, Balance, Limit, Line
 from rtb.ledger.changes import Entry, Row
 from rtb.ledger.commands import Scope
 from rtb.stores import ledger_read as read
 from rtb.stores import ledger_schema as schema
-from rtb.stores.ledger_engines import bulk_of, engine_of, place_of, transaction
+from rtb.stores.ledger_engines import Database, engine_of
 from rtb.stores.ledger_schema import unsigned
 from rtb.stores.ledger_sql import LOCK_WAIT_MS, LedgerStore
 
@@ -51,12 +51,12 @@ class Look(NamedTuple):
     spent: audit.Spend
 
 
-class LedgerView:
+class LedgerView(Database):
     """Reads the books of one database."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._store = LedgerStore(engine, bulk_of(engine))
+        super().__init__(engine)
+        self._store = LedgerStore(engine)
 
     @classmethod
     def open(cls, url: str, *, lock_wait_ms: int = LOCK_WAIT_MS) -> Self:
@@ -69,32 +69,13 @@ class LedgerView:
         path = engine.url.database or ""
         if engine.dialect.name == "sqlite" and not Path(path).exists():
             raise StoreError(f"there are no books - at `{path}`", transient=False)
-        view = cls(engine)
-        try:
-            view._check()
-        except BaseException:
-            view.close()
-            raise
-        return view
+        return cls(engine)._opened()
 
-    def close(self) -> None:
-        """Ends all connections."""
-        self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *fault: object) -> None:
-        self.close()
-
-    def _check(self) -> None:
-        place = place_of(self._engine)
-        with transaction(self._engine, place, reading=True) as connection:
+    def _prepare(self) -> None:
+        with self._transaction(reading=True) as connection:
             found = read.meta(connection).get("version")
         if found != schema.SCHEMA_VERSION:
-            raise StoreCorrupt(
-                f"books of version {found}, expected {schema.SCHEMA_VERSION} - at `{place}`"
-            )
+            raise schema.other_version(found, self._place)
 
     def look(self, from_s: int = 0) -> Look:
         """Everything that an audit compares; `spent` is of bids made at `from_s` or later, and
@@ -102,8 +83,7 @@ class LedgerView:
 
         Raises: StoreError.
         """
-        place = place_of(self._engine)
-        with transaction(self._engine, place, reading=True) as connection:
+        with self._transaction(reading=True) as connection:
             positions = connection.execute(select(schema.POSITIONS))
             return Look(
                 lines=read.read_lines(connection),

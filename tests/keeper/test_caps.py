@@ -23,7 +23,7 @@ from rtb.base.errors import InvariantError, StoreError
 from rtb.base.events import ClaimFlag, Kind, bid_id
 from rtb.base.hashing import token_hash
 from rtb.base.records import Dim
-from rtb.keeper.caps import CapsKeeper, Fate, Settings
+from rtb.keeper.caps import COUNTED_KINDS, CapsKeeper, Fate, Settings, Stretch
 from rtb.keeper.tail import Tail, Tails
 from rtb.profiles import codec
 from rtb.stores import caps as readable
@@ -122,7 +122,7 @@ class Place:
         for worker, records in enumerate(self.records):
             name = f"0/{worker}/{IDENTITY + worker:016x}"
             after = self.keeper.positions.get(name, 0)
-            reads.append((name, records[after : after + most]))
+            reads.append(stretch(name, records[after : after + most]))
         try:
             self.keeper.apply(reads)
         except Killed:
@@ -144,6 +144,12 @@ class Place:
 
 def is_open(cap: int, start_s: int, now_ms: int) -> bool:
     return not WINDOWS_S[cap] or now_ms < (start_s + WINDOWS_S[cap]) * 1000
+
+
+def stretch(name: str, records: list[Record]) -> Stretch:
+    """Records that follow one another, as a reader of all kinds has them."""
+    first, last = (records[0][0], records[-1][0]) if records else (1, 0)
+    return Stretch(name, first - 1, last, records)
 
 
 def plain_count(times_ms: list[int], cap: int) -> tuple[int, int]:
@@ -178,7 +184,7 @@ def test_what_counts(place: Place) -> None:
               impression(5, bid + 3, 0)]  # fmt: skip
     records = [(number, int(Kind.IMPRESSION), body) for number, body in enumerate(bodies, start=1)]
     records += [(9, int(Kind.CLICK), one), (10, int(Kind.BID), b""), (11, 200, b"?")]
-    assert 1 == place.keeper.apply([("0/0/0abc", records)])
+    assert 1 == place.keeper.apply([stretch("0/0/0abc", records)])
     fates = {Fate.GIVEN: 2, Fate.TEST: 1, Fate.NOBODY: 1, Fate.NO_CAPS: 1, Fate.BROKEN: 3}
     assert fates == place.keeper.fates
     assert {"0/0/0abc": 11} == place.keeper.positions
@@ -194,11 +200,11 @@ def test_records_are_counted_once_and_none_is_left_out(place: Place) -> None:
     """What comes again is passed over, in part or whole; a gap stops the keeper."""
     records = [(number, int(Kind.IMPRESSION), impression(5, bid_id(T, 0, 0, number), NOW))
                for number in range(1, 9)]  # fmt: skip
-    assert 1 == place.keeper.apply([("0/0/0abc", records[:3])])
-    assert 0 == place.keeper.apply([("0/0/0abc", records[:3])])
-    assert 1 == place.keeper.apply([("0/0/0abc", records[1:5])])
+    assert 1 == place.keeper.apply([stretch("0/0/0abc", records[:3])])
+    assert 0 == place.keeper.apply([stretch("0/0/0abc", records[:3])])
+    assert 1 == place.keeper.apply([stretch("0/0/0abc", records[1:5])])
     with pytest.raises(InvariantError, match="records 6 to 6 were left out"):
-        place.keeper.apply([("0/0/0abc", records[6:])])
+        place.keeper.apply([stretch("0/0/0abc", records[6:])])
     assert {"0/0/0abc": 5} == place.keeper.positions
 
 
@@ -206,9 +212,9 @@ def test_a_position_is_not_written_for_every_batch(place: Place) -> None:
     """Records that are no impressions move it once there are many: a transaction has its price."""
     keeper = CapsKeeper(place.store, place.board, TABLE, Settings(position_every=5))
     for first in (1, 3):
-        keeper.apply([("0/0/0abc", [(first, int(Kind.BID), b""), (first + 1, 2, b"")])])
+        keeper.apply([stretch("0/0/0abc", [(first, int(Kind.BID), b""), (first + 1, 2, b"")])])
     assert {} == keeper.positions
-    keeper.apply([("0/0/0abc", [(5, int(Kind.BID), b"")])])
+    keeper.apply([stretch("0/0/0abc", [(5, int(Kind.BID), b"")])])
     assert {"0/0/0abc": 5} == keeper.positions == place.store.positions()
 
 
@@ -219,7 +225,7 @@ def test_the_board_learns_of_this_node_only(place: Place) -> None:
     assert [4, 0] == place.board.keeper["counted"].tolist()
     place.store.count({}, {"1/0/0abc": 10})  # by the keeper of the other node
     body = impression(5, bid_id(T, 0, 0, 1), NOW)
-    keeper.apply([("0/0/0abc", [(5, int(Kind.IMPRESSION), body)])])
+    keeper.apply([stretch("0/0/0abc", [(5, int(Kind.IMPRESSION), body)])])
     assert (10, 5) == tuple(place.store.positions()[f"{node}/0/0abc"] for node in (1, 0))
 
 
@@ -228,21 +234,23 @@ def test_a_refused_batch_is_tried_again(tmp_path: Path, place: Place) -> None:
     journals = [Journal.open(tmp_path, worker, SIZES, COMPILED, Disk(salt=worker + 5).world())
                 for worker in (0, 1)]  # fmt: skip
     for number, journal in enumerate(journals):
+        journal.append(Kind.BID, b"passed over")
         journal.append(Kind.IMPRESSION, impression(5, bid_id(T, 0, number, 1), NOW))
+        journal.append(Kind.CLICK, b"passed over")
         journal.turn()
     positions = place.keeper.begin_at(tmp_path)
     assert [0, 0] == [*positions.values()]
-    tails = Tails(lambda worker: Tail(tmp_path, 0, worker, COMPILED, positions))
+    tails = Tails(lambda worker: Tail(tmp_path, 0, worker, COMPILED, positions, COUNTED_KINDS))
     for worker in (0, 1):
         tails.of(worker)
     place.store.fate = "refused"
     assert 0 == place.keeper.step(tails, NOW)
     assert "injected" in place.keeper.fault
-    assert 2 == place.keeper.step(tails, NOW)
-    assert "" == place.keeper.fault
+    assert 6 == place.keeper.step(tails, NOW)
+    assert ("", {Fate.GIVEN: 2}) == (place.keeper.fault, place.keeper.fates)
     assert 0 == place.keeper.step(tails, NOW)
     assert positions.keys() == place.keeper.positions.keys()
-    assert [1, 1] == [*place.keeper.begin_at(tmp_path).values()]
+    assert [3, 3] == [*place.keeper.begin_at(tmp_path).values()]
     tails.close()
     for journal in journals:
         journal.close()
@@ -401,7 +409,7 @@ class Caps(RuleBasedStateMachine):
         for worker, count in enumerate((most, other)):
             after = self.truth.positions[worker]
             records = self.place.records[worker][after : after + count]
-            reads.append((f"0/{worker}/{IDENTITY + worker:016x}", records))
+            reads.append(stretch(f"0/{worker}/{IDENTITY + worker:016x}", records))
             reached[worker] += len(records)
             batch += [
                 one for one in self.truth.told

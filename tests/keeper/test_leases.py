@@ -28,10 +28,19 @@ def test_who_comes_back_soon_gets_twice_as_much() -> None:
 
 
 def test_a_steady_spender_has_a_lease_of_its_rate() -> None:
-    """2 s of 20 nanos and a hundredth of a unit a ms, less what is left."""
-    steady = IDLE._replace(rate=20, rate_units=10_000, left=10_000, left_units=5)
+    """2 s of 200 nanos and a tenth of a unit a ms, less what is left."""
+    steady = IDLE._replace(rate=200, rate_units=100_000, left=100_000, left_units=50)
 
-    assert Lent(30_000, 15) == lend(steady, RICH, 2, LIMITS)
+    assert Lent(300_000, 150) == lend(steady, RICH, 2, LIMITS)
+
+
+def test_a_slow_spender_is_not_lent_every_few_bids() -> None:
+    """32 units of 2,000 nanos, less what is left, though 2 s of it are 6; never above a share."""
+    slow = IDLE._replace(rate=6, rate_units=3_000, left=6_000, left_units=3)
+
+    assert Lent(58_000, 29) == lend(slow, RICH, 2, LIMITS)
+    assert Lent(5_000, 2) == lend(slow, Lent(20_000, 11), 2, LIMITS)
+    assert lend(slow._replace(left=70_000, left_units=40), RICH, 2, LIMITS) is None
 
 
 def test_nobody_gets_more_than_a_share() -> None:

@@ -3,11 +3,14 @@
 import copy
 from collections.abc import Iterable
 
+import numpy as np
+
 from rtb.base.events import bid_id
 from rtb.ledger import audit
-from rtb.ledger.accounts import NO_LIMIT, Balance, State
+from rtb.ledger.accounts import NO_LIMIT, Balance, Hold, State
 from rtb.ledger.changes import Changes, Row
 from rtb.ledger.commands import (
+    TAKE,
     Adjust,
     Command,
     Enrol,
@@ -20,11 +23,12 @@ from rtb.ledger.commands import (
     Scope,
     SetLimit,
     Take,
+    Takes,
     Void,
 )  # fmt: skip
 from rtb.ledger.machine import apply
 
-T = 1_790_000_000  # 2026-09-21 14:13:20 in Berlin
+T = 1_790_000_000  # 2026-09-21 16:13:20 in Berlin
 LATER = T + 86_400
 EUR = 0x455552
 SHOES, HATS, CAMPAIGN, ADVERTISER = (1 << 64) - 1, 12, 20, 1 << 63
@@ -51,6 +55,12 @@ def bid(number: int, worker: int = 0, time_s: int = T) -> int:
 def take(number: int, nanos: int = 10, worker: int = 0, line_item: int = SHOES,
          time_s: int = T) -> Take:  # fmt: skip
     return Take(bid(number, worker, time_s), line_item, nanos, time_s + 300)
+
+
+def together(*bids: Take) -> Takes:
+    return Takes(
+        np.array([(t.bid, t.line_item, t.nanos, t.deadline_s, t.units) for t in bids], TAKE)
+    )
 
 
 def post(number: int, nanos: int = 10, top: int = 10, worker: int = 0, line_item: int = SHOES,
@@ -82,11 +92,20 @@ class Books:
             self(command)
 
     def __call__(self, command: Command) -> Outcome:
+        return self.told(command)[0]
+
+    def told(self, command: Command) -> tuple[Outcome, dict[int, Outcome]]:
+        """The outcome, and those that `Takes` told apart."""
         changes = Changes()
         outcome = apply(self.state, command, changes)
         self.rows += changes.all_rows()
         check_touched(self.state, changes)
-        return outcome
+        return outcome, changes.apart
+
+    def take_all(self, *bids: Take) -> list[Outcome]:
+        """Takes bids together; the outcome of each."""
+        outcome, apart = self.told(together(*bids))
+        return [apart.get(number, outcome) for number in range(len(bids))]
 
     def copy(self) -> "Books":
         return copy.deepcopy(self)
@@ -102,6 +121,15 @@ class Books:
         units = self.state.accounts[number].units
         shown = (Balance.GRANTED, Balance.PENDING, Balance.POSTED, Balance.OVER)
         return {one.name.lower(): units[one] for one in shown if units[one]}
+
+
+def holds_of(state: State) -> dict[int, Hold]:
+    """All bids in flight, however they are kept."""
+    found = dict(state.holds)
+    for key, page in state.pages.items():
+        for number, _, *held in page.open_rows().tolist():
+            found[key << 16 | number] = Hold(*held)
+    return found
 
 
 def check_touched(state: State, changes: Changes) -> None:
@@ -127,7 +155,7 @@ def check_all(books: Books, lowered: Iterable[tuple[Scope, int]] = ()) -> None:
                       account.units[balance])  # fmt: skip
     assert [] == audit.compare("rows", audit.sums_of(books.rows), balances)
     holds: audit.Sums = {}
-    for hold in state.holds.values():
+    for hold in holds_of(state).values():
         audit.add(holds, (hold.account, Balance.PENDING), hold.nanos, hold.units)
     assert [] == audit.compare("holds", holds, audit.only(balances, Balance.PENDING))
     leases: audit.Sums = {}

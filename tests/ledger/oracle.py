@@ -225,15 +225,17 @@ class Oracle:
         self.fates[c.bid] = {"seen": False, "booked": None}
         return O.VOIDED_UNSEEN
 
-    def drop(self, hold: Thing) -> None:
-        self.things.remove(hold)
-        self.fates[hold["bid"]] = {"seen": True, "booked": None}
-        self.repay(hold["place"])
+    def drop(self, *holds: Thing) -> None:
+        """Ends holds of one place."""
+        for hold in holds:
+            self.things.remove(hold)
+            self.fates[hold["bid"]] = {"seen": True, "booked": None}
+        self.repay(holds[0]["place"])
 
     def expire(self, c: Expire) -> Outcome:
         due = [one for one in self.things if one["kind"] == "hold" and one["deadline_s"] <= c.now_s]
-        for hold in sorted(due, key=lambda one: int(one["deadline_s"])):
-            self.drop(hold)
+        for place in sorted({one["place"] for one in due}):
+            self.drop(*(one for one in due if one["place"] == place))
         return O.EXPIRED if due else O.NOTHING
 
     def forget(self, c: Forget) -> Outcome:

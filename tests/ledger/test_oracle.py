@@ -42,6 +42,7 @@ from tests.ledger.books import (
     enrol,
     grant,
     limit,
+    together,
 )  # fmt: skip
 from tests.ledger.oracle import Oracle
 
@@ -94,6 +95,14 @@ class Agreement(RuleBasedStateMachine):
           units=st.integers(0, 2))  # fmt: skip
     def take(self, number: int, worker: int, line: int, at: int, nanos: int, units: int) -> None:
         self.play(Take(bid(number, worker, at), line, nanos, at + 100 + number, units))
+
+    @rule(bids=st.lists(st.tuples(NUMBERS, WORKERS, MOMENTS, LINES, NANOS, st.integers(0, 2)),
+                        min_size=1, max_size=6))  # fmt: skip
+    def take_all(self, bids: list[tuple[int, int, int, int, int, int]]) -> None:
+        takes = [Take(bid(number, worker, at), line, nanos, at + 100 + number, units)
+                 for number, worker, at, line, nanos, units in bids]  # fmt: skip
+        assert [self.oracle(one) for one in takes] == self.books.take_all(*takes), takes
+        self.done.append(together(*takes))
 
     @rule(number=NUMBERS, worker=WORKERS, line=LINES, at=MOMENTS, nanos=NANOS, top=NANOS,
           known=st.booleans(), units=st.integers(0, 2))  # fmt: skip

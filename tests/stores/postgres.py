@@ -90,6 +90,11 @@ class Postgres:
         )  # fmt: skip
 
 
+def sqlite_url(folder: Path) -> str:
+    """The books beside which the server's are tested."""
+    return f"sqlite:///{folder}/ledger.db"
+
+
 def start_or_skip() -> Postgres:
     """The server, or a skip that says what is missing."""
     programs = folder_of_programs()

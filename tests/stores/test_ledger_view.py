@@ -1,7 +1,6 @@
 """Looking at the books, on both engines, while somebody else writes them."""
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,23 +11,7 @@ from rtb.ledger.commands import Outcome, Scope
 from rtb.stores.ledger_sql import LedgerStore
 from rtb.stores.ledger_view import LedgerView, name_of
 from tests.ledger.books import HATS, SHOES, T, adjust, bid, enrol, grant, limit, post, take
-from tests.stores.postgres import Postgres, start_or_skip
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    server = start_or_skip()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.server)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database of each engine."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.url()
+from tests.stores.postgres import sqlite_url
 
 
 def test_a_look(url: str) -> None:
@@ -79,7 +62,7 @@ def test_rows_of_some(url: str) -> None:
 def test_books_that_are_not_there(tmp_path: Path) -> None:
     """Nothing is made by looking."""
     with pytest.raises(StoreError, match="there are no books"):
-        LedgerView.open(f"sqlite:///{tmp_path / 'ledger.db'}")
+        LedgerView.open(sqlite_url(tmp_path))
     with pytest.raises(ConfigError):
         LedgerView.open("mysql://x/y")
 
@@ -89,7 +72,7 @@ def test_books_that_are_not_there(tmp_path: Path) -> None:
 def test_books_of_another_version(tmp_path: Path) -> None:
     """They are refused, and so is a file of something else."""
     path = tmp_path / "ledger.db"
-    LedgerStore.open(f"sqlite:///{path}").close()
+    LedgerStore.open(sqlite_url(tmp_path)).close()
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE meta SET value = 99 WHERE name = 'version'")
     connection.close()

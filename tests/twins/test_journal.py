@@ -60,7 +60,8 @@ def test_scan_and_find_agree_on_any_bytes(
     for _ in range(data.draw(st.integers(0, 2)) if frames else 0):
         frames[data.draw(st.integers(0, len(frames) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     after, last, most = (data.draw(st.integers(0, 16)) for _ in range(3))
-    walk = (bytes(frames), 0, salt, 7, last, after, most)
+    kinds = readable.kinds_of(*data.draw(st.sets(st.integers(1, 9))))
+    walk = (bytes(frames), 0, salt, 7, last, after, most, kinds)
     look = (bytes(frames), 0, salt, data.draw(st.integers(0, 16)), 99)
 
     assert readable.scan(*walk) == compiled.scan(*walk)
@@ -77,6 +78,8 @@ def test_scan_reads_what_was_framed(twin: Any) -> None:
     assert (whole, len(frames), 7) == twin.scan(frames, 0, 5, 1, 99, 0, 99)
     assert whole[2:4] == twin.scan(frames, 0, 5, 1, 4, 2, 99)[0]
     assert whole[:2] == twin.scan(memoryview(frames), 0, 5, 1, 99, 0, 2)[0]
+    some = readable.kinds_of(2, 3, 6)
+    assert (whole[1:3], 6) == twin.scan(frames, 0, 5, 1, 99, 0, 5, some)[::2]
     assert [] == twin.scan(frames, 0, 6, 1, 99, 0, 99)[0]  # another segment's salt
     assert [] == twin.scan(frames, 0, 5, 2, 99, 0, 99)[0]  # another sequence was expected
     assert 16 == twin.find(frames, 8, 5, 1, 99)
