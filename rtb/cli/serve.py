@@ -62,6 +62,8 @@ def command(
     settings.check_profiles(chosen.profiles.source)
     paths = StatePaths(data.resolve())
     money.check(chosen, exchanges, paths, os.environ)
+    paths.ledger.parent.mkdir(parents=True, exist_ok=True)
+    process.check(_keeper(chosen, paths))
     found_kernels = kernels.load()
 
     def be_keeper() -> None:

@@ -296,6 +296,22 @@ class Process:
             log.warning("to look at: %s", ", ".join(news))
 
 
+def check(options: Options) -> None:
+    """Finds books that are another node's before anything starts. Books that cannot be reached now
+    may be later. Raises: ConfigError.
+    """
+    try:
+        with LedgerStore.open(options.ledger) as books:
+            owner = books.owner()
+    except StoreError as error:
+        log.warning("the books are not there yet: %s", error)
+        return
+    if owner not in (None, options.node):
+        raise ConfigError(
+            f"these are the books of node {owner}: each node keeps its own - at `money.ledger`"
+        )
+
+
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 

@@ -87,7 +87,7 @@ class Keeper:
     ) -> None:
         self._books, self._board, self._letters = books, board, letters
         self._exchanges, self._settings, self._limits = exchanges, settings, settings.leases
-        _, positions = books.load()
+        _, positions = books.load(settings.node)
         self.tails = Tails(lambda one: Tail(journals, settings.node, one, kernel, positions))
         self.slots = publish.Slots(board)
         self._demand = Demand(board, self._limits)

@@ -101,18 +101,27 @@ class LedgerStore(Database):
 
     # -- writing -----------------------------------------------------------------------------------
 
-    def load(self) -> tuple[State, dict[str, int]]:
+    def load(self, node: int | None = None) -> tuple[State, dict[str, int]]:
         """Becomes the writer; returns the state (read it, do not change it) and the positions.
 
-        Raises: StoreError, not transient when this store was the writer and another is now.
+        node: whose books these are from now on; None does not ask.
+        Raises: StoreError, not transient when this store was the writer and another is now, or
+            when they are another node's.
         """
         with self._transaction() as connection:
             if self._writer:
                 self._fence(connection)
             else:
+                if node is not None:
+                    self._belong_to(connection, node)
                 self._take_over(connection)
             self._read(connection)
         return self.state, dict(self._positions)
+
+    def owner(self) -> int | None:
+        """The node whose books these are; None before its keeper first loaded them."""
+        with self._transaction(reading=True) as connection:
+            return read.meta(connection).get("node")
 
     @property
     def state(self) -> State:
@@ -155,6 +164,18 @@ class LedgerStore(Database):
             shown.clear()
         self._state = state
         return Applied(outcomes, changes.rows, changes.apart)
+
+    def _belong_to(self, connection: Connection, node: int) -> None:
+        """Two nodes on the same books would take them from each other at every turn."""
+        owner = read.meta(connection).get("node")
+        if owner is None:
+            self._bulk.insert(connection, schema.META, [("node", node)])
+        elif owner != node:
+            raise StoreError(
+                f"these are the books of node {owner}, not of {node}: each node keeps its own"
+                f" - at `{self._place}`",
+                transient=False,
+            )
 
     def _take_over(self, connection: Connection) -> None:
         meta = schema.META

@@ -7,6 +7,8 @@ import pytest
 
 from rtb.cli import main
 from rtb.sim.seed import Parameters, seed
+from rtb.stores.ledger_sql import LedgerStore
+from rtb.stores.serving import StatePaths
 
 
 @pytest.fixture(name="rtb")
@@ -64,3 +66,14 @@ def test_train_on_a_log_that_is_not_there(rtb, tmp_path: Path) -> None:
         code, lines = rtb("train", "--log", tmp_path / name, "--data", tmp_path)
         assert 2 == code
         assert [f"rtb: no such file - at `{tmp_path / name}`"] == lines
+
+
+def test_serve_with_the_books_of_another_node(rtb, tmp_path: Path) -> None:
+    """Two nodes on the same books would take them from each other."""
+    paths = StatePaths(tmp_path / "state")
+    paths.ledger.parent.mkdir(parents=True)
+    with LedgerStore.open(paths.ledger_url) as books:
+        books.load(3)
+    code, lines = rtb("serve", "--data", tmp_path / "state", "--node", 4)
+    assert (1, 1) == (code, len(lines))
+    assert lines[0].startswith("rtb: these are the books of node 3")

@@ -244,6 +244,20 @@ def test_one_writer(url: str) -> None:
         assert 1 == len(former.rows())
 
 
+def test_books_of_one_node(url: str) -> None:
+    """Another node's keeper cannot take them over; nor does it end the one that has them."""
+    with LedgerStore.open(url) as ours, LedgerStore.open(url) as other:
+        assert ours.owner() is None
+        ours.load(3)
+        with pytest.raises(StoreError, match="node 3, not of 4") as caught:
+            other.load(4)
+        assert not caught.value.transient
+        ours.apply(START)
+        assert 3 == other.owner()
+    with LedgerStore.open(url) as again:
+        again.load(3)
+
+
 def test_nothing_before_load(url: str) -> None:
     """Who has not read the books cannot change them."""
     with LedgerStore.open(url) as store:
