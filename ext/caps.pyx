@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memmove, memset
 
-from records cimport DIM_PERSON
+from records cimport BIDS_MAX, DIM_PERSON
 from snapshot cimport (
     PROFILE_BIDS_MAX,
     PROFILE_COUNTS_ONLY,
@@ -47,6 +47,7 @@ cdef enum:
     IN_FLIGHT = 0
     LOST = -1
     MS = 1000
+    MADE_MAX = BIDS_MAX  # of one decision
 
 cdef uint64_t EVERY_BYTE = 0x0101010101010101ULL
 cdef int64_t U32_MAX = 0xFFFFFFFF
@@ -60,6 +61,11 @@ cdef struct Set:  # caps_board.SET
     int64_t time_ms[WAYS]
     int64_t sequence[WAYS]
     uint64_t spare[WAYS]
+
+cdef struct Made:
+    uint64_t line_item
+    uint64_t creative
+    int64_t time_ms
 
 cdef struct Count:  # profiles.record.COUNT
     uint64_t hash_
@@ -138,6 +144,7 @@ cdef class Caps:
     cdef const int64_t *counts
     cdef const uint64_t *hashes
     cdef const int64_t *windows_s
+    cdef const int64_t *most
     cdef int64_t keys_count
     # of the view that is being made
     cdef Found *found
@@ -147,6 +154,12 @@ cdef class Caps:
     cdef uint64_t counted[ALIASES_MAX * PROFILE_BIDS_MAX]
     cdef int counted_count
     cdef char *out
+    # Of the request in hand: the record that was decided by, until it stands in `entries`, and what
+    # was bid on it since and is not folded into them.
+    cdef object viewed
+    cdef bint is_opened
+    cdef Made made[MADE_MAX]
+    cdef int made_count
     cdef readonly uint64_t person
 
     def __cinit__(self):
@@ -185,6 +198,7 @@ cdef class Caps:
         self.read_before = [0] * self.workers_count
         self.everywhere = self.long_ago = self.mark_ms = self.mark = self.refreshed_ms = 0
         self.swept, self.person = 0, 0
+        self.viewed, self.is_opened, self.made_count = None, False, 0
         self._start(identity)
         self.serve(CapsTable.empty())
 
@@ -220,6 +234,8 @@ cdef class Caps:
         self.hashes = <const uint64_t *>at
         at = table.windows_s.ctypes.data
         self.windows_s = <const int64_t *>at
+        at = table.limits.ctypes.data
+        self.most = <const int64_t *>at
         self.keys_count = len(table.keys)
 
     @property
@@ -261,6 +277,7 @@ cdef class Caps:
         cdef int n = 0, every = 0, i
         cdef bint any_ = False, out
         cdef Py_buffer buffer
+        self.viewed, self.is_opened, self.made_count = profile, False, 0
         if key is not None:
             aliases[0], sources[0] = _hash(<bytes?>key), 0
             n = every = 1
@@ -402,19 +419,14 @@ cdef class Caps:
         """Writes the merged record; 0 when there is nothing to add."""
         cdef Py_buffer buffer
         cdef const ProfileHeader *head = NULL
-        cdef Py_ssize_t start = sizeof(ProfileHeader), end = sizeof(ProfileHeader), size = 0
-        self.entries_count = self.counted_count = 0
+        cdef Py_ssize_t start = sizeof(ProfileHeader), end, size = 0
+        self.counted_count = 0
         if profile is not None:
             PyObject_GetBuffer(profile, &buffer, PyBUF_SIMPLE)
             head = self._checked(<const char *>buffer.buf, buffer.len)
         try:
-            if head != NULL:
-                start += 8 * head.segments_count + <Py_ssize_t>sizeof(ProfileEntry) * (
-                    head.items_count + head.categories_count
-                )
-                end = start + <Py_ssize_t>sizeof(ProfileEntry) * head.caps_count
-                self.entries_count = head.caps_count
-                memcpy(self.entries, <const char *>head + start, end - start)
+            start = self._open(head)
+            end = start + <Py_ssize_t>sizeof(ProfileEntry) * self.entries_count
             for one in stored:
                 if one is not None:
                     self._join(one, now_ms)
@@ -425,6 +437,22 @@ cdef class Caps:
             if profile is not None:
                 PyBuffer_Release(&buffer)
         return size
+
+    cdef Py_ssize_t _open(self, const ProfileHeader *head) noexcept nogil:
+        """Takes the caps of a record, or of nobody; returns where they stand in it."""
+        cdef Py_ssize_t start = sizeof(ProfileHeader)
+        self.is_opened = True
+        self.entries_count = 0
+        if head != NULL:
+            start += 8 * head.segments_count + <Py_ssize_t>sizeof(ProfileEntry) * (
+                head.items_count + head.categories_count
+            )
+            self.entries_count = head.caps_count
+            memcpy(
+                self.entries, <const char *>head + start,
+                head.caps_count * sizeof(ProfileEntry),
+            )
+        return start
 
     cdef const ProfileHeader *_checked(self, const char *data, Py_ssize_t size) noexcept nogil:
         """The record, or NULL where its layout is broken."""
@@ -589,6 +617,38 @@ cdef class Caps:
 
     # -- what happens to a bid --------------------------------------------------------------------
 
+    def allows(self, uint64_t line_item, uint64_t creative, int64_t now_ms) -> bool:
+        """As the twin."""
+        cdef Py_buffer buffer
+        cdef int i
+        if not self.is_opened and self.viewed is None:
+            self._open(NULL)
+        elif not self.is_opened:
+            PyObject_GetBuffer(self.viewed, &buffer, PyBUF_SIMPLE)
+            self._open(self._checked(<const char *>buffer.buf, buffer.len))
+            PyBuffer_Release(&buffer)
+        for i in range(self.made_count):
+            self._fold_caps(self.made[i].line_item, self.made[i].time_ms)
+            self._fold_caps(self.made[i].creative, self.made[i].time_ms)
+        self.made_count = 0
+        return self._has_place(line_item, now_ms) and self._has_place(creative, now_ms)
+
+    cdef bint _has_place(self, uint64_t key, int64_t now_ms) noexcept nogil:
+        """Whether the entries leave room in each cap of a line item or a creative."""
+        cdef int64_t row = self._row_of(key), i
+        cdef int place
+        if row < 0:
+            return True
+        for i in range(self.starts[row], self.starts[row] + self.counts[row]):
+            place = self._place_of(self.hashes[i])
+            if (
+                place < self.entries_count and self.entries[place].hash_ == self.hashes[i]
+                and <int64_t>self.entries[place].value >= self.most[i]
+                and _is_open(self.entries[place].time_s, self.windows_s[i], now_ms)
+            ):
+                return False
+        return True
+
     def bid(
         self, uint64_t person, uint64_t bid, uint64_t line_item, uint64_t creative, int64_t now_ms
     ) -> bool:
@@ -604,6 +664,9 @@ cdef class Caps:
             self.mine["refused"] += 1
             return False
         self._write(place, way, person, bid, line_item, creative, now_ms, IN_FLIGHT)
+        if self.made_count < MADE_MAX:  # a decision has no more
+            self.made[self.made_count] = Made(line_item, creative, now_ms)
+            self.made_count += 1
         return True
 
     def shown(

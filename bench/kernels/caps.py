@@ -29,6 +29,7 @@ LINE, CREATIVE = 11, 12
 TABLE = CapsTable(
     np.array([LINE, CREATIVE], np.uint64), np.array([0, 3]), np.array([3, 1]),
     np.array([mix64(cap) for cap in range(1, 5)], np.uint64), np.array([3600, 86_400, 0, 60]),
+    np.full(4, 1_000),
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Frequency caps as a worker sees them: counts of the store and what the board adds, one record.
 
     view     before the decision: the person's record, with what was shown and is in flight
+    allows   before a further bid on the same request: whether those before it leave room
     bid      a bid goes out: counts at once, for all workers of the node
     lost     a loss notice: the bid counts no more
     shown    an impression: counts until the keeper has put it into the store
@@ -99,6 +100,9 @@ class Caps:
         self._mark_ms = self._mark = 0
         self._refreshed_ms = 0
         self._swept = 0
+        # Of the request in hand: the record that was decided by, and what was bid on it since.
+        self._viewed: Record | None = None
+        self._made: list[tuple[int, int, int]] = []
         self.person = 0
         self._start(identity)
 
@@ -174,6 +178,18 @@ class Caps:
         Returns: a record that is valid until the next call. One made of counts alone has the flag
             COUNTS_ONLY.
         """
+        self._viewed = self._with_counts(keys, key, profile, now_ms, counts)
+        self._made = []
+        return self._viewed
+
+    def _with_counts(
+        self,
+        keys: Sequence[bytes],
+        key: bytes | None,
+        profile: Record | None,
+        now_ms: int,
+        counts: Sequence[Record | None],
+    ) -> Record | None:
         aliases = _aliases(keys, key)
         self.person = aliases[0] if aliases else 0
         if profile is not None and len(profile) > 3 and profile[3] & OPT_OUT:
@@ -233,17 +249,23 @@ class Caps:
         parts = _split(profile)
         counts, counted = _base(parts[1], known, now_ms)
         for time_ms, line_item, creative in self._pending(found, counted, now_ms):
-            for hash_, window_s in self._table.caps(line_item, creative):
-                before = counts.get(hash_)
-                if before is None and len(counts) >= ENTRIES_MAX:
-                    continue
-                counts[hash_] = folded(*(before or (0, 0)), window_s, time_ms)
+            self._fold(counts, line_item, creative, time_ms)
         if not counts:
             return profile
         entries = [(hash_, *counts[hash_]) for hash_ in sorted(counts)]
         head, _, front, back = parts
         head["caps_count"] = len(entries)
         return b"".join((head.tobytes(), front, np.array(entries, _ENTRY).tobytes(), back))
+
+    def _fold(
+        self, counts: dict[int, tuple[int, int]], line_item: int, creative: int, time_ms: int
+    ) -> None:
+        """One more impression of both, in start and count by cap."""
+        for hash_, window_s in self._table.caps(line_item, creative):
+            before = counts.get(hash_)
+            if before is None and len(counts) >= ENTRIES_MAX:
+                continue
+            counts[hash_] = folded(*(before or (0, 0)), window_s, time_ms)
 
     def _pending(
         self, found: list[Found], counted: set[int], now_ms: int
@@ -267,6 +289,21 @@ class Caps:
 
     # -- what happens to a bid --------------------------------------------------------------------
 
+    def allows(self, line_item: int, creative: int, now_ms: int) -> bool:
+        """Whether a bid may stand beside those on the same request: by what the last `view` said
+        and the bids since, as if all were shown.
+        """
+        counts = _split(self._viewed)[1]
+        for one in self._made:
+            self._fold(counts, *one)
+        table = self._table
+        windows_s = dict(table.caps(line_item, creative))
+        for hash_, limit in (*table.limits_of(line_item), *table.limits_of(creative)):
+            start_s, count = counts.get(hash_, (0, 0))
+            if count >= limit and _is_open(start_s, windows_s[hash_], now_ms):
+                return False
+        return True
+
     def bid(self, person: int, bid: int, line_item: int, creative: int, now_ms: int) -> bool:
         """Counts a bid that is about to go out, by the keys of line item and creative.
 
@@ -282,6 +319,7 @@ class Caps:
             self._mine["refused"] += 1
             return False
         self._write(place, way, (person, IN_FLIGHT, bid, line_item, creative, now_ms))
+        self._made.append((line_item, creative, now_ms))
         return True
 
     def shown(

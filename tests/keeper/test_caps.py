@@ -45,7 +45,7 @@ HOUR, LIFE, AD = 101, 102, 103
 WINDOWS_S = {HOUR: 3600, LIFE: 0, AD: 60}
 TABLE = CapsTable(
     np.array([LINE, CREATIVE], np.uint64), np.array([0, 2]), np.array([2, 1]),
-    np.array([HOUR, LIFE, AD], np.uint64), np.array([3600, 0, 60]),
+    np.array([HOUR, LIFE, AD], np.uint64), np.array([3600, 0, 60]), np.array([6, 40, 2]),
 )  # fmt: skip
 KEYS = [b"i:one", b"i:two"]
 PERSONS = [token_hash(Dim.PERSON, key) for key in KEYS]

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from rtb.catalogue.model import Budget, FrequencyCap
+from rtb.catalogue.model import Advertiser, Budget, Campaign, FrequencyCap
 from rtb.stores import artifacts
 from rtb.stores.profiles_lmdb import ProfileStore
-from tests.decide.test_rules import image, line, snapshot
+from tests.decide.test_rules import image, line, snapshot, video
 from tests.server.conftest import Node, StartNode
 from tests.server.test_notices import path_of, rows, settled, until
 
@@ -93,6 +93,54 @@ def test_a_cap_holds_for_sequential_requests(
                 assert 200 == node.get(urlsplit(pixel).path)[0]
                 shown += 1
         assert 2 == shown
+    assert node.metric('rtb_rejects_total{reason="frequency_cap"}') > 0
+
+
+def shop(level: str, width: int) -> list[Any]:
+    """Three line items for a banner of a width and for video, of which one level is capped, and a
+    cheaper one of somebody else that is not.
+    """
+    caps = (FrequencyCap(count=1, window="1d"), FrequencyCap(count=2, window="lifetime"))
+
+    def own(kind: str) -> dict[str, Any]:
+        return {"frequency_caps": caps} if kind == level else {}
+
+    banner, film, spare = f"{level}-c", f"{level}-v", f"{level}-d"  # a pod shows no film twice
+    count = 1 if level in ("creative", "line_item") else 3  # others have no cap in common
+    return [
+        Advertiser(id=level, domains=("a.test",), **own("advertiser")),
+        Campaign(id=level, advertiser=level, **own("campaign")),
+        image(banner, width=width, advertiser=level, **own("creative")),
+        *(video(f"{film}{number}", advertiser=level, **own("creative")) for number in range(count)),
+        *(line(f"{level}-{number}", banner, f"{film}{number}", cpm="20", campaign=level,
+               repeat=True, **own("line_item"), **ASAP) for number in range(count)),
+        Advertiser(id=f"{level}-b", domains=("b.test",)),
+        Campaign(id=f"{level}-b", advertiser=f"{level}-b"),
+        image(spare, width=width, advertiser=f"{level}-b"),
+        line(f"{level}-d", spare, cpm="1", campaign=f"{level}-b", repeat=True, **ASAP),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_cap_holds_within_a_request(start_node: StartNode, tmp_path: Path, workers: int) -> None:
+    """Of three places on a page a cap leaves one, and others have the rest; and so in a pod."""
+    widths = {"creative": 120, "line_item": 160, "campaign": 300, "advertiser": 728}
+    shops = [each for level, width in widths.items() for each in shop(level, width)]
+    node = start(start_node, tmp_path, *shops, workers=workers)
+    pod = [{"id": "p", "video": {"mimes": ["video/mp4"], "protocols": [3], "w": 640, "h": 360,
+            "poddur": 180, "maxseq": 9, "minduration": 5, "maxduration": 30}}]  # fmt: skip
+    for level, width in widths.items():
+        page = [{"id": str(n), "banner": {"w": width, "h": 250}} for n in (1, 2, 3)]
+        until(lambda page=page: offer(node, 1, imp=page))
+        for number in range(2, 5):
+            user = {"user": {"id": f"{level}{number}"}}
+            found = [bid["cid"] for bid in offer(node, number, imp=page, **user)]
+            assert [level, f"{level}-b", f"{level}-b"] == sorted(found)
+            found = [bid["cid"] for bid in offer(node, number, imp=page, **user)]
+            assert [f"{level}-b"] * 3 == found
+    assert len(offer(node, 5, imp=pod)) > len(widths)
+    found = offer(node, 5, imp=pod, user={"id": "film"})
+    assert len(found) == len({bid["cid"] for bid in found}) == len(widths)
     assert node.metric('rtb_rejects_total{reason="frequency_cap"}') > 0
 
 

@@ -29,7 +29,7 @@ LINE, CREATIVE, BARE = 11, 12, 13  # keys; the last one has no caps
 HOUR, LIFE, AD = 101, 102, 103  # caps: two of the line item, one of the creative
 TABLE = CapsTable(
     np.array([LINE, CREATIVE], np.uint64), np.array([0, 2]), np.array([2, 1]),
-    np.array([HOUR, LIFE, AD], np.uint64), np.array([3600, 0, 60]),
+    np.array([HOUR, LIFE, AD], np.uint64), np.array([3600, 0, 60]), np.array([6, 40, 2]),
 )  # fmt: skip
 KEY, OTHER_KEY = b"i:phone", b"b:us"
 PERSON, OTHER = (token_hash(Dim.PERSON, key) for key in (KEY, OTHER_KEY))
@@ -347,6 +347,38 @@ def test_a_full_set_refuses_bids_and_takes_impressions(node: Node) -> None:
     assert a.bid(PERSON, bid(99), LINE, BARE, NOW + 95)
 
 
+def test_bids_on_one_request_count_for_the_next_of_it(node: Node) -> None:
+    """A cap's last place goes to one of them; the next look begins from what the board says."""
+    a = node.workers[0]
+    a.shown(PERSON, bid(0), LINE, CREATIVE, 1, NOW)
+    record = codec.encode(Profile(caps={HOUR: (T - 10, 4)}))
+    for key, profile, places in ((None, None, [1, 5]), (KEY, record, [1, 1])):
+        for creative, most in zip((CREATIVE, BARE), places, strict=True):
+            a.view([KEY], key, profile, NOW)
+            for number in range(most):
+                assert a.allows(LINE, creative, NOW)
+                assert a.bid(PERSON, bid(1 + number), LINE, creative, NOW)
+            assert not a.allows(LINE, creative, NOW)
+            assert a.allows(BARE, BARE, NOW)
+            for number in range(most):
+                a.lost(PERSON, bid(1 + number), NOW)
+
+
+def test_bids_on_one_request_without_counts(node: Node) -> None:
+    """Caps of the record alone, or of nobody, are filled by the request's own bids."""
+    a = node.workers[0]
+    record = codec.encode(Profile(segments=[1], caps={AD: (T, 1)}))
+    for profile, places in ((record, 1), (None, 2), (b"RP no record", 2)):
+        a.view([KEY], None if profile is None else KEY, profile, NOW)
+        for number in range(places):
+            assert a.allows(LINE, CREATIVE, NOW)
+            assert a.bid(PERSON, bid(number), LINE, CREATIVE, NOW)
+        assert not a.allows(LINE, CREATIVE, NOW)
+        assert a.allows(LINE, CREATIVE, NOW + 60_000)
+        for number in range(places):
+            a.lost(PERSON, bid(number), NOW)
+
+
 def test_a_killed_worker_leaves_its_entries(node: Node) -> None:
     """Its successor takes them over, whatever became of the tags; not those of another journal."""
     a, b = node.workers
@@ -383,7 +415,9 @@ def test_a_worker_that_the_board_does_not_know(node: Node) -> None:
 PEOPLE = [b"i:%d" % number for number in range(3)]
 HASHES = [token_hash(Dim.PERSON, key) for key in PEOPLE]
 EVENTS = st.tuples(
-    st.sampled_from(["bid", "shown", "lost", "tidy", "count", "refresh", "restart", "view"]),
+    st.sampled_from(
+        ["bid", "allows", "shown", "lost", "tidy", "count", "refresh", "restart", "view"]
+    ),
     st.integers(0, 1),  # worker
     st.integers(0, 2),  # person
     st.integers(0, 11),  # bid
@@ -415,6 +449,8 @@ def _play(
     ad = (LINE, CREATIVE if number & 2 else BARE)
     if what == "bid":
         return caps.bid(hash_, one, *ad, now_ms)
+    if what == "allows":
+        return caps.allows(*ad, now_ms)
     if what == "shown":
         return caps.shown(hash_, one, *ad, sequence, now_ms)
     if what == "lost":
