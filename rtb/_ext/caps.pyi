@@ -1,6 +1,6 @@
 from collections.abc import Callable, Sequence
 
-from rtb.stores.caps import Limits, Stored
+from rtb.stores.caps import Append, Limits, Stored
 from rtb.stores.caps_board import CapsBoard
 from rtb.stores.caps_table import CapsTable
 from rtb.stores.profiles import Record
@@ -15,6 +15,7 @@ class Caps:
         identity: int,
         limits: Limits = ...,
         stored: Stored | None = None,
+        append: Append | None = None,
     ) -> None: ...
     @property
     def refused(self) -> int: ...

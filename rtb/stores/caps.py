@@ -10,21 +10,29 @@
 `ext/caps.pyx` is the compiled twin. Both work on the same board (`rtb.stores.caps_board`).
 
 Who is asked about. A person is the hash of the key under which its record lies; without a record,
-of the first key of the request that has counts, or of the first key. Counts under all keys of the
-request are looked at, so one who was first seen by a device id alone keeps them when another id
-comes along. A person who opted out is nobody: 0.
+of the first key of the request that has counts; else of one that a key is linked to; else of the
+first key. Counts under all keys of the request, and all that they are linked to, are looked at, so
+one who was first seen by a device id alone keeps them when another id comes along. A person who
+opted out is nobody: 0. A key that came together with a crowd counts only when it comes alone.
+
+Who is linked. Keys without a record that come together, once there is something to share: when one
+of them has counts, or when a bid with caps goes out. At once on the board, and for good by a record
+of the journal, from which the keeper puts them to the counts. Each of those that were looked at
+leads to the person that is counted from then on; and that person to each that has counts or links
+of its own. So whoever of them comes next finds all counts, and a link is written once.
 
 What counts. The store's counts; and each bid in the board that they do not name and that was
 neither lost nor given up by time, shown ones in the order of time, then those in flight as of now.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from rtb.base.errors import ConfigError, ProfileError
+from rtb.base.errors import ConfigError, ProfileError, StoreError
+from rtb.base.events import LINK, LINK_OTHERS_MAX, LINK_VERSION, Kind, Way
 from rtb.base.records import Dim
 from rtb.catalogue.tokens import token_hash
 from rtb.profiles import codec
@@ -33,12 +41,14 @@ from rtb.profiles.record import COUNTS_ONLY, ENTRIES_MAX, HEADER, MAGIC, OPT_OUT
 from rtb.profiles.reducers import COUNT_MAX, folded
 from rtb.stores.caps_board import IN_FLIGHT, LOST, WAYS, CapsBoard
 from rtb.stores.caps_table import CapsTable
-from rtb.stores.profiles import Record
+from rtb.stores.profiles import PERSON_BYTES, Record
 
 Stored = Callable[[int], Record | None]
+Append = Callable[[int, bytes], int]
 
 PERSON: Final = int(Dim.PERSON)
-ALIASES_MAX: Final = 8  # keys of one request, and that of its record
+ALIASES_MAX: Final = 8  # keys of one request, that of its record, and what they are linked to
+NO_BID: Final = 0  # of an entry that is a link: its `line_item` is who it leads to
 _MS: Final = 1000
 _WORKER_SHIFT: Final = 16  # of a bid's id
 _NODE_SHIFT: Final = 24
@@ -59,7 +69,7 @@ class Limits:
 
 
 class Found(NamedTuple):
-    """An entry of the board."""
+    """An entry of the board; with NO_BID a link."""
 
     sequence: int
     bid: int
@@ -67,6 +77,29 @@ class Found(NamedTuple):
     creative: int
     time_ms: int
     worker: int
+
+
+@dataclass(slots=True)
+class Known:
+    """One whom a request may mean; links: those whose counts are to be looked at too."""
+
+    person: int
+    stored: codec.Counts | None
+    bids: list[Found] = field(default_factory=list)
+    links: list[int] = field(default_factory=list)
+
+    @property
+    def is_crowd(self) -> bool:
+        return self.stored is not None and self.stored.crowd
+
+    @property
+    def has_counts(self) -> bool:
+        stored = self.stored
+        return bool(self.bids) or (stored is not None and bool(stored.counts or stored.bids))
+
+    def leads(self, person: int) -> bool:
+        """Whether there is more to find here than that person's counts."""
+        return self.has_counts or any(link != person for link in self.links)
 
 
 class Caps:
@@ -86,11 +119,12 @@ class Caps:
         identity: int,
         limits: Limits = Limits(),
         stored: Stored | None = None,
+        append: Append | None = None,
     ) -> None:
         if not 0 <= worker < board.workers_count:
             raise ConfigError(f"worker {worker} of a caps board for {board.workers_count}")
         self._board, self._worker, self._node, self._limits = board, worker, node, limits
-        self._stored = stored
+        self._stored, self._append = stored, append
         self._sets, self._mine = board.sets[worker], board.worker[worker]
         self._table = CapsTable.empty()
         self._seen = [0] * board.workers_count
@@ -103,6 +137,7 @@ class Caps:
         # Of the request in hand: the record that was decided by, and what was bid on it since.
         self._viewed: Record | None = None
         self._made: list[tuple[int, int, int]] = []
+        self._apart: list[tuple[int, Way]] = []  # who is not linked to the person yet, and how
         self.person = 0
         self._start(identity)
 
@@ -129,7 +164,9 @@ class Caps:
 
     @property
     def given_up(self) -> int:
-        """Entries overwritten before their time since the board was made."""
+        """Entries overwritten before their time, and links without a place, since the board was
+        made.
+        """
         return int(self._mine["given_up"])
 
     # -- the store's view -------------------------------------------------------------------------
@@ -174,7 +211,8 @@ class Caps:
         """The person's record with its caps up to date; `profile` itself where nothing is added.
 
         keys    of the request, most trusted first; key: where `profile` was found, None if nowhere
-        counts  where there is no `stored`: those of `key`, if there is one, then of each of `keys`
+        counts  where there is no `stored`: those of `key`, if there is one, then of each of `keys`;
+                then those that they are linked to, each behind its person's hash
         Returns: a record that is valid until the next call. One made of counts alone has the flag
             COUNTS_ONLY.
         """
@@ -191,33 +229,54 @@ class Caps:
         counts: Sequence[Record | None],
     ) -> Record | None:
         aliases = _aliases(keys, key)
-        self.person = aliases[0] if aliases else 0
+        self.person, self._apart = aliases[0] if aliases else 0, []
         if profile is not None and len(profile) > 3 and profile[3] & OPT_OUT:
             self.person = 0
             return profile
-        known = self._known(aliases, keys, key, counts)
-        found = {person: self._entries(person) for person in aliases}
-        if not any(known.values()) and not any(found.values()):
+        people = _usable(self._people(aliases, keys, key, counts), key is not None)
+        if key is None and people:
+            chosen = _chosen(people, aliases)
+            self.person, self._apart = chosen.person, _apart(people, chosen)
+        if not any(one.has_counts for one in people):
             return profile
-        if key is None:
-            with_counts = (one for one in aliases if known.get(one) or found[one])
-            self.person = next(with_counts, self.person)
-        return self._merged(profile, known, [one for every in found.values() for one in every],
-                            now_ms)  # fmt: skip
+        self._join(now_ms)
+        return self._merged(profile, people, now_ms)
 
-    def _known(
+    def _people(
         self, aliases: list[int], keys: Sequence[bytes], key: bytes | None,
         counts: Sequence[Record | None],
-    ) -> dict[int, codec.Counts | None]:  # fmt: skip
-        """The store's counts of each person."""
-        if self._stored is None:
-            every = [*([key] if key is not None else []), *keys][:ALIASES_MAX]
-            pairs = zip((token_hash(PERSON, one) for one in every), counts, strict=False)
-            given = {person: _opened(one) for person, one in reversed([*pairs])}
-            return {person: given.get(person) for person in aliases}
-        return {
-            person: _opened(self._stored(person)) for person in aliases if self._may_have(person)
-        }
+    ) -> list[Known]:  # fmt: skip
+        """Whom the keys name, and whom those are linked to, nearest first."""
+        given = _given(keys, key, counts) if self._stored is None else None
+        people, persons = [], list(aliases)
+        for person in persons:  # grows
+            one = Known(person, self._counts_of(person, given))
+            people.append(one)
+            self._look(one)
+            room = ALIASES_MAX - len(persons)
+            news = dict.fromkeys(link for link in one.links if link not in persons)
+            persons += [*news][:room]
+        return people
+
+    def _counts_of(
+        self, person: int, given: dict[int, codec.Counts | None] | None
+    ) -> codec.Counts | None:
+        """The store's counts of a person."""
+        if given is not None:
+            return given.get(person)
+        if self._stored is not None and self._may_have(person):
+            return _opened(self._stored(person))
+        return None
+
+    def _look(self, one: Known) -> None:
+        """What the board says of somebody, and where he leads; a crowd leads nowhere."""
+        entries = self._entries(one.person)
+        one.bids = [entry for entry in entries if entry.bid != NO_BID]
+        if one.stored is not None:
+            one.links = [person for person, link in one.stored.links.items() if link.follow]
+        one.links += [entry.line_item for entry in entries if entry.bid == NO_BID]
+        if one.is_crowd:
+            one.links = []
 
     def _may_have(self, person: int) -> bool:
         board = self._board
@@ -242,12 +301,12 @@ class Caps:
     def _merged(
         self,
         profile: Record | None,
-        known: dict[int, codec.Counts | None],
-        found: list[Found],
+        people: list[Known],
         now_ms: int,
     ) -> Record | None:
         parts = _split(profile)
-        counts, counted = _base(parts[1], known, now_ms)
+        found = [bid for one in people for bid in one.bids]
+        counts, counted = _base(parts[1], people, found, now_ms)
         for time_ms, line_item, creative in self._pending(found, counted, now_ms):
             self._fold(counts, line_item, creative, time_ms)
         if not counts:
@@ -320,7 +379,42 @@ class Caps:
             return False
         self._write(place, way, (person, IN_FLIGHT, bid, line_item, creative, now_ms))
         self._made.append((line_item, creative, now_ms))
+        self._join(now_ms)
         return True
+
+    def _join(self, now_ms: int) -> None:
+        """Links the keys of the request in hand, on the board and in the journal."""
+        apart, self._apart = self._apart, []
+        if not apart:
+            return
+        sequence = self._recorded(apart, now_ms)
+        for other, ways in apart:
+            if ways & Way.TO_PERSON:
+                self._link(other, self.person, sequence, now_ms)
+            if ways & Way.FROM_PERSON:
+                self._link(self.person, other, sequence, now_ms)
+
+    def _recorded(self, apart: list[tuple[int, Way]], now_ms: int) -> int:
+        """Sequence of the links' record; IN_FLIGHT where the journal takes none."""
+        if self._append is None:
+            return IN_FLIGHT
+        row = np.zeros(1, LINK)[0]
+        row["version"], row["count"] = LINK_VERSION, len(apart)
+        row["time_ms"], row["person"] = now_ms, self.person
+        for number, (other, ways) in enumerate(apart):
+            row["others"][number], row["ways"][number] = other, ways
+        try:
+            return self._append(Kind.LINK, row.tobytes())
+        except StoreError:
+            return IN_FLIGHT  # bids find out for themselves
+
+    def _link(self, person: int, other: int, sequence: int, now_ms: int) -> None:
+        place = self._board.set_of(person)
+        way = self._room(place, now_ms)
+        if way < 0:
+            self._mine["given_up"] += 1  # until the keeper has stored it
+            return
+        self._write(place, way, (person, sequence, NO_BID, other, 0, now_ms))
 
     def shown(
         self, person: int, bid: int, line_item: int, creative: int, sequence: int, now_ms: int
@@ -456,6 +550,50 @@ def _aliases(keys: Sequence[bytes], key: bytes | None) -> list[int]:
     return list(dict.fromkeys(token_hash(PERSON, one) for one in every))
 
 
+def _usable(people: list[Known], has_record: bool) -> list[Known]:
+    """All but crowds; the record's own person in any case, or the first where there is no other."""
+    own = people[:1] if has_record else []
+    return own + [one for one in people[len(own) :] if not one.is_crowd] or people[:1]
+
+
+def _chosen(people: list[Known], aliases: list[int]) -> Known:
+    """Who of those without a record is counted."""
+    with_counts = (one for one in people if one.has_counts)
+    linked = (one for one in people if one.person not in aliases)
+    return next(with_counts, None) or next(linked, None) or people[0]
+
+
+def _apart(people: list[Known], chosen: Known) -> list[tuple[int, Way]]:
+    """Who is not linked to the person, and in which way."""
+    found = []
+    for one in people:
+        if one is chosen:
+            continue
+        ways = Way(0)
+        if chosen.person not in one.links:
+            ways |= Way.TO_PERSON
+        if one.leads(chosen.person) and one.person not in chosen.links:
+            ways |= Way.FROM_PERSON
+        if ways:
+            found.append((one.person, ways))
+    return found[:LINK_OTHERS_MAX]
+
+
+def _given(
+    keys: Sequence[bytes], key: bytes | None, counts: Sequence[Record | None]
+) -> dict[int, codec.Counts | None]:
+    """Counts that came with the record, by person."""
+    every = [*([key] if key is not None else []), *keys]
+    found: dict[int, codec.Counts | None] = {}
+    for one, record in zip(every, counts, strict=False):
+        found.setdefault(token_hash(PERSON, one), _opened(record))
+    for linked in counts[len(every) :]:
+        if linked is not None and len(linked) > PERSON_BYTES:
+            person = int.from_bytes(linked[:PERSON_BYTES], "little")
+            found.setdefault(person, _opened(linked[PERSON_BYTES:]))
+    return found
+
+
 def _opened(counts: Record | None) -> codec.Counts | None:
     if counts is not None:
         try:
@@ -509,30 +647,37 @@ def _split(profile: Record | None) -> tuple[Any, dict[int, tuple[int, int]], byt
 
 
 def _base(
-    own: dict[int, tuple[int, int]], known: dict[int, codec.Counts | None], now_ms: int
+    own: dict[int, tuple[int, int]], people: list[Known], found: list[Found], now_ms: int
 ) -> tuple[dict[int, tuple[int, int]], set[int]]:
     """Start and count by cap, from the record and the store; and the bids that are in them.
 
-    Windows that are over are left out. A cap that is counted at two places has the sum.
+    Windows that were over before the first impression on the board are left out. A cap that is
+    counted at two places has the sum.
     """
+    since_ms = min([now_ms, *(one.time_ms for one in found if one.sequence > IN_FLIGHT)])
     counts, counted = own, set()
-    for one in known.values():
+    for one in (known.stored for known in people):
         if one is None:
             continue
         counted.update(one.bids)
         for hash_, count in one.counts.items():
-            if count.shown and _is_open(count.start_s, count.window_s, now_ms):
+            if count.shown and _is_open(count.start_s, count.window_s, since_ms):
                 _join(counts, hash_, count, now_ms)
     return counts, counted
 
 
 def _join(counts: dict[int, tuple[int, int]], hash_: int, count: Count, now_ms: int) -> None:
+    """Adds a count to that of another place; of windows of which one is over the later stands."""
     before = counts.get(hash_)
-    if before is None or not before[1] or not _is_open(before[0], count.window_s, now_ms):
+    if before is None or not before[1]:
         if before is not None or len(counts) < ENTRIES_MAX:
             counts[hash_] = count.start_s, count.shown
         return
-    counts[hash_] = max(before[0], count.start_s), min(before[1] + count.shown, COUNT_MAX)
+    start_s, shown = before
+    if _is_open(min(start_s, count.start_s), count.window_s, now_ms):
+        counts[hash_] = max(start_s, count.start_s), min(shown + count.shown, COUNT_MAX)
+    elif count.start_s > start_s:
+        counts[hash_] = count.start_s, count.shown
 
 
 def _is_open(start_s: int, window_s: int, now_ms: int) -> bool:

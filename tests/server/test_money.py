@@ -96,6 +96,65 @@ def test_a_cap_holds_for_sequential_requests(
     assert node.metric('rtb_rejects_total{reason="frequency_cap"}') > 0
 
 
+def shown(node: Node, number: int, **ids: str) -> int:
+    """How many ads somebody with these ids is shown by one request."""
+    person: dict[str, Any] = {"user": {}, "device": {}}
+    for name, value in ids.items():
+        person["device" if name == "ifa" else "user"][name] = value
+    count = 0
+    for bid in offer(node, number, **person):
+        (pixel,) = re.findall(r'https?://[^"]*/n/imp/[^"?]+', bid["adm"])[:1]
+        assert 200 == node.get(urlsplit(pixel).path)[0]
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_cap_holds_across_identities(start_node: StartNode, tmp_path: Path, workers: int) -> None:
+    """Who came with two ids is the same person by either of them, and by a third one that came
+    with one of those; at once, and after all processes were killed.
+    """
+    cap = FrequencyCap(count=2, window="lifetime")
+    node = start(
+        start_node, tmp_path, image("c"), line("l", "c", frequency_caps=(cap,), **ASAP),
+        workers=workers,
+    )  # fmt: skip
+    number = 0
+
+    def play(person: str, *turns: str) -> list[int]:
+        nonlocal number
+        found = []
+        for turn in turns:
+            number += 1
+            names = {"b": "buyeruid", "u": "id", "i": "ifa"}
+            ids = {names[one]: f"{one}-{person}-id" for one in turn}
+            found.append(shown(node, number, **ids))
+        return found
+
+    until(lambda: offer(node, 0))
+    later = ("b", "u", "i", "bu", "ui", "bui")
+    for person in range(6):
+        assert [1, 1, 0, 0, 0, 0] == play(f"one{person}", "bu", "u", "u", "b", "bu", "u")
+        assert [1, 1, 0, 0, 0, 0] == play(f"two{person}", "ui", "i", "i", "bi", "b", "u")
+        assert [1, 1, 0, 0, 0, 0] == play(f"three{person}", "b", "i", "bi", "b", "i", "ui")
+        assert [1, 1, 0, 0, 0] == play(f"four{person}", "bu", "ui", "i", "b", "u")
+    assert [1] == play("five", "bui")
+    assert 1 == len(offer(node, 1_000, user={"id": "u-six-id", "buyeruid": "b-six-id"}))
+    for victim in (node.keeper_pid, lambda: node.worker_pids()[0], node.keeper_pid):
+        pid = until(victim)
+        os.kill(pid, signal.SIGKILL)
+        node.wait_for(lambda pid=pid: pid not in (node.keeper_pid(), *node.worker_pids()), 10)
+        node.wait_ready()
+        for person in ("two1", "three2", "four3"):
+            assert [0] * len(later) == play(person, *later)
+    until(lambda: play("five", "u") == [1])  # once there is a new lease
+    assert [0, 0, 0, 0] == play("five", "u", "i", "b", "bui")
+    until(lambda: play("six", "u") == [1])
+    until(lambda: play("six", "b") == [1])
+    assert [0, 0, 0] == play("six", "u", "bu", "b")
+    until(lambda: play("seven", "b") == [1])
+
+
 def shop(level: str, width: int) -> list[Any]:
     """Three line items for a banner of a width and for video, of which one level is capped, and a
     cheaper one of somebody else that is not.

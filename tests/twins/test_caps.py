@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtb._ext import caps as compiled
-from rtb.base.errors import ConfigError
-from rtb.base.events import bid_id
+from rtb.base.errors import ConfigError, StoreError
+from rtb.base.events import LINK, Kind, Way, bid_id
 from rtb.base.hashing import token_hash
 from rtb.base.records import Dim
 from rtb.profiles import codec
@@ -61,15 +61,25 @@ class Node:
         self.kept: dict[int, bytes] = {}
         self.views = [View(self.kept) for _ in range(workers)]
         self.twin = twin
+        self.links: list[bytes] = []
+        self.full = False
         self.workers = [self.start(number) for number in range(workers)]
 
     def start(self, number: int, identity: int = 7, now_ms: int = NOW) -> Any:
         worker = self.twin(
-            self.board, number, 0, identity + number, Limits(), self.views[number].get
+            self.board, number, 0, identity + number, Limits(), self.views[number].get, self.append
         )
         worker.serve(TABLE)
         worker.refresh(now_ms, self.views[number].renew)
         return worker
+
+    def append(self, kind: int, body: bytes) -> int:
+        """Takes a link's record, as the journal does; its sequence."""
+        if self.full:
+            raise StoreError("the disk is full")
+        assert Kind.LINK == kind
+        self.links.append(body)
+        return len(self.links)
 
     def count(self, worker: int, sequence: int, person: int, counts: Counts) -> None:
         """What the keeper does with impressions of a worker's journal."""
@@ -245,10 +255,10 @@ def test_one_person_under_several_keys(node: Node) -> None:
     """
     a, b = node.workers
     a.bid(PERSON, bid(1), LINE, BARE, NOW)
-    assert [1, 1, 0] == counts_of(b, keys=[OTHER_KEY, KEY])
-    assert PERSON == b.person
     assert [0, 0, 0] == counts_of(b, keys=[OTHER_KEY])
     assert OTHER == b.person
+    assert [1, 1, 0] == counts_of(b, keys=[OTHER_KEY, KEY])
+    assert PERSON == b.person
     record = codec.encode(Profile())
     assert [(0, 1), (0, 1)] == [*caps_of(b.view([KEY], OTHER_KEY, record, NOW)).values()]
     assert OTHER == b.person
@@ -259,6 +269,141 @@ def test_one_person_under_several_keys(node: Node) -> None:
         cap: one for cap, one in caps_of(b.view([OTHER_KEY, KEY], None, None, NOW)).items()
         if cap == LIFE
     }  # fmt: skip
+
+
+def links_of(node: Node) -> list[tuple[int, list[tuple[int, int]]]]:
+    """Person and others of each link that the journal has, and the ways."""
+    found = []
+    for body in node.links:
+        row = np.frombuffer(body, LINK)[0]
+        count = row["count"]
+        others = zip(row["others"][:count].tolist(), row["ways"][:count].tolist(), strict=True)
+        found.append((int(row["person"]), list(others)))
+    return found
+
+
+KEYS = [b"b:us", b"u:x:1", b"i:phone", b"e:x:2"]
+BUYER, USER, PHONE, EID = (token_hash(Dim.PERSON, key) for key in KEYS)
+
+
+def test_keys_that_come_together_share_their_counts(node: Node) -> None:
+    """At once and whichever of them is asked for next, at any worker; it is recorded once."""
+    a, b = node.workers
+    assert a.view(KEYS[:3], None, None, NOW) is None
+    assert [] == node.links
+    assert a.bid(a.person, bid(1), LINE, BARE, NOW)
+    assert [(BUYER, [(USER, Way.TO_PERSON), (PHONE, Way.TO_PERSON)])] == links_of(node)
+    for keys in ([KEYS[1]], [KEYS[2]], [KEYS[0]], KEYS[1:3]):
+        for worker in node.workers:
+            assert [1, 1, 0] == counts_of(worker, keys=keys)
+            assert BUYER == worker.person
+    b.shown(BUYER, bid(1), LINE, BARE, 9, NOW + 1)
+    assert [1, 1, 0] == counts_of(a, NOW + 5_000, keys=[KEYS[1]])
+    assert [1, 1, 0] == counts_of(b, NOW + 5_000, keys=[KEYS[3], KEYS[2]])
+    assert (BUYER, [(EID, Way.TO_PERSON)]) == links_of(node)[1]
+    assert [1, 1, 0] == counts_of(a, NOW + 5_000, keys=[KEYS[3]])
+    assert 2 == len(node.links)
+
+
+def test_two_who_have_counts_are_one(node: Node) -> None:
+    """Each of them leads to the other, also to what a third one leads to; no bid is needed."""
+    a, b = node.workers
+    for number, key in enumerate(KEYS[:3], start=1):
+        a.view([key], None, None, NOW)
+        a.shown(a.person, bid(number), LINE, BARE, number, NOW)
+    assert [2, 2, 0] == counts_of(a, keys=KEYS[:2])
+    assert [2, 2, 0] == counts_of(b, keys=KEYS[:1]) == counts_of(b, keys=KEYS[1:2])
+    assert [3, 3, 0] == counts_of(b, keys=KEYS[1:3])
+    for key in KEYS[:3]:
+        assert [3, 3, 0] == counts_of(a, keys=[key])
+    both = Way.TO_PERSON | Way.FROM_PERSON
+    links = [(BUYER, [(USER, both)]), (USER, [(PHONE, both)]), (BUYER, [(PHONE, both)])]
+    assert links == links_of(node)  # the last one by the look of who knew both
+
+
+def test_links_of_the_store(node: Node) -> None:
+    """What is stored is followed and not written again; nobody is counted who is only led to."""
+    a = node.workers[0]
+    link = {BUYER: codec.Link(T, True), PHONE: codec.Link(T, False)}
+    node.count(0, 1, USER, Counts(links=link))
+    node.count(0, 2, BUYER, Counts(links={USER: codec.Link(T, False)}))
+    node.count(0, 3, PHONE, Counts({LIFE: Count(T, 0, 7, T)}))
+    node.refresh()
+    assert a.view([KEYS[1]], None, None, NOW) is None
+    assert BUYER == a.person
+    assert a.view(KEYS[:2], None, None, NOW) is None
+    assert a.bid(a.person, bid(1), LINE, BARE, NOW)
+    assert [] == node.links
+    assert [1, 1, 0] == counts_of(a, keys=[KEYS[1]])
+    record = codec.encode(Profile())
+    assert {HOUR: (0, 1), LIFE: (0, 1)} == caps_of(a.view([KEYS[1]], KEYS[1], record, NOW))
+    assert USER == a.person
+    assert [] == node.links
+
+
+def test_a_crowd_is_nobody(node: Node) -> None:
+    """A key that came together with too many leads nowhere, and counts only where it is alone."""
+    a = node.workers[0]
+    crowd = Counts({LIFE: Count(T, 0, 5, T)}, [], {PHONE: codec.Link(T, True)}, True)
+    node.count(0, 1, USER, crowd)
+    node.count(0, 2, PHONE, Counts({LIFE: Count(T, 0, 7, T)}))
+    node.count(0, 3, EID, Counts(links={USER: codec.Link(T, True)}))
+    node.refresh()
+    assert [0, 0, 0] == counts_of(a, keys=KEYS[:2])
+    assert BUYER == a.person
+    assert a.bid(BUYER, bid(1), LINE, BARE, NOW)
+    assert [0, 0, 0] == counts_of(a, keys=[KEYS[3]])
+    assert [] == node.links
+    assert [0, 5, 0] == counts_of(a, keys=[KEYS[1]])
+    assert USER == a.person
+    assert [0, 5, 0] == counts_of(a, keys=[KEYS[1], KEYS[1]])
+    record = codec.encode(Profile())
+    assert {LIFE: (0, 5)} == caps_of(a.view([KEYS[1]], KEYS[1], record, NOW))
+
+
+def test_whose_keys_are_not_linked(node: Node) -> None:
+    """With a record, after an opt-out, without caps, or with a journal that is full: at most for
+    as long as a bid flies.
+    """
+    a, b = node.workers
+    record, refusal = codec.encode(Profile()), codec.encode(Profile(opt_out=True))
+    for profile, person in ((record, BUYER), (refusal, 0)):
+        a.view(KEYS[:2], KEYS[0], profile, NOW)
+        assert person == a.person
+        assert a.bid(a.person, bid(1), LINE, BARE, NOW)
+    assert [0, 0, 0] == counts_of(b, keys=[KEYS[1]])
+    a.lost(BUYER, bid(1), NOW)
+    a.view(KEYS[:2], None, None, NOW)
+    assert a.bid(BUYER, bid(1), BARE, BARE, NOW)
+    assert not node.board.tags.any()
+    node.full = True
+    assert a.bid(BUYER, bid(2), LINE, BARE, NOW)
+    assert [1, 1, 0] == counts_of(b, keys=[KEYS[1]])
+    assert [0, 0, 0] == counts_of(b, NOW + 2_000, keys=[KEYS[1]])
+    assert [] == node.links
+    a.tidy(NOW + 2_000)
+    assert not node.board.tags.any()
+
+
+def test_a_link_stays_until_all_read_it_in_the_store(node: Node) -> None:
+    """As an impression does; a set that is full has no place for one."""
+    a, b = node.workers
+    a.view(KEYS[:2], None, None, NOW)
+    assert a.bid(BUYER, bid(1), LINE, BARE, NOW)
+    node.count(0, 1, USER, Counts(links={BUYER: codec.Link(T, True)}))
+    for worker in node.workers:
+        worker.tidy(NOW + 9_000)
+    assert 1 == int((node.board.sets["person"] == USER).sum())
+    node.refresh(NOW + 9_000)
+    a.tidy(NOW + 9_000)
+    assert not node.board.tags.any()
+    b.view([KEYS[1]], None, None, NOW + 9_000)
+    assert BUYER == b.person
+    for number in range(WAYS):
+        a.shown(PHONE, bid(10 + number), LINE, BARE, 100 + number, NOW)
+    b.shown(EID, bid(30), LINE, BARE, 100, NOW)
+    a.view(KEYS[2:], None, None, NOW)
+    assert 1 + (node.board.set_of(EID) == node.board.set_of(PHONE)) == a.given_up
 
 
 def test_counts_that_come_with_the_record(node: Node) -> None:
@@ -276,6 +421,12 @@ def test_counts_that_come_with_the_record(node: Node) -> None:
     assert {HOUR: (0, 1)} == caps_of(merged)
     assert OTHER == caps.person
     assert view([KEY], OTHER_KEY, record, NOW, [None, None]) is record
+    link = codec.encode_counts(Counts(links={OTHER: codec.Link(T, True)}))
+    of_other = OTHER.to_bytes(8, "little") + life
+    assert {LIFE: (0, 2)} == caps_of(view([KEY], None, None, NOW, [link, of_other, None, b"x"]))
+    assert OTHER == caps.person
+    assert view([KEY], None, None, NOW, [link]) is None
+    assert OTHER == caps.person
     caps.shown(PERSON, bid(1), LINE, BARE, 5, NOW)
     node.board.keeper[0]["identity"], node.board.keeper[0]["counted"] = 7, 5
     for expected in ({HOUR, LIFE}, {HOUR, LIFE}, set()):  # a reply may be one refresh old
@@ -412,14 +563,14 @@ def test_a_worker_that_the_board_does_not_know(node: Node) -> None:
 
 # -- both twins, any order of events ---------------------------------------------------------------
 
-PEOPLE = [b"i:%d" % number for number in range(3)]
+PEOPLE = [b"i:%d" % number for number in range(4)]
 HASHES = [token_hash(Dim.PERSON, key) for key in PEOPLE]
 EVENTS = st.tuples(
     st.sampled_from(
         ["bid", "allows", "shown", "lost", "tidy", "count", "refresh", "restart", "view"]
     ),
     st.integers(0, 1),  # worker
-    st.integers(0, 2),  # person
+    st.integers(0, 3),  # person
     st.integers(0, 11),  # bid
     st.sampled_from([0, 1, 40, 700, 2_100, 11_000]),  # time that passes, ms
 )
@@ -460,7 +611,9 @@ def _play(
     if what == "count":
         bids = [bid(n, n & 1) for n in range(number)]
         entries = {LIFE: Count(now_ms // 1000, 0, number, 0), AD: Count(T, 60, 1 + person, 0)}
-        return node.count(worker, sequence - 2, hash_, Counts(entries, bids))
+        follow = {HASHES[n]: codec.Link(T, bool(number & 1 + n)) for n in range(number % 4)}
+        counts = Counts(entries if number > 2 else {}, bids, follow, number == 10)
+        return node.count(worker, sequence - 2, hash_, counts)
     if what == "refresh":
         return caps.refresh(now_ms, node.views[worker].renew)
     if what == "restart":
@@ -469,4 +622,4 @@ def _play(
     record = codec.encode(Profile(caps={LIFE: (T, 1), HOUR: (T, 2)})) if number & 4 else None
     keys = PEOPLE[person:] if number & 1 else [PEOPLE[person]]
     view = caps.view(keys, PEOPLE[person] if record else None, record, now_ms)
-    return view and bytes(view), caps.person
+    return view and bytes(view), caps.person, list(node.links)
