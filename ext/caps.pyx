@@ -44,6 +44,7 @@ cdef extern from "caps.h":
     uint8_t caps_load_byte(const uint8_t *) noexcept nogil
     void caps_store_byte(uint8_t *, uint8_t) noexcept nogil
     void caps_fence() noexcept nogil
+    void caps_prefetch(const void *) noexcept nogil
 
 cdef enum:
     WAYS = 8
@@ -55,6 +56,7 @@ cdef enum:
     PERSON_BYTES = 8
     NO_BID = 0
     LINK_OTHERS_MAX = 7
+    KEPT_BITS = 12  # of the number of keys whose rows are kept: those that are bid for all the time
     TO_PERSON = 1
     FROM_PERSON = 2
 
@@ -72,6 +74,15 @@ cdef struct Set:  # caps_board.SET
     int64_t time_ms[WAYS]
     int64_t sequence[WAYS]
     uint64_t spare[WAYS]
+
+cdef struct CapRow:  # of the table
+    uint64_t hash_
+    int64_t window_s
+    int64_t limit
+
+cdef struct KeptRow:
+    uint64_t key
+    int64_t row
 
 cdef struct Made:
     uint64_t line_item
@@ -163,16 +174,17 @@ cdef class Caps:
     cdef Set *sets  # of all workers
     cdef Set *own
     cdef int64_t *seen
+    cdef uint64_t *refused_word
+    cdef uint64_t *given_up_word
     cdef object read_before
     cdef uint64_t swept
     # of the table
     cdef const uint64_t *keys
     cdef const int64_t *starts
     cdef const int64_t *counts
-    cdef const uint64_t *hashes
-    cdef const int64_t *windows_s
-    cdef const int64_t *most
+    cdef CapRow *rows
     cdef int64_t keys_count
+    cdef KeptRow kept[1 << KEPT_BITS]
     # of the view that is being made
     cdef Found *found
     cdef int found_max, found_count
@@ -197,6 +209,7 @@ cdef class Caps:
     def __cinit__(self):
         self.found = NULL
         self.links = NULL
+        self.rows = NULL
         self.seen = NULL
         self.out = NULL
 
@@ -220,6 +233,9 @@ cdef class Caps:
         self.filter = <const uint64_t *>at
         at = board.header.ctypes.data + board.header.dtype.fields["ready"][1]
         self.ready = <const uint64_t *>at
+        at = board.worker[worker:].ctypes.data
+        self.refused_word = <uint64_t *>(at + <uintptr_t>board.worker.dtype.fields["refused"][1])
+        self.given_up_word = <uint64_t *>(at + <uintptr_t>board.worker.dtype.fields["given_up"][1])
         at = board.sets.ctypes.data
         self.sets = <Set *>at
         self.own = self.sets + <int64_t>worker * <int64_t>board.sets_count
@@ -244,6 +260,7 @@ cdef class Caps:
     def __dealloc__(self):
         free(self.found)
         free(self.links)
+        free(self.rows)
         free(self.seen)
         free(self.out)
 
@@ -263,6 +280,7 @@ cdef class Caps:
     def serve(self, table) -> None:
         """As the twin."""
         cdef uintptr_t at
+        cdef int number
         self.table = table
         at = table.keys.ctypes.data
         self.keys = <const uint64_t *>at
@@ -270,13 +288,20 @@ cdef class Caps:
         self.starts = <const int64_t *>at
         at = table.counts.ctypes.data
         self.counts = <const int64_t *>at
-        at = table.hashes.ctypes.data
-        self.hashes = <const uint64_t *>at
-        at = table.windows_s.ctypes.data
-        self.windows_s = <const int64_t *>at
-        at = table.limits.ctypes.data
-        self.most = <const int64_t *>at
         self.keys_count = len(table.keys)
+        free(self.rows)
+        self.rows = <CapRow *>calloc(len(table.hashes) + 1, sizeof(CapRow))
+        if self.rows == NULL:
+            raise MemoryError
+        packed = np.stack(
+            [table.hashes.view(np.int64), table.windows_s, table.limits], axis=1
+        )
+        at = packed.ctypes.data
+        memcpy(self.rows, <const void *>at, packed.nbytes)
+        # No key is 0: an empty place is that of a key without caps.
+        memset(self.kept, 0, sizeof(self.kept))
+        for number in range(1 << KEPT_BITS):
+            self.kept[number].row = -1
 
     @property
     def refused(self) -> int:
@@ -358,6 +383,8 @@ cdef class Caps:
         one.is_crowd, one.is_usable, one.has_counts = False, True, False
         one.links_start = one.links_end = 0
         self.people_count += 1
+        caps_prefetch(&self.filter[person >> self.filter_shift >> 6])
+        caps_prefetch(self.tags + (person >> 3 & self.sets_mask) * <uint64_t>self.stride)
 
     cdef int _number_of(self, uint64_t person) noexcept nogil:
         cdef int i
@@ -494,15 +521,22 @@ cdef class Caps:
         """What the board holds of a person, in order of workers: bids, and links."""
         cdef uint64_t person = one.person, place = person >> 3 & self.sets_mask
         cdef int worker, way, found_before = self.found_count
+        cdef Set *entries
         for worker in range(self.workers_count):
             if not caps_load_byte(
                 &self.tags[place * <uint64_t>self.stride + <uint64_t>worker]
             ) >> (person & 7) & 1:
                 continue
+            entries = &self.sets[<uint64_t>worker * (self.sets_mask + 1) + place]
+            caps_prefetch(entries.stamp)
+            caps_prefetch(entries.sequence)
+            caps_prefetch(entries.bid)
+            caps_prefetch(entries.line_item)
+            caps_prefetch(entries.creative)
+            caps_prefetch(entries.time_ms)
             for way in range(WAYS):
-                self._read(
-                    &self.sets[<uint64_t>worker * (self.sets_mask + 1) + place], way, person, worker
-                )
+                if caps_load(&entries.person[way]) == person:
+                    self._read(entries, way, person, worker)
         one.has_counts = one.has_counts or self.found_count > found_before
 
     cdef void _read(self, Set *entries, int way, uint64_t person, int worker) noexcept nogil:
@@ -741,9 +775,9 @@ cdef class Caps:
         if row < 0:
             return
         for i in range(self.starts[row], self.starts[row] + self.counts[row]):
-            entry = self._entry(self.hashes[i])
+            entry = self._entry(self.rows[i].hash_)
             if entry != NULL:
-                _fold(entry, self.windows_s[i], time_ms)
+                _fold(entry, self.rows[i].window_s, time_ms)
 
     cdef Py_ssize_t _write_out(
         self, const ProfileHeader *head, Py_ssize_t start, Py_ssize_t end, Py_ssize_t size
@@ -786,11 +820,11 @@ cdef class Caps:
         if row < 0:
             return True
         for i in range(self.starts[row], self.starts[row] + self.counts[row]):
-            place = self._place_of(self.hashes[i])
+            place = self._place_of(self.rows[i].hash_)
             if (
-                place < self.entries_count and self.entries[place].hash_ == self.hashes[i]
-                and <int64_t>self.entries[place].value >= self.most[i]
-                and _is_open(self.entries[place].time_s, self.windows_s[i], now_ms)
+                place < self.entries_count and self.entries[place].hash_ == self.rows[i].hash_
+                and <int64_t>self.entries[place].value >= self.rows[i].limit
+                and _is_open(self.entries[place].time_s, self.rows[i].window_s, now_ms)
             ):
                 return False
         return True
@@ -807,7 +841,7 @@ cdef class Caps:
         if -self.reader_ms_max < now_ms - self.refreshed_ms < self.reader_ms_max:
             way = self._room(place, now_ms)
         if way < 0:
-            self.mine["refused"] += 1
+            caps_store(self.refused_word, self.refused_word[0] + 1)
             return False
         self._write(place, way, person, bid, line_item, creative, now_ms, IN_FLIGHT)
         if self.made_count < MADE_MAX:  # a decision has no more
@@ -886,7 +920,7 @@ cdef class Caps:
         cdef int64_t place = person >> 3 & self.sets_mask
         cdef int way = self._room(place, now_ms)
         if way < 0:
-            self.mine["given_up"] += 1
+            caps_store(self.given_up_word, self.given_up_word[0] + 1)
             return 0
         self._write(place, way, person, NO_BID, other, 0, now_ms, sequence)
         return 0
@@ -913,7 +947,7 @@ cdef class Caps:
         way = self._room(place, now_ms)
         if way < 0:
             way = self._oldest(place)
-            self.mine["given_up"] += 1
+            caps_store(self.given_up_word, self.given_up_word[0] + 1)
         self._write(place, way, person, bid, line_item, creative, now_ms, sequence)
 
     def lost(self, uint64_t person, uint64_t bid, int64_t now_ms) -> None:
@@ -948,6 +982,13 @@ cdef class Caps:
 
     cdef int64_t _row_of(self, uint64_t key) noexcept nogil:
         """The row of a key in the table, -1 without caps."""
+        cdef KeptRow *kept = &self.kept[key >> (64 - KEPT_BITS)]
+        if kept.key != key:
+            kept.row = self._search(key)
+            kept.key = key
+        return kept.row
+
+    cdef int64_t _search(self, uint64_t key) noexcept nogil:
         cdef int64_t low = 0, high = self.keys_count, middle
         while low < high:
             middle = (low + high) >> 1

@@ -254,13 +254,13 @@ cdef class Commit:
             slot = self.slots[out.bids[number].line_item]
             if not self._affords(slot, body, now_ms):
                 return REJECT_BUDGET
-        body.claims.target = self._target(opportunity, decision, out, number, body.claims.bid)
-        if slot != NO_SLOT:
             if self.caps is not None and body.claims.person and not self.caps.bid(
                 body.claims.person, body.claims.bid, body.claims.line_item, body.claims.creative,
                 now_ms,
             ):
                 return REJECT_FREQUENCY_CAP
+        body.claims.target = self._target(opportunity, decision, out, number, body.claims.bid)
+        if slot != NO_SLOT:
             try:
                 self.append(KIND_BID, PyBytes_FromStringAndSize(<char *>body, sizeof(BidRecord)))
             except StoreError:

@@ -245,12 +245,12 @@ class Commit:
             slot = int(self._purse.slots()[decision.data["bids"][0, number]["line_item"]])
             if not self._affords(slot, body, payment, now_ms):
                 return Reject.BUDGET
+            if not self._counts(claims, now_ms):
+                return Reject.FREQUENCY_CAP
         claims["target"] = target_of(
             self._arrays, opportunity, decision, number, int(claims["bid"]), self._keyring
         )
         if slot != NO_SLOT:
-            if not self._counts(claims, now_ms):
-                return Reject.FREQUENCY_CAP
             try:
                 self._append(Kind.BID, body.tobytes())
             except StoreError:
