@@ -207,16 +207,18 @@ class Caps:
         profile: Record | None,
         now_ms: int,
         counts: Sequence[Record | None] = (),
+        is_test: bool = False,
     ) -> Record | None:
         """The person's record with its caps up to date; `profile` itself where nothing is added.
 
         keys    of the request, most trusted first; key: where `profile` was found, None if nowhere
         counts  where there is no `stored`: those of `key`, if there is one, then of each of `keys`;
                 then those that they are linked to, each behind its person's hash
+        is_test a request that changes nothing: its keys are not linked
         Returns: a record that is valid until the next call. One made of counts alone has the flag
             COUNTS_ONLY.
         """
-        self._viewed = self._with_counts(keys, key, profile, now_ms, counts)
+        self._viewed = self._with_counts(keys, key, profile, now_ms, counts, is_test)
         self._made = []
         return self._viewed
 
@@ -227,6 +229,7 @@ class Caps:
         profile: Record | None,
         now_ms: int,
         counts: Sequence[Record | None],
+        is_test: bool,
     ) -> Record | None:
         aliases = _aliases(keys, key)
         self.person, self._apart = aliases[0] if aliases else 0, []
@@ -236,7 +239,8 @@ class Caps:
         people = _usable(self._people(aliases, keys, key, counts), key is not None)
         if key is None and people:
             chosen = _chosen(people, aliases)
-            self.person, self._apart = chosen.person, _apart(people, chosen)
+            self.person = chosen.person
+            self._apart = [] if is_test else _apart(people, chosen)
         if not any(one.has_counts for one in people):
             return profile
         self._join(now_ms)

@@ -362,8 +362,8 @@ def test_a_crowd_is_nobody(node: Node) -> None:
 
 
 def test_whose_keys_are_not_linked(node: Node) -> None:
-    """With a record, after an opt-out, without caps, or with a journal that is full: at most for
-    as long as a bid flies.
+    """With a record, after an opt-out, without caps, of a test, or with a journal that is full: at
+    most for as long as a bid flies.
     """
     a, b = node.workers
     record, refusal = codec.encode(Profile()), codec.encode(Profile(opt_out=True))
@@ -376,7 +376,14 @@ def test_whose_keys_are_not_linked(node: Node) -> None:
     a.view(KEYS[:2], None, None, NOW)
     assert a.bid(BUYER, bid(1), BARE, BARE, NOW)
     assert not node.board.tags.any()
+    a.view(KEYS[:2], None, None, NOW, (), True)
+    assert a.bid(BUYER, bid(3), LINE, BARE, NOW)
+    a.view(KEYS[:2], None, None, NOW, (), True)
+    assert [0, 0, 0] == counts_of(b, keys=[KEYS[1]])
+    a.lost(BUYER, bid(3), NOW)
+    assert [] == node.links
     node.full = True
+    a.view(KEYS[:2], None, None, NOW)
     assert a.bid(BUYER, bid(2), LINE, BARE, NOW)
     assert [1, 1, 0] == counts_of(b, keys=[KEYS[1]])
     assert [0, 0, 0] == counts_of(b, NOW + 2_000, keys=[KEYS[1]])
@@ -621,5 +628,6 @@ def _play(
         return None
     record = codec.encode(Profile(caps={LIFE: (T, 1), HOUR: (T, 2)})) if number & 4 else None
     keys = PEOPLE[person:] if number & 1 else [PEOPLE[person]]
-    view = caps.view(keys, PEOPLE[person] if record else None, record, now_ms)
+    key, is_test = PEOPLE[person] if record else None, number == 3
+    view = caps.view(keys, key, record, now_ms, (), is_test)
     return view and bytes(view), caps.person, list(node.links)
