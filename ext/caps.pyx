@@ -112,6 +112,7 @@ cdef struct Known:  # rules.Known
     uint64_t person
     int source  # of its counts, where they are given; -1 behind them
     bint is_crowd, is_usable, has_counts
+    bint is_told  # the board leads to it
     int links_start, links_end
 
 cdef struct Found:
@@ -192,6 +193,7 @@ cdef class Caps:
     cdef int people_count, aliases_count, chosen
     cdef uint64_t *links
     cdef int links_count
+    cdef bint is_blind  # counts are missing that the store has
     cdef bint may_join  # keys without a record, which may not be linked yet
     cdef ProfileEntry entries[PROFILE_ENTRIES_MAX]
     cdef int entries_count
@@ -253,7 +255,7 @@ cdef class Caps:
         self.swept, self.person = 0, 0
         self.viewed, self.is_opened, self.made_count = None, False, 0
         self.people_count = self.aliases_count = self.links_count = self.chosen = 0
-        self.may_join = False
+        self.may_join = self.is_blind = False
         self._start(identity)
         self.serve(CapsTable.empty())
 
@@ -343,6 +345,7 @@ cdef class Caps:
         cdef Py_buffer buffer
         self.viewed, self.is_opened, self.made_count = profile, False, 0
         self.people_count = self.chosen = 0
+        self.is_blind = False
         if key is not None:
             self._name(_hash(<bytes?>key), 0)
             every = 1
@@ -382,7 +385,7 @@ cdef class Caps:
         if self._number_of(person) >= 0:
             return
         one.person, one.source = person, source
-        one.is_crowd, one.is_usable, one.has_counts = False, True, False
+        one.is_crowd, one.is_usable, one.has_counts, one.is_told = False, True, False, False
         one.links_start = one.links_end = 0
         self.people_count += 1
         caps_prefetch(&self.filter[person >> self.filter_shift >> 6])
@@ -446,6 +449,7 @@ cdef class Caps:
     cdef _stored_of(self, const Known *one, counts, int given_count):
         """The store's counts of somebody; None where it has none, or broken ones."""
         cdef int i
+        cdef bint known = False
         record = None
         if self.stored is not None:
             if self._may_have(one.person):
@@ -454,11 +458,15 @@ cdef class Caps:
             record = counts[one.source] if one.source < len(counts) else None
         else:
             for i in range(given_count, len(counts)):
-                if counts[i] is not None and len(counts[i]) > PERSON_BYTES and (
+                if counts[i] is not None and len(counts[i]) >= PERSON_BYTES and (
                     int.from_bytes(counts[i][:PERSON_BYTES], "little") == one.person
                 ):
                     record = counts[i][PERSON_BYTES:]
+                    known = True
                     break
+            # What only the board leads to was not asked for.
+            if one.is_told and not known and len(counts):
+                self.is_blind = True
         if record is not None and not self._check_counts(record):
             record = None
         return record
@@ -468,7 +476,7 @@ cdef class Caps:
         cdef Py_buffer buffer
         cdef const CountsHeader *head
         cdef const CountsLink *links
-        cdef int i
+        cdef int i, number, told_start
         one.links_start = self.links_count
         one.has_counts = False
         if record is not None:
@@ -485,6 +493,7 @@ cdef class Caps:
                     self.links[self.links_count] = links[i].person
                     self.links_count += 1
             PyBuffer_Release(&buffer)
+        told_start = self.links_count
         self._find(one)
         if one.is_crowd:
             self.links_count = one.links_start
@@ -492,6 +501,9 @@ cdef class Caps:
         for i in range(one.links_start, one.links_end):
             if self.people_count < ALIASES_MAX:
                 self._name(self.links[i], -1)
+            number = self._number_of(self.links[i])
+            if i >= told_start and number >= 0:
+                self.people[number].is_told = True
         return 0
 
     cdef bint _settle(self, bint has_record) noexcept nogil:
@@ -840,7 +852,9 @@ cdef class Caps:
         if person == 0 or not self._has_caps(line_item, creative):
             return True
         way = -1
-        if -self.reader_ms_max < now_ms - self.refreshed_ms < self.reader_ms_max:
+        if not self.is_blind and (
+            -self.reader_ms_max < now_ms - self.refreshed_ms < self.reader_ms_max
+        ):
             way = self._room(place, now_ms)
         if way < 0:
             caps_store(self.refused_word, self.refused_word[0] + 1)

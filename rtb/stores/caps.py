@@ -138,6 +138,7 @@ class Caps:
         self._viewed: Record | None = None
         self._made: list[tuple[int, int, int]] = []
         self._apart: list[tuple[int, Way]] = []  # who is not linked to the person yet, and how
+        self._blind = False  # counts are missing that the store has
         self.person = 0
         self._start(identity)
 
@@ -232,7 +233,7 @@ class Caps:
         is_test: bool,
     ) -> Record | None:
         aliases = _aliases(keys, key)
-        self.person, self._apart = aliases[0] if aliases else 0, []
+        self.person, self._apart, self._blind = aliases[0] if aliases else 0, [], False
         if profile is not None and len(profile) > 3 and profile[3] & OPT_OUT:
             self.person = 0
             return profile
@@ -253,10 +254,14 @@ class Caps:
         """Whom the keys name, and whom those are linked to, nearest first."""
         given = _given(keys, key, counts) if self._stored is None else None
         people, persons = [], list(aliases)
+        told: set[int] = set()
         for person in persons:  # grows
             one = Known(person, self._counts_of(person, given))
             people.append(one)
-            self._look(one)
+            # What only the board leads to was not asked for when counts came with the record.
+            if given and person in told and person not in given:
+                self._blind = True
+            told |= self._look(one)
             room = ALIASES_MAX - len(persons)
             news = dict.fromkeys(link for link in one.links if link not in persons)
             persons += [*news][:room]
@@ -272,15 +277,20 @@ class Caps:
             return _opened(self._stored(person))
         return None
 
-    def _look(self, one: Known) -> None:
-        """What the board says of somebody, and where he leads; a crowd leads nowhere."""
+    def _look(self, one: Known) -> set[int]:
+        """What the board says of somebody, and where he leads; a crowd leads nowhere.
+
+        Returns: whom the board leads to.
+        """
         entries = self._entries(one.person)
         one.bids = [entry for entry in entries if entry.bid != NO_BID]
+        if one.is_crowd:
+            return set()
         if one.stored is not None:
             one.links = [person for person, link in one.stored.links.items() if link.follow]
-        one.links += [entry.line_item for entry in entries if entry.bid == NO_BID]
-        if one.is_crowd:
-            one.links = []
+        told = [entry.line_item for entry in entries if entry.bid == NO_BID]
+        one.links += told
+        return set(told)
 
     def _may_have(self, person: int) -> bool:
         board = self._board
@@ -371,12 +381,13 @@ class Caps:
         """Counts a bid that is about to go out, by the keys of line item and creative.
 
         Returns: False when it must not go out: it has caps, and no room is left to count it, or the
-            last `refresh` is too long ago.
+            last `refresh` is too long ago, or the last `view` did not see all counts.
         """
         if not person or not self._has_caps(line_item, creative):
             return True
         place, way = self._board.set_of(person), -1
-        if abs(now_ms - self._refreshed_ms) < self._limits.reader_ms_max:
+        fresh = abs(now_ms - self._refreshed_ms) < self._limits.reader_ms_max
+        if fresh and not self._blind:
             way = self._room(place, now_ms)
         if way < 0:
             self._mine["refused"] += 1
@@ -592,7 +603,7 @@ def _given(
     for one, record in zip(every, counts, strict=False):
         found.setdefault(token_hash(PERSON, one), _opened(record))
     for linked in counts[len(every) :]:
-        if linked is not None and len(linked) > PERSON_BYTES:
+        if linked is not None and len(linked) >= PERSON_BYTES:
             person = int.from_bytes(linked[:PERSON_BYTES], "little")
             found.setdefault(person, _opened(linked[PERSON_BYTES:]))
     return found

@@ -313,8 +313,8 @@ class Link(asyncio.Protocol):
             self._counts.late += 1
             return
         for person, value in zip(pending.linked, reply, strict=True):
-            if isinstance(value, bytes):
-                pending.counts.append(person.to_bytes(PERSON_BYTES, "little") + value)
+            own = value if isinstance(value, bytes) else b""
+            pending.counts.append(person.to_bytes(PERSON_BYTES, "little") + own)
         self._complete(pending, pending.outcome, pending.record)
 
     def _follow(self, pending: Pending, reply: bytes) -> None:

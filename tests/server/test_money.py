@@ -18,17 +18,21 @@ from rtb.stores.profiles_lmdb import ProfileStore
 from tests.decide.test_rules import image, line, snapshot, video
 from tests.server.conftest import Node, StartNode
 from tests.server.test_notices import path_of, rows, settled, until
+from tests.stores.test_profiles_redis import Server, needs_redis
 
 NANOS = 10**9
 ASAP: dict[str, Any] = {"pacing": "asap"}
 
 
-def start(start_node: StartNode, folder: Path, *objects: Any, workers: int = 1) -> Node:
+def start(
+    start_node: StartNode, folder: Path, *objects: Any, workers: int = 1, profiles: str = "lmdb"
+) -> Node:
     """A node that serves these."""
     made = snapshot(*objects)
     artifacts.write_snapshot(folder / "snapshots", made.arrays, made.meta)
     ProfileStore.open(folder / "profiles", readonly=False).close()
-    return start_node("--workers", str(workers), data=folder, line_items=0)
+    options = ("--workers", str(workers), "--profiles", profiles)
+    return start_node(*options, data=folder, line_items=0)
 
 
 def offer(node: Node, number: int, **request: Any) -> list[dict[str, Any]]:
@@ -153,6 +157,31 @@ def test_a_cap_holds_across_identities(start_node: StartNode, tmp_path: Path, wo
     until(lambda: play("six", "b") == [1])
     assert [0, 0, 0] == play("six", "u", "bu", "b")
     until(lambda: play("seven", "b") == [1])
+
+
+@pytest.mark.server
+@needs_redis
+def test_a_cap_holds_across_identities_in_redis(start_node: StartNode, tmp_path: Path) -> None:
+    """Nobody is shown more than his two, by whichever ids he comes, and everybody gets them."""
+    cap = FrequencyCap(count=2, window="lifetime")
+    (tmp_path / "redis").mkdir()
+    server = Server(tmp_path / "redis")
+    try:
+        node = start(
+            start_node, tmp_path, image("c"), line("l", "c", frequency_caps=(cap,), **ASAP),
+            workers=2, profiles=server.url,
+        )  # fmt: skip
+        until(lambda: offer(node, 0, user={"id": "other"}))
+        for person in range(8):
+            names = {"buyeruid": f"b-{person}", "id": f"u-{person}", "ifa": f"i-{person}"}
+            some = [{one: names[one] for one in ids.split()}
+                    for ids in ("buyeruid id ifa", "id", "ifa id", "ifa", "buyeruid")]  # fmt: skip
+            assert 1 == shown(node, 1, **some[0])
+            # Until its link is stored a key alone is not bid for: its counts are not known.
+            until(lambda some=some, person=person: shown(node, 2, **some[person % 5]) == 1)
+            assert [0] * 10 == [shown(node, 3, **some[number % 5]) for number in range(10)]
+    finally:
+        server.kill()
 
 
 def shop(level: str, width: int) -> list[Any]:

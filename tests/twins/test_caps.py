@@ -55,7 +55,7 @@ class View:
 class Node:
     """A board, workers of one kind of twin, and a store."""
 
-    def __init__(self, directory: Path, twin: Any, workers: int = 2) -> None:
+    def __init__(self, directory: Path, twin: Any, workers: int = 2, given: bool = False) -> None:
         self.board = CapsBoard.create(directory / "caps", workers, SIZES)
         self.board.header["ready"] = 1
         self.kept: dict[int, bytes] = {}
@@ -63,12 +63,14 @@ class Node:
         self.twin = twin
         self.links: list[bytes] = []
         self.full = False
+        self.given = given  # counts come with the record
         self.workers = [self.start(number) for number in range(workers)]
 
     def start(self, number: int, identity: int = 7, now_ms: int = NOW) -> Any:
         worker = self.twin(
-            self.board, number, 0, identity + number, Limits(), self.views[number].get, self.append
-        )
+            self.board, number, 0, identity + number, Limits(),
+            None if self.given else self.views[number].get, self.append,
+        )  # fmt: skip
         worker.serve(TABLE)
         worker.refresh(now_ms, self.views[number].renew)
         return worker
@@ -434,11 +436,35 @@ def test_counts_that_come_with_the_record(node: Node) -> None:
     assert OTHER == caps.person
     assert view([KEY], None, None, NOW, [link]) is None
     assert OTHER == caps.person
+    assert caps.bid(OTHER, bid(50), LINE, BARE, NOW)
+    caps.lost(OTHER, bid(50), NOW)
     caps.shown(PERSON, bid(1), LINE, BARE, 5, NOW)
     node.board.keeper[0]["identity"], node.board.keeper[0]["counted"] = 7, 5
     for expected in ({HOUR, LIFE}, {HOUR, LIFE}, set()):  # a reply may be one refresh old
         assert expected == set(caps_of(view([KEY], None, None, NOW, [None])))
         caps.refresh(NOW)
+
+
+def test_counts_that_only_the_board_leads_to(node: Node) -> None:
+    """They did not come with the record, so no bid is made that has caps, until the store has the
+    link; where the store did not answer at all the board is all there is.
+    """
+    caps = node.twin(node.board, 0, 0, 7, Limits(), None, node.append)
+    caps.serve(TABLE)
+    caps.refresh(NOW)
+    life = codec.encode_counts(Counts({LIFE: Count(T, 0, 2, T)}, []))
+    assert {LIFE: (0, 2)} == caps_of(caps.view(KEYS[:2], None, None, NOW, [life, None]))
+    assert [(BUYER, [(USER, Way.TO_PERSON)])] == links_of(node)
+    assert caps.view([KEYS[1]], None, None, NOW, [None]) is None
+    assert BUYER == caps.person
+    assert not caps.bid(BUYER, bid(1), LINE, BARE, NOW)
+    assert caps.bid(BUYER, bid(1), BARE, BARE, NOW)
+    link = codec.encode_counts(Counts(links={BUYER: codec.Link(T, True)}))
+    of_buyer = BUYER.to_bytes(8, "little")
+    for counts in ([link, of_buyer + life], [link, of_buyer], []):
+        caps.view([KEYS[1]], None, None, NOW, counts)
+        assert caps.bid(BUYER, bid(1), LINE, BARE, NOW)
+        caps.lost(BUYER, bid(1), NOW)
 
 
 class Changing(dict[str, Any]):
@@ -584,11 +610,13 @@ EVENTS = st.tuples(
 
 
 @settings(max_examples=150, deadline=None)
-@given(events=st.lists(EVENTS, max_size=60))
-def test_twins_agree(tmp_path_factory: pytest.TempPathFactory, events: list[Any]) -> None:
+@given(events=st.lists(EVENTS, max_size=60), with_record=st.booleans())
+def test_twins_agree(
+    tmp_path_factory: pytest.TempPathFactory, events: list[Any], with_record: bool
+) -> None:
     """The same events leave the same bytes on two boards, and the same views."""
     directory = tmp_path_factory.mktemp("boards")
-    nodes = [Node(directory / str(n), twin) for n, twin in
+    nodes = [Node(directory / str(n), twin, given=with_record) for n, twin in
              enumerate((readable.Caps, compiled.Caps))]  # fmt: skip
     now_ms = NOW
     for sequence, (what, worker, person, number, passes_ms) in enumerate(events, start=1):
@@ -629,5 +657,16 @@ def _play(
     record = codec.encode(Profile(caps={LIFE: (T, 1), HOUR: (T, 2)})) if number & 4 else None
     keys = PEOPLE[person:] if number & 1 else [PEOPLE[person]]
     key, is_test = PEOPLE[person] if record else None, number == 3
-    view = caps.view(keys, key, record, now_ms, (), is_test)
+    counts = _counts(node, [*([key] if key else []), *keys], number) if node.given else ()
+    view = caps.view(keys, key, record, now_ms, counts, is_test)
     return view and bytes(view), caps.person, list(node.links)
+
+
+def _counts(node: Node, keys: list[bytes], number: int) -> list[bytes | None]:
+    """Counts as a store sends them: of keys, and mostly of all others; or nothing."""
+    if number == 11:
+        return []
+    others = [one for n, one in enumerate(HASHES) if n != number]
+    return [node.kept.get(token_hash(Dim.PERSON, key)) for key in keys] + [
+        one.to_bytes(8, "little") + node.kept.get(one, b"") for one in others
+    ]
