@@ -15,11 +15,12 @@ from rtb.base.hashing import token_hash
 from rtb.base.records import Dim
 from rtb.profiles import codec
 from rtb.profiles.record import counts_key
-from rtb.profiles.reducers import Impression, links_of
+from rtb.profiles.reducers import Impression, count_impressions, links_of
 from rtb.stores import profiles
 from rtb.stores.counts_redis import RedisCounts
 from rtb.stores.profiles import Links, Lookup
 from rtb.stores.profiles_redis import RedisProfiles
+from rtb.stores.redis_link import Counts, Link
 from tests.stores.test_profiles_redis import MS, Server, needs_redis, opened, record, until
 
 pytestmark = [pytest.mark.server, needs_redis]
@@ -204,3 +205,36 @@ async def test_links(server: Server) -> None:
         assert [1] == [count_of(raw.get(counts_key(one)))]
     counts.close()
     raw.close()
+
+
+class Wire(asyncio.Transport):
+    """What a link writes, and nobody at the other end."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Lost."""
+
+    def abort(self) -> None:
+        """At once."""
+
+
+@pytest.mark.parametrize("reply", [b"", b"-ERR no\r\n", b"+OK\r\n", b"*1\r\n$1\r\nx\r\n"])
+async def test_links_that_are_not_followed_in_time(reply: bytes) -> None:
+    """The record that was found is the answer, whatever becomes of those it is linked to."""
+    together = profiles.Links()
+    profiles.link(together, 1, 5, 1_000, True)
+    linked = count_impressions(None, [], together=together[1])
+    assert linked is not None
+    wire = Link(Counts(), 10 * MS, 8)
+    wire.connection_made(Wire())
+    answers: list[Found] = []
+    wire.find_counts([b"b:1"], time.monotonic_ns() + 10 * MS, lambda *one: answers.append(one))
+    values = b"".join(b"$%d\r\n%b\r\n" % (len(one), one) for one in (record(1), linked))
+    wire.data_received(b"*2\r\n" + values)
+    assert [] == answers
+    wire.data_received(reply)
+    await until(lambda: bool(answers), 5)
+    counts = [linked, linked]
+    expected = [*counts, (5).to_bytes(8, "little") + b"x"] if reply[:1] == b"*" else counts
+    assert [(Lookup.HIT, record(1), b"b:1", expected)] == answers
+    wire.fail("over", Lookup.DOWN)
+    assert 1 == len(answers)
