@@ -33,7 +33,7 @@ from rtb.base import events
 from rtb.base.errors import ConfigError, StoreError
 from rtb.profiles import record as layout
 from rtb.stores import caps as rules
-from rtb.stores import caps_board, profiles
+from rtb.stores import caps_board, caps_people, profiles
 from rtb.stores.caps_table import CapsTable
 
 import numpy as np
@@ -108,7 +108,7 @@ cdef struct CountsLink:  # profiles.record.COUNTS_LINK
     uint32_t made_s
     uint32_t follow
 
-cdef struct Known:  # rules.Known
+cdef struct Known:  # caps_people.Known
     uint64_t person
     int source  # of its counts, where they are given; -1 behind them
     bint is_crowd, is_usable, has_counts
@@ -124,14 +124,14 @@ cdef struct Found:
     int worker
     bint counts
 
-assert WAYS == caps_board.WAYS and ALIASES_MAX == rules.ALIASES_MAX
+assert WAYS == caps_board.WAYS and ALIASES_MAX == caps_people.ALIASES_MAX
 assert IN_FLIGHT == caps_board.IN_FLIGHT and LOST == caps_board.LOST
 assert sizeof(Set) == caps_board.SET.itemsize
 assert sizeof(Count) == layout.COUNT.itemsize
 assert sizeof(CountsHeader) == layout.COUNTS_HEADER.itemsize
 assert sizeof(CountsLink) == layout.COUNTS_LINK.itemsize
 assert sizeof(LinkRecord) == events.LINK.itemsize
-assert PERSON_BYTES == profiles.PERSON_BYTES and NO_BID == rules.NO_BID
+assert PERSON_BYTES == profiles.PERSON_BYTES and NO_BID == caps_people.NO_BID
 assert LINK_OTHERS_MAX == events.LINK_OTHERS_MAX
 assert TO_PERSON == events.Way.TO_PERSON and FROM_PERSON == events.Way.FROM_PERSON
 

@@ -26,29 +26,25 @@ neither lost nor given up by time, shown ones in the order of time, then those i
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 
-from rtb.base.errors import ConfigError, ProfileError, StoreError
-from rtb.base.events import LINK, LINK_OTHERS_MAX, LINK_VERSION, Kind, Way
-from rtb.base.records import Dim
-from rtb.catalogue.tokens import token_hash
+from rtb.base.errors import ConfigError, StoreError
+from rtb.base.events import LINK, LINK_VERSION, Kind, Way
 from rtb.profiles import codec
-from rtb.profiles.codec import Count
-from rtb.profiles.record import COUNTS_ONLY, ENTRIES_MAX, HEADER, MAGIC, OPT_OUT, VERSION
-from rtb.profiles.reducers import COUNT_MAX, folded
+from rtb.profiles.record import ENTRIES_MAX, ENTRY, OPT_OUT
+from rtb.profiles.reducers import folded
+from rtb.stores import caps_merge, caps_people
 from rtb.stores.caps_board import IN_FLIGHT, LOST, WAYS, CapsBoard
+from rtb.stores.caps_people import ALIASES_MAX, NO_BID, Found, Known
 from rtb.stores.caps_table import CapsTable
-from rtb.stores.profiles import PERSON_BYTES, Record
+from rtb.stores.profiles import Record
 
 Stored = Callable[[int], Record | None]
 Append = Callable[[int, bytes], int]
 
-PERSON: Final = int(Dim.PERSON)
-ALIASES_MAX: Final = 8  # keys of one request, that of its record, and what they are linked to
-NO_BID: Final = 0  # of an entry that is a link: its `line_item` is who it leads to
 _MS: Final = 1000
 _WORKER_SHIFT: Final = 16  # of a bid's id
 _NODE_SHIFT: Final = 24
@@ -66,40 +62,6 @@ class Limits:
 
     in_flight_ms: int = 2_000
     reader_ms_max: int = 10_000
-
-
-class Found(NamedTuple):
-    """An entry of the board; with NO_BID a link."""
-
-    sequence: int
-    bid: int
-    line_item: int
-    creative: int
-    time_ms: int
-    worker: int
-
-
-@dataclass(slots=True)
-class Known:
-    """One whom a request may mean; links: those whose counts are to be looked at too."""
-
-    person: int
-    stored: codec.Counts | None
-    bids: list[Found] = field(default_factory=list)
-    links: list[int] = field(default_factory=list)
-
-    @property
-    def is_crowd(self) -> bool:
-        return self.stored is not None and self.stored.crowd
-
-    @property
-    def has_counts(self) -> bool:
-        stored = self.stored
-        return bool(self.bids) or (stored is not None and bool(stored.counts or stored.bids))
-
-    def leads(self, person: int) -> bool:
-        """Whether there is more to find here than that person's counts."""
-        return self.has_counts or any(link != person for link in self.links)
 
 
 class Caps:
@@ -232,16 +194,16 @@ class Caps:
         counts: Sequence[Record | None],
         is_test: bool,
     ) -> Record | None:
-        aliases = _aliases(keys, key)
+        aliases = caps_people.aliases(keys, key)
         self.person, self._apart, self._blind = aliases[0] if aliases else 0, [], False
         if profile is not None and len(profile) > 3 and profile[3] & OPT_OUT:
             self.person = 0
             return profile
-        people = _usable(self._people(aliases, keys, key, counts), key is not None)
+        people = caps_people.usable(self._people(aliases, keys, key, counts), key is not None)
         if key is None and people:
-            chosen = _chosen(people, aliases)
+            chosen = caps_people.chosen(people, aliases)
             self.person = chosen.person
-            self._apart = [] if is_test else _apart(people, chosen)
+            self._apart = [] if is_test else caps_people.apart(people, chosen)
         if not any(one.has_counts for one in people):
             return profile
         self._join(now_ms)
@@ -252,7 +214,7 @@ class Caps:
         counts: Sequence[Record | None],
     ) -> list[Known]:  # fmt: skip
         """Whom the keys name, and whom those are linked to, nearest first."""
-        given = _given(keys, key, counts) if self._stored is None else None
+        given = caps_people.given(keys, key, counts) if self._stored is None else None
         people, persons = [], list(aliases)
         told: set[int] = set()
         for person in persons:  # grows
@@ -274,7 +236,7 @@ class Caps:
         if given is not None:
             return given.get(person)
         if self._stored is not None and self._may_have(person):
-            return _opened(self._stored(person))
+            return caps_people.opened(self._stored(person))
         return None
 
     def _look(self, one: Known) -> set[int]:
@@ -318,9 +280,9 @@ class Caps:
         people: list[Known],
         now_ms: int,
     ) -> Record | None:
-        parts = _split(profile)
+        parts = caps_merge.split(profile)
         found = [bid for one in people for bid in one.bids]
-        counts, counted = _base(parts[1], people, found, now_ms)
+        counts, counted = caps_merge.base(parts[1], people, found, now_ms)
         for time_ms, line_item, creative in self._pending(found, counted, now_ms):
             self._fold(counts, line_item, creative, time_ms)
         if not counts:
@@ -328,7 +290,7 @@ class Caps:
         entries = [(hash_, *counts[hash_]) for hash_ in sorted(counts)]
         head, _, front, back = parts
         head["caps_count"] = len(entries)
-        return b"".join((head.tobytes(), front, np.array(entries, _ENTRY).tobytes(), back))
+        return b"".join((head.tobytes(), front, np.array(entries, ENTRY).tobytes(), back))
 
     def _fold(
         self, counts: dict[int, tuple[int, int]], line_item: int, creative: int, time_ms: int
@@ -346,7 +308,7 @@ class Caps:
         """(time, line item, creative) of each bid that the board adds."""
         bids: dict[int, Found] = {}
         for one in found:
-            bids[one.bid] = _stronger(bids.get(one.bid), one)
+            bids[one.bid] = caps_merge.stronger(bids.get(one.bid), one)
             if 0 < one.sequence <= self._seen[one.worker]:
                 counted.add(one.bid)
         pending = []
@@ -366,14 +328,14 @@ class Caps:
         """Whether a bid may stand beside those on the same request: by what the last `view` said
         and the bids since, as if all were shown.
         """
-        counts = _split(self._viewed)[1]
+        counts = caps_merge.split(self._viewed)[1]
         for one in self._made:
             self._fold(counts, *one)
         table = self._table
         windows_s = dict(table.caps(line_item, creative))
         for hash_, limit in (*table.limits_of(line_item), *table.limits_of(creative)):
             start_s, count = counts.get(hash_, (0, 0))
-            if count >= limit and _is_open(start_s, windows_s[hash_], now_ms):
+            if count >= limit and caps_merge.is_open(start_s, windows_s[hash_], now_ms):
                 return False
         return True
 
@@ -556,66 +518,6 @@ class Caps:
 
 # In the order in which a reader takes them: what is shown has all that is before `sequence`.
 _FIELDS: Final = ("person", "sequence", "bid", "line_item", "creative", "time_ms")
-_ENTRY: Final = np.dtype([("hash", "u8"), ("time_s", "u4"), ("value", "u4")])
-
-
-def _aliases(keys: Sequence[bytes], key: bytes | None) -> list[int]:
-    """The hashes under which a person may have counts, the record's first."""
-    every = [*([key] if key is not None else []), *keys][:ALIASES_MAX]
-    return list(dict.fromkeys(token_hash(PERSON, one) for one in every))
-
-
-def _usable(people: list[Known], has_record: bool) -> list[Known]:
-    """All but crowds; the record's own person in any case, or the first where there is no other."""
-    own = people[:1] if has_record else []
-    return own + [one for one in people[len(own) :] if not one.is_crowd] or people[:1]
-
-
-def _chosen(people: list[Known], aliases: list[int]) -> Known:
-    """Who of those without a record is counted."""
-    with_counts = (one for one in people if one.has_counts)
-    linked = (one for one in people if one.person not in aliases)
-    return next(with_counts, None) or next(linked, None) or people[0]
-
-
-def _apart(people: list[Known], chosen: Known) -> list[tuple[int, Way]]:
-    """Who is not linked to the person, and in which way."""
-    found = []
-    for one in people:
-        if one is chosen:
-            continue
-        ways = Way(0)
-        if chosen.person not in one.links:
-            ways |= Way.TO_PERSON
-        if one.leads(chosen.person) and one.person not in chosen.links:
-            ways |= Way.FROM_PERSON
-        if ways:
-            found.append((one.person, ways))
-    return found[:LINK_OTHERS_MAX]
-
-
-def _given(
-    keys: Sequence[bytes], key: bytes | None, counts: Sequence[Record | None]
-) -> dict[int, codec.Counts | None]:
-    """Counts that came with the record, by person."""
-    every = [*([key] if key is not None else []), *keys]
-    found: dict[int, codec.Counts | None] = {}
-    for one, record in zip(every, counts, strict=False):
-        found.setdefault(token_hash(PERSON, one), _opened(record))
-    for linked in counts[len(every) :]:
-        if linked is not None and len(linked) >= PERSON_BYTES:
-            person = int.from_bytes(linked[:PERSON_BYTES], "little")
-            found.setdefault(person, _opened(linked[PERSON_BYTES:]))
-    return found
-
-
-def _opened(counts: Record | None) -> codec.Counts | None:
-    if counts is not None:
-        try:
-            return codec.decode_counts(counts)
-        except ProfileError:
-            pass  # the keeper begins it anew
-    return None
 
 
 def _read(entries: Any, way: int, person: int, worker: int) -> Found | None:
@@ -629,71 +531,3 @@ def _read(entries: Any, way: int, person: int, worker: int) -> Found | None:
         )
         if entries["stamp"][way] == stamp and entries["person"][way] == person:
             return Found(sequence, bid, line_item, creative, time_ms, worker)
-
-
-def _stronger(before: Found | None, one: Found) -> Found:
-    """What two workers know of a bid: shown, for the first time, beats lost beats in flight."""
-    if before is None:
-        return one
-    if before.sequence > 0 and one.sequence > 0:
-        return min(before, one, key=lambda found: found.time_ms)
-    return max(before, one, key=lambda found: (found.sequence > 0, found.sequence == LOST))
-
-
-def _split(profile: Record | None) -> tuple[Any, dict[int, tuple[int, int]], bytes, bytes]:
-    """Header, caps, and what lies before and behind them; of nobody where it is no record."""
-    if profile is not None:
-        try:
-            codec.check(profile)
-        except ProfileError:
-            profile = None
-    if profile is None:
-        head = np.zeros(1, HEADER)
-        head["magic"], head["version"], head["flags"] = MAGIC, VERSION, COUNTS_ONLY
-        return head, {}, b"", b""
-    data = bytes(profile)
-    head = np.frombuffer(data, HEADER, 1).copy()
-    row = head[0]
-    start = HEADER.itemsize + 8 * int(row["segments_count"])
-    start += 16 * (int(row["items_count"]) + int(row["categories_count"]))
-    end = start + 16 * int(row["caps_count"])
-    caps = {int(h): (int(t), int(n)) for h, t, n in np.frombuffer(data[start:end], _ENTRY).tolist()}
-    return head, caps, data[HEADER.itemsize : start], data[end:]
-
-
-def _base(
-    own: dict[int, tuple[int, int]], people: list[Known], found: list[Found], now_ms: int
-) -> tuple[dict[int, tuple[int, int]], set[int]]:
-    """Start and count by cap, from the record and the store; and the bids that are in them.
-
-    Windows that were over before the first impression on the board are left out. A cap that is
-    counted at two places has the sum.
-    """
-    since_ms = min([now_ms, *(one.time_ms for one in found if one.sequence > IN_FLIGHT)])
-    counts, counted = own, set()
-    for one in (known.stored for known in people):
-        if one is None:
-            continue
-        counted.update(one.bids)
-        for hash_, count in one.counts.items():
-            if count.shown and _is_open(count.start_s, count.window_s, since_ms):
-                _join(counts, hash_, count, now_ms)
-    return counts, counted
-
-
-def _join(counts: dict[int, tuple[int, int]], hash_: int, count: Count, now_ms: int) -> None:
-    """Adds a count to that of another place; of windows of which one is over the later stands."""
-    before = counts.get(hash_)
-    if before is None or not before[1]:
-        if before is not None or len(counts) < ENTRIES_MAX:
-            counts[hash_] = count.start_s, count.shown
-        return
-    start_s, shown = before
-    if _is_open(min(start_s, count.start_s), count.window_s, now_ms):
-        counts[hash_] = max(start_s, count.start_s), min(shown + count.shown, COUNT_MAX)
-    elif count.start_s > start_s:
-        counts[hash_] = count.start_s, count.shown
-
-
-def _is_open(start_s: int, window_s: int, now_ms: int) -> bool:
-    return not window_s or now_ms < (start_s + window_s) * _MS
