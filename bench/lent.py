@@ -49,7 +49,9 @@ class LentMoney:
         caps_board = CapsBoard.create(folder / "caps", 1, Sizes())
         caps_board.header["ready"] = 1
         # The same few requests come round and round: in a server persons come back much later.
-        self.caps: Any = kernels.caps(caps_board, 0, 0, _IDENTITY, Limits(in_flight_ms=1), stored)
+        self.caps: Any = kernels.caps(
+            caps_board, 0, 0, _IDENTITY, Limits(in_flight_ms=1), stored, self.journal.append
+        )
         self._urls = {name: Urls("https://bid.example", one) for name, one in exchanges.items()}
         purse = Purse(self.board, 0, lambda: self.journal.last_sequence)
         self.board.keeper["incarnation"][0] = purse.incarnation

@@ -4,18 +4,21 @@ The order of reads and writes of an entry is stated in `rtb.stores.caps_board`.
 """
 
 from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memmove, memset
 
-from records cimport DIM_PERSON
+from links cimport LinkRecord
+from records cimport BIDS_MAX, DIM_PERSON
 from snapshot cimport (
     PROFILE_BIDS_MAX,
     PROFILE_COUNTS_ONLY,
     PROFILE_COUNTS_VERSION,
+    PROFILE_CROWD,
     PROFILE_ENTRIES_MAX,
+    PROFILE_LINKS_MAX,
     PROFILE_OPT_OUT,
     PROFILE_OPT_OUTS_MAX,
     PROFILE_RECORD_BYTES_MAX,
@@ -26,10 +29,11 @@ from snapshot cimport (
 )
 from tokens cimport token_hash
 
-from rtb.base.errors import ConfigError
+from rtb.base import events
+from rtb.base.errors import ConfigError, StoreError
 from rtb.profiles import record as layout
 from rtb.stores import caps as rules
-from rtb.stores import caps_board
+from rtb.stores import caps_board, caps_people, profiles
 from rtb.stores.caps_table import CapsTable
 
 import numpy as np
@@ -40,6 +44,7 @@ cdef extern from "caps.h":
     uint8_t caps_load_byte(const uint8_t *) noexcept nogil
     void caps_store_byte(uint8_t *, uint8_t) noexcept nogil
     void caps_fence() noexcept nogil
+    void caps_prefetch(const void *) noexcept nogil
 
 cdef enum:
     WAYS = 8
@@ -47,9 +52,18 @@ cdef enum:
     IN_FLIGHT = 0
     LOST = -1
     MS = 1000
+    MADE_MAX = BIDS_MAX  # of one decision
+    PERSON_BYTES = 8
+    NO_BID = 0
+    LINK_OTHERS_MAX = 7
+    KEPT_BITS = 12  # of the number of keys whose rows are kept: those that are bid for all the time
+    TO_PERSON = 1
+    FROM_PERSON = 2
 
 cdef uint64_t EVERY_BYTE = 0x0101010101010101ULL
 cdef int64_t U32_MAX = 0xFFFFFFFF
+cdef int KIND_LINK = events.Kind.LINK
+cdef int LINK_VERSION = events.LINK_VERSION
 
 cdef struct Set:  # caps_board.SET
     uint64_t person[WAYS]
@@ -61,6 +75,20 @@ cdef struct Set:  # caps_board.SET
     int64_t sequence[WAYS]
     uint64_t spare[WAYS]
 
+cdef struct CapRow:  # of the table
+    uint64_t hash_
+    int64_t window_s
+    int64_t limit
+
+cdef struct KeptRow:
+    uint64_t key
+    int64_t row
+
+cdef struct Made:
+    uint64_t line_item
+    uint64_t creative
+    int64_t time_ms
+
 cdef struct Count:  # profiles.record.COUNT
     uint64_t hash_
     uint32_t start_s
@@ -71,9 +99,21 @@ cdef struct Count:  # profiles.record.COUNT
 cdef struct CountsHeader:  # profiles.record.COUNTS_HEADER
     uint8_t magic[2]
     uint8_t version
-    uint8_t spare
+    uint8_t links
     uint16_t counts_count
     uint16_t bids_count
+
+cdef struct CountsLink:  # profiles.record.COUNTS_LINK
+    uint64_t person
+    uint32_t made_s
+    uint32_t follow
+
+cdef struct Known:  # caps_people.Known
+    uint64_t person
+    int source  # of its counts, where they are given; -1 behind them
+    bint is_crowd, is_usable, has_counts
+    bint is_told  # the board leads to it
+    int links_start, links_end
 
 cdef struct Found:
     uint64_t bid
@@ -84,11 +124,16 @@ cdef struct Found:
     int worker
     bint counts
 
-assert WAYS == caps_board.WAYS and ALIASES_MAX == rules.ALIASES_MAX
+assert WAYS == caps_board.WAYS and ALIASES_MAX == caps_people.ALIASES_MAX
 assert IN_FLIGHT == caps_board.IN_FLIGHT and LOST == caps_board.LOST
 assert sizeof(Set) == caps_board.SET.itemsize
 assert sizeof(Count) == layout.COUNT.itemsize
 assert sizeof(CountsHeader) == layout.COUNTS_HEADER.itemsize
+assert sizeof(CountsLink) == layout.COUNTS_LINK.itemsize
+assert sizeof(LinkRecord) == events.LINK.itemsize
+assert PERSON_BYTES == profiles.PERSON_BYTES and NO_BID == caps_people.NO_BID
+assert LINK_OTHERS_MAX == events.LINK_OTHERS_MAX
+assert TO_PERSON == events.Way.TO_PERSON and FROM_PERSON == events.Way.FROM_PERSON
 
 
 cdef inline uint64_t _hash(bytes key) noexcept:
@@ -117,7 +162,7 @@ cdef void _fold(ProfileEntry *entry, int64_t window_s, int64_t time_ms) noexcept
 cdef class Caps:
     """One worker's frequency caps."""
 
-    cdef object board, table, stored, limits
+    cdef object board, table, stored, append, limits
     cdef object keeper_rows, worker_rows, seen_rows, mine
     cdef int worker, node, workers_count, stride
     cdef uint64_t sets_mask
@@ -130,38 +175,55 @@ cdef class Caps:
     cdef Set *sets  # of all workers
     cdef Set *own
     cdef int64_t *seen
+    cdef uint64_t *refused_word
+    cdef uint64_t *given_up_word
     cdef object read_before
     cdef uint64_t swept
     # of the table
     cdef const uint64_t *keys
     cdef const int64_t *starts
     cdef const int64_t *counts
-    cdef const uint64_t *hashes
-    cdef const int64_t *windows_s
+    cdef CapRow *rows
     cdef int64_t keys_count
+    cdef KeptRow kept[1 << KEPT_BITS]
     # of the view that is being made
     cdef Found *found
     cdef int found_max, found_count
+    cdef Known people[ALIASES_MAX]
+    cdef int people_count, aliases_count, chosen
+    cdef uint64_t *links
+    cdef int links_count
+    cdef bint is_blind  # counts are missing that the store has
+    cdef bint may_join  # keys without a record, which may not be linked yet
     cdef ProfileEntry entries[PROFILE_ENTRIES_MAX]
     cdef int entries_count
     cdef uint64_t counted[ALIASES_MAX * PROFILE_BIDS_MAX]
     cdef int counted_count
     cdef char *out
+    # Of the request in hand: the record that was decided by, until it stands in `entries`, and what
+    # was bid on it since and is not folded into them.
+    cdef object viewed
+    cdef bint is_opened
+    cdef Made made[MADE_MAX]
+    cdef int made_count
     cdef readonly uint64_t person
 
     def __cinit__(self):
         self.found = NULL
+        self.links = NULL
+        self.rows = NULL
         self.seen = NULL
         self.out = NULL
 
     def __init__(
-        self, board, int worker, int node, uint64_t identity, limits=rules.Limits(), stored=None
+        self, board, int worker, int node, uint64_t identity, limits=rules.Limits(), stored=None,
+        append=None,
     ):
         cdef uintptr_t at
         if not 0 <= worker < board.workers_count:
             raise ConfigError(f"worker {worker} of a caps board for {board.workers_count}")
         self.board, self.worker, self.node = board, worker, node
-        self.limits, self.stored = limits, stored
+        self.limits, self.stored, self.append = limits, stored, append
         self.in_flight_ms, self.reader_ms_max = limits.in_flight_ms, limits.reader_ms_max
         self.workers_count, self.stride = board.workers_count, board.tags.shape[1]
         self.sets_mask, self.filter_shift = board.sets_count - 1, board.filter_shift
@@ -173,23 +235,34 @@ cdef class Caps:
         self.filter = <const uint64_t *>at
         at = board.header.ctypes.data + board.header.dtype.fields["ready"][1]
         self.ready = <const uint64_t *>at
+        at = board.worker[worker:].ctypes.data
+        self.refused_word = <uint64_t *>(at + <uintptr_t>board.worker.dtype.fields["refused"][1])
+        self.given_up_word = <uint64_t *>(at + <uintptr_t>board.worker.dtype.fields["given_up"][1])
         at = board.sets.ctypes.data
         self.sets = <Set *>at
         self.own = self.sets + <int64_t>worker * <int64_t>board.sets_count
         self.found_max = self.workers_count * WAYS * ALIASES_MAX
         self.found = <Found *>calloc(self.found_max, sizeof(Found))
+        self.links = <uint64_t *>calloc(
+            self.found_max + ALIASES_MAX * PROFILE_LINKS_MAX, sizeof(uint64_t)
+        )
         self.seen = <int64_t *>calloc(self.workers_count, sizeof(int64_t))
         self.out = <char *>calloc(1, PROFILE_RECORD_BYTES_MAX)
-        if self.found == NULL or self.seen == NULL or self.out == NULL:
+        if self.found == NULL or self.links == NULL or self.seen == NULL or self.out == NULL:
             raise MemoryError
         self.read_before = [0] * self.workers_count
         self.everywhere = self.long_ago = self.mark_ms = self.mark = self.refreshed_ms = 0
         self.swept, self.person = 0, 0
+        self.viewed, self.is_opened, self.made_count = None, False, 0
+        self.people_count = self.aliases_count = self.links_count = self.chosen = 0
+        self.may_join = self.is_blind = False
         self._start(identity)
         self.serve(CapsTable.empty())
 
     def __dealloc__(self):
         free(self.found)
+        free(self.links)
+        free(self.rows)
         free(self.seen)
         free(self.out)
 
@@ -209,6 +282,7 @@ cdef class Caps:
     def serve(self, table) -> None:
         """As the twin."""
         cdef uintptr_t at
+        cdef int number
         self.table = table
         at = table.keys.ctypes.data
         self.keys = <const uint64_t *>at
@@ -216,11 +290,20 @@ cdef class Caps:
         self.starts = <const int64_t *>at
         at = table.counts.ctypes.data
         self.counts = <const int64_t *>at
-        at = table.hashes.ctypes.data
-        self.hashes = <const uint64_t *>at
-        at = table.windows_s.ctypes.data
-        self.windows_s = <const int64_t *>at
         self.keys_count = len(table.keys)
+        free(self.rows)
+        self.rows = <CapRow *>calloc(len(table.hashes) + 1, sizeof(CapRow))
+        if self.rows == NULL:
+            raise MemoryError
+        packed = np.stack(
+            [table.hashes.view(np.int64), table.windows_s, table.limits], axis=1
+        )
+        at = packed.ctypes.data
+        memcpy(self.rows, <const void *>at, packed.nbytes)
+        # No key is 0: an empty place is that of a key without caps.
+        memset(self.kept, 0, sizeof(self.kept))
+        for number in range(1 << KEPT_BITS):
+            self.kept[number].row = -1
 
     @property
     def refused(self) -> int:
@@ -253,50 +336,67 @@ cdef class Caps:
 
     # -- before the decision ----------------------------------------------------------------------
 
-    def view(self, list keys not None, key, profile, int64_t now_ms, counts=()):
+    def view(
+        self, list keys not None, key, profile, int64_t now_ms, counts=(), bint is_test=False
+    ):
         """As the twin."""
-        cdef uint64_t aliases[ALIASES_MAX]
-        cdef int sources[ALIASES_MAX]
-        cdef bint may[ALIASES_MAX]
-        cdef int n = 0, every = 0, i
+        cdef int every = 0, i
         cdef bint any_ = False, out
         cdef Py_buffer buffer
+        self.viewed, self.is_opened, self.made_count = profile, False, 0
+        self.people_count = self.chosen = 0
+        self.is_blind = False
         if key is not None:
-            aliases[0], sources[0] = _hash(<bytes?>key), 0
-            n = every = 1
+            self._name(_hash(<bytes?>key), 0)
+            every = 1
         for one in keys:
             if every == ALIASES_MAX:
                 break
             if one is not key:  # the record's own key is the same object, mostly
-                n = self._alias(aliases, sources, n, _hash(<bytes?>one), every)
+                self._name(_hash(<bytes?>one), every)
             every += 1
-        self.person = aliases[0] if n else 0
+        self.aliases_count = self.people_count
+        self.may_join = key is None and not is_test
+        self.person = self.people[0].person if self.people_count else 0
         if profile is not None:
             PyObject_GetBuffer(profile, &buffer, PyBUF_SIMPLE)
             out = buffer.len > 3 and (<const uint8_t *>buffer.buf)[3] & PROFILE_OPT_OUT
             PyBuffer_Release(&buffer)
             if out:
-                self.person = 0
+                self.person, self.may_join = 0, False
                 return profile
-        for i in range(n):
+        for i in range(self.people_count):
             if self.stored is None:
-                may[i] = sources[i] < len(counts) and counts[sources[i]] is not None
+                any_ = any_ or (
+                    self.people[i].source < len(counts)
+                    and counts[self.people[i].source] is not None
+                )
             else:
-                may[i] = self._may_have(aliases[i])
-            any_ = any_ or may[i] or self._tagged(aliases[i])
+                any_ = any_ or self._may_have(self.people[i].person)
+            any_ = any_ or self._tagged(self.people[i].person)
         if not any_:
             return profile
-        return self._with_counts(aliases, sources, may, n, key, profile, now_ms, counts)
+        every = len(keys) + (key is not None)
+        return self._with_counts(key is not None, profile, now_ms, counts, every)
 
-    cdef int _alias(
-        self, uint64_t *aliases, int *sources, int count, uint64_t person, int source
-    ) noexcept:
+    cdef void _name(self, uint64_t person, int source) noexcept nogil:
+        """One more whom the request may mean."""
+        cdef Known *one = &self.people[self.people_count]
+        if self._number_of(person) >= 0:
+            return
+        one.person, one.source = person, source
+        one.is_crowd, one.is_usable, one.has_counts, one.is_told = False, True, False, False
+        one.links_start = one.links_end = 0
+        self.people_count += 1
+        caps_prefetch(&self.filter[person >> self.filter_shift >> 6])
+        caps_prefetch(self.tags + (person >> 3 & self.sets_mask) * <uint64_t>self.stride)
+
+    cdef int _number_of(self, uint64_t person) noexcept nogil:
         cdef int i
-        for i in range(count):
-            if aliases[i] == person:
-                return count
-        aliases[count], sources[count] = person, source
-        return count + 1
+        for i in range(self.people_count):
+            if self.people[i].person == person:
+                return i
+        return -1
 
     cdef inline bint _may_have(self, uint64_t person) noexcept nogil:
         cdef uint64_t bit = person >> self.filter_shift
@@ -312,47 +412,146 @@ cdef class Caps:
         return False
 
     cdef _with_counts(
-        self, uint64_t *aliases, int *sources, bint *may, int n, key, profile, int64_t now_ms, counts
+        self, bint has_record, profile, int64_t now_ms, counts, int given_count
     ):
-        """The slow half of `view`: somebody with counts, or who may be."""
-        cdef int i, before
-        cdef bint chosen = key is not None, has, known = False
+        """The slow half of `view`: somebody with counts or links, or who may have some."""
+        cdef int i = 0, found_before
+        cdef bint known = False
         cdef Py_ssize_t size
-        stored = [None] * n
-        self.found_count = 0
-        for i in range(n):
-            if may[i]:
-                stored[i] = (
-                    counts[sources[i]] if self.stored is None else self.stored(aliases[i])
-                )
-            if stored[i] is not None and not self._check_counts(stored[i]):
-                stored[i] = None
-            before = self.found_count
-            self._find(aliases[i])
-            has = stored[i] is not None or self.found_count > before
-            known = known or has
-            if has and not chosen:
-                chosen, self.person = True, aliases[i]
+        cdef Known *one
+        cdef list stored = []
+        self.found_count = self.links_count = 0
+        while i < self.people_count:  # grows
+            one = &self.people[i]
+            found_before = self.found_count
+            record = self._stored_of(one, counts, given_count)
+            self._look(one, record)
+            if one.is_crowd and not (has_record and i == 0):
+                self.found_count, one.is_usable = found_before, False
+                record = None
+            stored.append(record)
+            i += 1
+        if self._settle(has_record):
+            stored[0] = self._stored_of(&self.people[0], counts, given_count)
+            self._look(&self.people[0], stored[0])
+        for i in range(self.people_count):
+            known = known or self.people[i].has_counts and self.people[i].is_usable
+        if not has_record:
+            self._choose()
         if not known:
             return profile
+        self._join(now_ms)
         size = self._merge(profile, stored, now_ms)
         if size == 0:
             return profile
         return PyMemoryView_FromMemory(self.out, size, PyBUF_READ)
 
-    cdef void _find(self, uint64_t person) noexcept nogil:
-        """What the board holds of a person, in order of workers."""
-        cdef uint64_t place = person >> 3 & self.sets_mask
-        cdef int worker, way
+    cdef _stored_of(self, const Known *one, counts, int given_count):
+        """The store's counts of somebody; None where it has none, or broken ones."""
+        cdef int i
+        cdef bint known = False
+        record = None
+        if self.stored is not None:
+            if self._may_have(one.person):
+                record = self.stored(one.person)
+        elif one.source >= 0:
+            record = counts[one.source] if one.source < len(counts) else None
+        else:
+            for i in range(given_count, len(counts)):
+                if counts[i] is not None and len(counts[i]) >= PERSON_BYTES and (
+                    int.from_bytes(counts[i][:PERSON_BYTES], "little") == one.person
+                ):
+                    record = counts[i][PERSON_BYTES:]
+                    known = True
+                    break
+            # What only the board leads to was not asked for.
+            if one.is_told and not known and len(counts):
+                self.is_blind = True
+        if record is not None and not self._check_counts(record):
+            record = None
+        return record
+
+    cdef int _look(self, Known *one, record) except -1:
+        """What store and board say of somebody, and where he leads."""
+        cdef Py_buffer buffer
+        cdef const CountsHeader *head
+        cdef const CountsLink *links
+        cdef int i, number, told_start
+        one.links_start = self.links_count
+        one.has_counts = False
+        if record is not None:
+            PyObject_GetBuffer(record, &buffer, PyBUF_SIMPLE)
+            head = <const CountsHeader *>buffer.buf
+            one.is_crowd = head.links & PROFILE_CROWD != 0
+            one.has_counts = head.counts_count > 0 or head.bids_count > 0
+            links = <const CountsLink *>(
+                <const char *>buffer.buf + sizeof(CountsHeader)
+                + head.counts_count * sizeof(Count) + 8 * head.bids_count
+            )
+            for i in range(head.links & (PROFILE_CROWD - 1)):
+                if links[i].follow:
+                    self.links[self.links_count] = links[i].person
+                    self.links_count += 1
+            PyBuffer_Release(&buffer)
+        told_start = self.links_count
+        self._find(one)
+        if one.is_crowd:
+            self.links_count = one.links_start
+        one.links_end = self.links_count
+        for i in range(one.links_start, one.links_end):
+            if self.people_count < ALIASES_MAX:
+                self._name(self.links[i], -1)
+            number = self._number_of(self.links[i])
+            if i >= told_start and number >= 0:
+                self.people[number].is_told = True
+        return 0
+
+    cdef bint _settle(self, bint has_record) noexcept nogil:
+        """Whether all are crowds: then the first is looked at after all, and no other."""
+        cdef int i
+        if has_record:
+            return False
+        for i in range(self.people_count):
+            if self.people[i].is_usable:
+                return False
+        self.people[0].is_usable = True
+        return self.people_count > 0
+
+    cdef void _choose(self) noexcept nogil:
+        """Who of those without a record is counted."""
+        cdef int i, first = -1, linked = -1, with_counts = -1
+        for i in range(self.people_count - 1, -1, -1):
+            if not self.people[i].is_usable:
+                continue
+            first = i
+            if i >= self.aliases_count:
+                linked = i
+            if self.people[i].has_counts:
+                with_counts = i
+        self.chosen = with_counts if with_counts >= 0 else linked if linked >= 0 else first
+        self.person = self.people[self.chosen].person
+
+    cdef void _find(self, Known *one) noexcept nogil:
+        """What the board holds of a person, in order of workers: bids, and links."""
+        cdef uint64_t person = one.person, place = person >> 3 & self.sets_mask
+        cdef int worker, way, found_before = self.found_count
+        cdef Set *entries
         for worker in range(self.workers_count):
             if not caps_load_byte(
                 &self.tags[place * <uint64_t>self.stride + <uint64_t>worker]
             ) >> (person & 7) & 1:
                 continue
+            entries = &self.sets[<uint64_t>worker * (self.sets_mask + 1) + place]
+            caps_prefetch(entries.stamp)
+            caps_prefetch(entries.sequence)
+            caps_prefetch(entries.bid)
+            caps_prefetch(entries.line_item)
+            caps_prefetch(entries.creative)
+            caps_prefetch(entries.time_ms)
             for way in range(WAYS):
-                self._read(
-                    &self.sets[<uint64_t>worker * (self.sets_mask + 1) + place], way, person, worker
-                )
+                if caps_load(&entries.person[way]) == person:
+                    self._read(entries, way, person, worker)
+        one.has_counts = one.has_counts or self.found_count > found_before
 
     cdef void _read(self, Set *entries, int way, uint64_t person, int worker) noexcept nogil:
         cdef uint64_t stamp
@@ -370,6 +569,10 @@ cdef class Caps:
                 caps_load(&entries.person[way]) == person
             ):
                 break
+        if one.bid == NO_BID:
+            self.links[self.links_count] = one.line_item
+            self.links_count += 1
+            return
         one.worker = worker
         self.found_count += 1
 
@@ -390,6 +593,8 @@ cdef class Caps:
             and head.counts_count <= PROFILE_ENTRIES_MAX and head.bids_count <= PROFILE_BIDS_MAX
             and buffer.len == <Py_ssize_t>sizeof(CountsHeader)
             + head.counts_count * <Py_ssize_t>sizeof(Count) + 8 * <Py_ssize_t>head.bids_count
+            + (head.links & (PROFILE_CROWD - 1)) * <Py_ssize_t>sizeof(CountsLink)
+            and head.links & (PROFILE_CROWD - 1) <= PROFILE_LINKS_MAX
         ):
             good = True
             rows = <const Count *>(<const char *>buffer.buf + sizeof(CountsHeader))
@@ -402,22 +607,17 @@ cdef class Caps:
         """Writes the merged record; 0 when there is nothing to add."""
         cdef Py_buffer buffer
         cdef const ProfileHeader *head = NULL
-        cdef Py_ssize_t start = sizeof(ProfileHeader), end = sizeof(ProfileHeader), size = 0
-        self.entries_count = self.counted_count = 0
+        cdef Py_ssize_t start = sizeof(ProfileHeader), end, size = 0
+        self.counted_count = 0
         if profile is not None:
             PyObject_GetBuffer(profile, &buffer, PyBUF_SIMPLE)
             head = self._checked(<const char *>buffer.buf, buffer.len)
         try:
-            if head != NULL:
-                start += 8 * head.segments_count + <Py_ssize_t>sizeof(ProfileEntry) * (
-                    head.items_count + head.categories_count
-                )
-                end = start + <Py_ssize_t>sizeof(ProfileEntry) * head.caps_count
-                self.entries_count = head.caps_count
-                memcpy(self.entries, <const char *>head + start, end - start)
+            start = self._open(head)
+            end = start + <Py_ssize_t>sizeof(ProfileEntry) * self.entries_count
             for one in stored:
                 if one is not None:
-                    self._join(one, now_ms)
+                    self._add_counts(one, now_ms)
             self._add_found(now_ms)
             if self.entries_count:
                 size = self._write_out(head, start, end, buffer.len if head != NULL else end)
@@ -425,6 +625,22 @@ cdef class Caps:
             if profile is not None:
                 PyBuffer_Release(&buffer)
         return size
+
+    cdef Py_ssize_t _open(self, const ProfileHeader *head) noexcept nogil:
+        """Takes the caps of a record, or of nobody; returns where they stand in it."""
+        cdef Py_ssize_t start = sizeof(ProfileHeader)
+        self.is_opened = True
+        self.entries_count = 0
+        if head != NULL:
+            start += 8 * head.segments_count + <Py_ssize_t>sizeof(ProfileEntry) * (
+                head.items_count + head.categories_count
+            )
+            self.entries_count = head.caps_count
+            memcpy(
+                self.entries, <const char *>head + start,
+                head.caps_count * sizeof(ProfileEntry),
+            )
+        return start
 
     cdef const ProfileHeader *_checked(self, const char *data, Py_ssize_t size) noexcept nogil:
         """The record, or NULL where its layout is broken."""
@@ -481,14 +697,18 @@ cdef class Caps:
         entry.hash_, entry.time_s, entry.value = wanted, 0, 0
         return entry
 
-    cdef _join(self, data, int64_t now_ms):
+    cdef _add_counts(self, data, int64_t now_ms):
         """Adds one store's counts, which were checked."""
         cdef Py_buffer buffer
         cdef const CountsHeader *head
         cdef const Count *rows
         cdef const uint64_t *bids
         cdef ProfileEntry *entry
+        cdef int64_t since_ms = now_ms
         cdef int i
+        for i in range(self.found_count):
+            if self.found[i].sequence > IN_FLIGHT:
+                since_ms = min(since_ms, self.found[i].time_ms)
         PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
         head = <const CountsHeader *>buffer.buf
         rows = <const Count *>(<const char *>buffer.buf + sizeof(CountsHeader))
@@ -497,16 +717,18 @@ cdef class Caps:
             self.counted[self.counted_count] = bids[i]
             self.counted_count += 1
         for i in range(head.counts_count):
-            if rows[i].count == 0 or not _is_open(rows[i].start_s, rows[i].window_s, now_ms):
+            if rows[i].count == 0 or not _is_open(rows[i].start_s, rows[i].window_s, since_ms):
                 continue
             entry = self._entry(rows[i].hash_)
             if entry == NULL:
                 continue
-            if entry.value == 0 or not _is_open(entry.time_s, rows[i].window_s, now_ms):
+            if entry.value == 0:
                 entry.time_s, entry.value = rows[i].start_s, rows[i].count
-            else:
+            elif _is_open(min(entry.time_s, rows[i].start_s), rows[i].window_s, now_ms):
                 entry.time_s = max(entry.time_s, rows[i].start_s)
                 entry.value = <uint32_t>min(<int64_t>entry.value + rows[i].count, U32_MAX)
+            elif rows[i].start_s > entry.time_s:
+                entry.time_s, entry.value = rows[i].start_s, rows[i].count
         PyBuffer_Release(&buffer)
 
     cdef bint _is_counted(self, uint64_t bid) noexcept nogil:
@@ -567,9 +789,9 @@ cdef class Caps:
         if row < 0:
             return
         for i in range(self.starts[row], self.starts[row] + self.counts[row]):
-            entry = self._entry(self.hashes[i])
+            entry = self._entry(self.rows[i].hash_)
             if entry != NULL:
-                _fold(entry, self.windows_s[i], time_ms)
+                _fold(entry, self.rows[i].window_s, time_ms)
 
     cdef Py_ssize_t _write_out(
         self, const ProfileHeader *head, Py_ssize_t start, Py_ssize_t end, Py_ssize_t size
@@ -589,6 +811,38 @@ cdef class Caps:
 
     # -- what happens to a bid --------------------------------------------------------------------
 
+    def allows(self, uint64_t line_item, uint64_t creative, int64_t now_ms) -> bool:
+        """As the twin."""
+        cdef Py_buffer buffer
+        cdef int i
+        if not self.is_opened and self.viewed is None:
+            self._open(NULL)
+        elif not self.is_opened:
+            PyObject_GetBuffer(self.viewed, &buffer, PyBUF_SIMPLE)
+            self._open(self._checked(<const char *>buffer.buf, buffer.len))
+            PyBuffer_Release(&buffer)
+        for i in range(self.made_count):
+            self._fold_caps(self.made[i].line_item, self.made[i].time_ms)
+            self._fold_caps(self.made[i].creative, self.made[i].time_ms)
+        self.made_count = 0
+        return self._has_place(line_item, now_ms) and self._has_place(creative, now_ms)
+
+    cdef bint _has_place(self, uint64_t key, int64_t now_ms) noexcept nogil:
+        """Whether the entries leave room in each cap of a line item or a creative."""
+        cdef int64_t row = self._row_of(key), i
+        cdef int place
+        if row < 0:
+            return True
+        for i in range(self.starts[row], self.starts[row] + self.counts[row]):
+            place = self._place_of(self.rows[i].hash_)
+            if (
+                place < self.entries_count and self.entries[place].hash_ == self.rows[i].hash_
+                and <int64_t>self.entries[place].value >= self.rows[i].limit
+                and _is_open(self.entries[place].time_s, self.rows[i].window_s, now_ms)
+            ):
+                return False
+        return True
+
     def bid(
         self, uint64_t person, uint64_t bid, uint64_t line_item, uint64_t creative, int64_t now_ms
     ) -> bool:
@@ -598,13 +852,94 @@ cdef class Caps:
         if person == 0 or not self._has_caps(line_item, creative):
             return True
         way = -1
-        if -self.reader_ms_max < now_ms - self.refreshed_ms < self.reader_ms_max:
+        if not self.is_blind and (
+            -self.reader_ms_max < now_ms - self.refreshed_ms < self.reader_ms_max
+        ):
             way = self._room(place, now_ms)
         if way < 0:
-            self.mine["refused"] += 1
+            caps_store(self.refused_word, self.refused_word[0] + 1)
             return False
         self._write(place, way, person, bid, line_item, creative, now_ms, IN_FLIGHT)
+        if self.made_count < MADE_MAX:  # a decision has no more
+            self.made[self.made_count] = Made(line_item, creative, now_ms)
+            self.made_count += 1
+        self._join(now_ms)
         return True
+
+    cdef int _join(self, int64_t now_ms) except -1:
+        """Links the keys of the request in hand, on the board and in the journal."""
+        cdef LinkRecord body
+        cdef const Known *chosen = &self.people[self.chosen]
+        cdef int64_t sequence
+        cdef int i
+        if not self.may_join:
+            return 0
+        self.may_join = False
+        memset(&body, 0, sizeof(body))
+        for i in range(self.people_count):
+            if i == self.chosen or not self.people[i].is_usable or body.count == LINK_OTHERS_MAX:
+                continue
+            body.ways[body.count] = self._ways(&self.people[i], chosen)
+            if body.ways[body.count]:
+                body.others[body.count] = self.people[i].person
+                body.count += 1
+        if body.count == 0:
+            return 0
+        body.version, body.time_ms, body.person = LINK_VERSION, now_ms, self.person
+        if body.count < LINK_OTHERS_MAX:
+            body.ways[body.count] = 0
+        sequence = self._recorded(&body)
+        for i in range(body.count):
+            if body.ways[i] & TO_PERSON:
+                self._link(body.others[i], self.person, sequence, now_ms)
+            if body.ways[i] & FROM_PERSON:
+                self._link(self.person, body.others[i], sequence, now_ms)
+        return 0
+
+    cdef uint8_t _ways(self, const Known *one, const Known *chosen) noexcept nogil:
+        """How somebody is still to be linked to the person who is counted."""
+        cdef uint8_t ways = 0
+        if not self._is_linked(one, chosen.person):
+            ways |= TO_PERSON
+        if self._leads(one, chosen.person) and not self._is_linked(chosen, one.person):
+            ways |= FROM_PERSON
+        return ways
+
+    cdef bint _is_linked(self, const Known *one, uint64_t person) noexcept nogil:
+        cdef int i
+        for i in range(one.links_start, one.links_end):
+            if self.links[i] == person:
+                return True
+        return False
+
+    cdef bint _leads(self, const Known *one, uint64_t person) noexcept nogil:
+        """Whether there is more to find here than that person's counts."""
+        cdef int i
+        for i in range(one.links_start, one.links_end):
+            if self.links[i] != person:
+                return True
+        return one.has_counts
+
+    cdef int64_t _recorded(self, const LinkRecord *body) except? -1:
+        if self.append is None:
+            return IN_FLIGHT
+        try:
+            return self.append(
+                KIND_LINK, PyBytes_FromStringAndSize(<const char *>body, sizeof(LinkRecord))
+            )
+        except StoreError:
+            return IN_FLIGHT
+
+    cdef int _link(
+        self, uint64_t person, uint64_t other, int64_t sequence, int64_t now_ms
+    ) except -1:
+        cdef int64_t place = person >> 3 & self.sets_mask
+        cdef int way = self._room(place, now_ms)
+        if way < 0:
+            caps_store(self.given_up_word, self.given_up_word[0] + 1)
+            return 0
+        self._write(place, way, person, NO_BID, other, 0, now_ms, sequence)
+        return 0
 
     def shown(
         self, uint64_t person, uint64_t bid, uint64_t line_item, uint64_t creative,
@@ -628,7 +963,7 @@ cdef class Caps:
         way = self._room(place, now_ms)
         if way < 0:
             way = self._oldest(place)
-            self.mine["given_up"] += 1
+            caps_store(self.given_up_word, self.given_up_word[0] + 1)
         self._write(place, way, person, bid, line_item, creative, now_ms, sequence)
 
     def lost(self, uint64_t person, uint64_t bid, int64_t now_ms) -> None:
@@ -663,6 +998,13 @@ cdef class Caps:
 
     cdef int64_t _row_of(self, uint64_t key) noexcept nogil:
         """The row of a key in the table, -1 without caps."""
+        cdef KeptRow *kept = &self.kept[key >> (64 - KEPT_BITS)]
+        if kept.key != key:
+            kept.row = self._search(key)
+            kept.key = key
+        return kept.row
+
+    cdef int64_t _search(self, uint64_t key) noexcept nogil:
         cdef int64_t low = 0, high = self.keys_count, middle
         while low < high:
             middle = (low + high) >> 1

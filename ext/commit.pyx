@@ -176,7 +176,7 @@ cdef class Commit:
         cdef const Facts *facts
         cdef DecisionData *out
         cdef Sheet *signed
-        cdef int number, count = 0
+        cdef int number, reason, count = 0
         cdef BidRecord body
         at = opportunity.address
         facts = <const Facts *>at
@@ -200,10 +200,18 @@ cdef class Commit:
                 continue
             body.claims.flags = flags
             self._fill(&body, out, number)
-            if self._one(opportunity, decision, facts, out, number, &body, now_ms, signed):
+            if count and self.caps is not None and person and not flags & TEST and (
+                not self.caps.allows(body.claims.line_item, body.claims.creative, now_ms)
+            ):
+                reason = REJECT_FREQUENCY_CAP
+            else:
+                reason = self._one(
+                    opportunity, decision, facts, out, number, &body, now_ms, signed
+                )
+            if reason == REJECT_NONE:
                 count += 1
             else:
-                engine.fall_back(opportunity, decision, number)
+                engine.fall_back(opportunity, decision, number, reason)
         return count
 
     cdef int _use(self, payment) except -1:
@@ -245,7 +253,7 @@ cdef class Commit:
         self.rates_count = i + 1
         return self.rates[i].rate_e9
 
-    cdef bint _one(
+    cdef int _one(
         self, opportunity, decision, const Facts *facts, const DecisionData *out, int number,
         BidRecord *body, int64_t now_ms, Sheet *signed
     ) except -1:
@@ -258,23 +266,23 @@ cdef class Commit:
             now_ms = max(now_ms, self.second * 1000)
             slot = self.slots[out.bids[number].line_item]
             if not self._affords(slot, body, now_ms):
-                return False
-        body.claims.target = self._target(
-            opportunity, decision, facts, out, number, body.claims.bid
-        )
-        if slot != NO_SLOT:
+                return REJECT_BUDGET
             if self.caps is not None and body.claims.person and not self.caps.bid(
                 body.claims.person, body.claims.bid, body.claims.line_item, body.claims.creative,
                 now_ms,
             ):
-                return False
+                return REJECT_FREQUENCY_CAP
+        body.claims.target = self._target(
+            opportunity, decision, facts, out, number, body.claims.bid
+        )
+        if slot != NO_SLOT:
             try:
                 self.append(KIND_BID, PyBytes_FromStringAndSize(<char *>body, sizeof(BidRecord)))
             except StoreError:
                 self.stopped = True
                 if self.caps is not None:
                     self.caps.lost(body.claims.person, body.claims.bid, now_ms)
-                return False
+                return REJECT_BUDGET
             STORE(&self.taken[slot], self.taken[slot] + body.reserve_nanos)
             STORE(&self.taken_units[slot], self.taken_units[slot] + 1)
         events = body.claims.media == MEDIA_VIDEO or body.claims.media == MEDIA_AUDIO
@@ -286,7 +294,7 @@ cdef class Commit:
         signed[number].bid = body.claims.bid
         signed[number].chars = <uint64_t>PyBytes_GET_SIZE(sheet)
         memcpy(signed[number].text, PyBytes_AS_STRING(sheet), PyBytes_GET_SIZE(sheet))
-        return True
+        return REJECT_NONE
 
     cdef bint _affords(self, int slot, BidRecord *body, int64_t now_ms) noexcept:
         cdef int64_t nanos

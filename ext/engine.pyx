@@ -601,14 +601,16 @@ cdef class Engine:
             if overlay is not None:
                 PyBuffer_Release(&overlay_view)
 
-    def fall_back(self, opportunity, decision, int refused) -> None:
+    def fall_back(
+        self, opportunity, decision, int refused, int reason=REJECT_BUDGET
+    ) -> None:
         """As `rtb.decide.engine.Engine.fall_back`."""
         cdef uintptr_t at
         at = opportunity.address
         self.facts = <Facts *>at
         at = decision.address
         self.out = <DecisionData *>at
-        _fall_back(self, refused)
+        _fall_back(self, refused, reason)
 
     cdef _decide_traced(self, trace):
         """As `_decide`, and writes into `trace` each line item's first failing dimension."""

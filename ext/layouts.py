@@ -116,7 +116,10 @@ def links_pxd() -> str:
         if isinstance(value, int) and name.isupper()
     }
     constants |= {f"PLACE_{member.name}": int(member) for member in links.Place}
-    structs = {"Claims": events.CLAIMS, "BidRecord": events.BID, "Sheet": links.SHEET}
+    structs = {
+        "Claims": events.CLAIMS, "BidRecord": events.BID, "LinkRecord": events.LINK,
+        "Sheet": links.SHEET,
+    }  # fmt: skip
     return render("rtb/base/links.py and rtb/base/events.py", structs, constants)
 
 

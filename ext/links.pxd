@@ -43,6 +43,16 @@ cdef struct BidRecord:
     uint16_t at
     uint32_t spare
 
+cdef struct LinkRecord:
+    uint8_t version
+    uint8_t count
+    uint16_t spare
+    uint32_t spare2
+    int64_t time_ms
+    uint64_t person
+    uint64_t others[7]
+    uint8_t ways[8]
+
 cdef struct Sheet:
     uint64_t bid
     uint64_t chars

@@ -41,6 +41,8 @@ cdef enum:
     PROFILE_LINK_BYTES = 4
     PROFILE_COUNTS_VERSION = 1
     PROFILE_BIDS_MAX = 64
+    PROFILE_LINKS_MAX = 32
+    PROFILE_CROWD = 128
 
 cdef struct LineItem:
     int32_t creatives_start

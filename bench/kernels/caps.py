@@ -17,7 +17,7 @@ from rtb.keeper.caps import CapsKeeper
 from rtb.profiles.codec import Profile, encode
 from rtb.profiles.identity import buyer_key
 from rtb.stores.caps import Limits
-from rtb.stores.caps_board import CapsBoard
+from rtb.stores.caps_board import WAYS, CapsBoard
 from rtb.stores.caps_table import CapsTable
 from rtb.stores.counts_lmdb import CountsStore
 from rtb.stores.profiles_lmdb import ProfileStore
@@ -25,10 +25,12 @@ from rtb.stores.profiles_lmdb import ProfileStore
 T = 1_790_000_000
 PEOPLE, COUNTED = 100_000, 50_000
 TURNS, BATCH = 20, 2_500
+CROWD = 2_000  # with bids in flight
 LINE, CREATIVE = 11, 12
 TABLE = CapsTable(
     np.array([LINE, CREATIVE], np.uint64), np.array([0, 3]), np.array([3, 1]),
     np.array([mix64(cap) for cap in range(1, 5)], np.uint64), np.array([3600, 86_400, 0, 60]),
+    np.full(4, 1_000),
 )  # fmt: skip
 
 
@@ -75,6 +77,27 @@ def _reads(store: ProfileStore, caps: Caps, order: list[bytes]) -> Iterator[tupl
     yield "find_key_view_3_keys", whole(three)
 
 
+def _in_flight(caps: Caps, counted: list[bytes], others: list[bytes], now_ms: int) -> None:
+    """The caps of people with bids in flight, and what a bid costs that has no place left."""
+    made = itertools.count(bid_id(T + 1, 0, 0, 0))
+    flying = 0
+    for most in (1, WAYS):
+        for _ in range(most - flying):
+            for key in (*counted, *others):
+                caps.bid(token_hash(Dim.PERSON, key), next(made), LINE, CREATIVE, now_ms)
+        flying = most
+        for who, order in (("others", others), ("counted", counted)):
+            keys = itertools.cycle([[key] for key in order])
+
+            def view(keys: Iterator[list[bytes]] = keys) -> object:
+                return caps.view(next(keys), None, None, now_ms)
+
+            show(f"caps_view_{flying}_in_flight_{who}", measure(view, 10_000))
+    full = itertools.cycle([token_hash(Dim.PERSON, key) for key in others])
+    show("caps_bid_refused",
+         measure(lambda: caps.bid(next(full), 1, LINE, CREATIVE, now_ms), 10_000))  # fmt: skip
+
+
 def main() -> None:
     """Prints a JSON line a figure."""
     chance = np.random.default_rng(7)
@@ -105,6 +128,7 @@ def main() -> None:
             for who, order in (("others", others), ("counted", counted)):
                 for kind, call in _reads(store, caps, order):
                     show(f"caps_{kind}_{who}", measure(call, 10_000), people=PEOPLE)
+            _in_flight(caps, counted[:CROWD], others[:CROWD], now_ms)
             bids = itertools.count(bid_id(T, 0, 0, 0))
             some = itertools.cycle(persons)
 

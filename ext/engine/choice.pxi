@@ -93,12 +93,12 @@ cdef int _conflict(Engine self, const Group *group, const Entry *entry) noexcept
     return REJECT_NONE
 
 
-cdef void _fall_back(Engine self, int refused) noexcept nogil:
+cdef void _fall_back(Engine self, int refused, int reason) noexcept nogil:
     """Gives the place of a bid to the next of its short list who may stand beside the others."""
     cdef Bid *gone = &self.out.bids[refused]
     cdef int number
     gone.chosen = 0
-    self._drop(gone.line_item, gone.creative, gone.imp, REJECT_BUDGET)
+    self._drop(gone.line_item, gone.creative, gone.imp, reason)
     for number in range(refused + 1, self.out.head.bids_count):
         if self.out.bids[number].group != gone.group:
             return

@@ -1,6 +1,6 @@
 from collections.abc import Callable, Sequence
 
-from rtb.stores.caps import Limits, Stored
+from rtb.stores.caps import Append, Limits, Stored
 from rtb.stores.caps_board import CapsBoard
 from rtb.stores.caps_table import CapsTable
 from rtb.stores.profiles import Record
@@ -15,6 +15,7 @@ class Caps:
         identity: int,
         limits: Limits = ...,
         stored: Stored | None = None,
+        append: Append | None = None,
     ) -> None: ...
     @property
     def refused(self) -> int: ...
@@ -29,7 +30,9 @@ class Caps:
         profile: Record | None,
         now_ms: int,
         counts: Sequence[Record | None] = (),
+        is_test: bool = False,
     ) -> Record | None: ...
+    def allows(self, line_item: int, creative: int, now_ms: int) -> bool: ...
     def bid(self, person: int, bid: int, line_item: int, creative: int, now_ms: int) -> bool: ...
     def shown(
         self, person: int, bid: int, line_item: int, creative: int, sequence: int, now_ms: int

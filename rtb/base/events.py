@@ -38,6 +38,7 @@ class Kind(IntEnum):
     CONVERSION = 9  # the advertiser says that a click led to something
     ORDER = 10  # the same, with the id of an order
     EVENT = 11
+    LINK = 12  # ids without a record that came together in one request
 
 
 _KINDS: Final = frozenset(Kind)
@@ -151,11 +152,37 @@ CONVERSION: Final = np.dtype(
 )
 assert CONVERSION.itemsize == 104
 
+LINK_VERSION: Final = 1
+LINK_OTHERS_MAX: Final = 7  # of one request: eight ids are looked at
+
+
+class Way(IntFlag):
+    """Bits of `LINK.ways`: who is to look at whose counts."""
+
+    TO_PERSON = 1  # the other one at the person's
+    FROM_PERSON = 2  # the person at the other one's
+
+
+LINK: Final = np.dtype(
+    [
+        ("version", "u1"),
+        ("count", "u1"),  # of the others
+        ("spare", "u2"),
+        ("spare2", "u4"),
+        ("time_ms", "i8"),
+        ("person", "u8"),  # who is counted from now on
+        ("others", "u8", LINK_OTHERS_MAX),
+        ("ways", "u1", LINK_OTHERS_MAX + 1),  # Way, one to each of the others
+    ]
+)
+assert LINK.itemsize == 88
+
 MULTIPLIER_ONE: Final = 1_000_000
 
 _TIME: Final = Struct("<q")
 _TIME_AT: Final = {
     Kind.BID: CLAIMS.itemsize + 8,
+    Kind.LINK: 8,
     **{kind: CLAIMS.itemsize for kind in Kind if Kind.BID < kind < Kind.EVENT},
 }
 

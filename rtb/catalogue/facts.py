@@ -86,9 +86,9 @@ def category_tokens(categories: Mapping[str, Sequence[str]]) -> Iterator[str]:
 def caps(
     line_item: LineItem, campaign: Campaign, advertiser: Advertiser
 ) -> list[tuple[int, int, int]]:
-    """Caps of a line item and of what it belongs to: hash, count, window."""
+    """Caps of a line item and of what it belongs to: hash, count, window; each count once."""
     ids = {"line_item": line_item.id, "campaign": campaign.id, "advertiser": advertiser.id}
-    found: dict[tuple[int, int, int], None] = {}
+    found: list[tuple[int, int, int]] = []
     owners: tuple[tuple[str, tuple[FrequencyCap, ...]], ...] = (
         ("line_item", line_item.frequency_caps),
         ("campaign", campaign.frequency_caps),
@@ -97,14 +97,21 @@ def caps(
     for owner, its_caps in owners:
         for cap in its_caps:
             level = cap.level or owner
-            found[_cap(cap, level, ids[level])] = None
-    return list(found)
+            found.append(_cap(cap, level, ids[level]))
+    return _strictest(found)
 
 
 def creative_caps(creative: Creative) -> list[tuple[int, int, int]]:
     """Caps of a creative, whichever line item shows it."""
-    found = (_cap(cap, "creative", creative.id) for cap in creative.frequency_caps)
-    return list(dict.fromkeys(found))
+    return _strictest(_cap(cap, "creative", creative.id) for cap in creative.frequency_caps)
+
+
+def _strictest(caps: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Of several limits of one count the lowest: an impression must not count for it twice."""
+    limits: dict[tuple[int, int], int] = {}
+    for hash_, count, seconds in caps:
+        limits[hash_, seconds] = min(count, limits.get((hash_, seconds), count))
+    return [(hash_, count, seconds) for (hash_, seconds), count in limits.items()]
 
 
 def _cap(cap: FrequencyCap, level: str, owner: str) -> tuple[int, int, int]:

@@ -113,11 +113,17 @@ class Engine:
         """
         _Run(self, opportunity, profile, terms, overlay, now_ms, decision, trace).run()
 
-    def fall_back(self, opportunity: Opportunity, decision: Decision, refused: int) -> None:
-        """Gives the place of a chosen bid, whose budget refused it, to the next of its short list.
+    def fall_back(
+        self,
+        opportunity: Opportunity,
+        decision: Decision,
+        refused: int,
+        reason: int = Reject.BUDGET,
+    ) -> None:
+        """Gives the place of a chosen bid that was refused to the next of its short list.
 
-        decision: as this engine filled it, for that opportunity. Who comes next is chosen, if he
-        may stand beside all others that are.
+        decision: as this engine filled it, for that opportunity; reason: a `Reject`. Who comes next
+        is chosen, if he may stand beside all others that are.
         """
         out = decision.data[0]
         bids = out["bids"]
@@ -125,7 +131,7 @@ class Engine:
         bid["chosen"] = 0
         if head["drops_count"] < DROPS_MAX:
             out["drops"][head["drops_count"]] = (
-                bid["line_item"], bid["creative"], bid["imp"], Reject.BUDGET,
+                bid["line_item"], bid["creative"], bid["imp"], reason,
             )  # fmt: skip
             head["drops_count"] += 1
         facts = opportunity.facts[0]

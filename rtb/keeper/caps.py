@@ -9,12 +9,12 @@ the store looks for them. Killed anywhere, the next keeper goes on where the sto
 is counted twice and nothing left out. Positions are the store's own, not those of the books.
 
 Of all records only impressions count, and of those no tests, none for nobody, and none of line
-items without caps.
+items without caps. Links of ids that came together are put to the counts of both ends.
 """
 
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -23,13 +23,23 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from rtb.base.errors import InvariantError, StoreError
-from rtb.base.events import CLAIMS, CLAIMS_VERSION, NOTICE, ClaimFlag, Kind
+from rtb.base.events import (
+    CLAIMS,
+    CLAIMS_VERSION,
+    LINK,
+    LINK_OTHERS_MAX,
+    LINK_VERSION,
+    NOTICE,
+    ClaimFlag,
+    Kind,
+    Way,
+)
 from rtb.keeper.tail import Tails
 from rtb.stores.caps_board import CapsBoard, Filter
 from rtb.stores.caps_table import CapsTable
 from rtb.stores.journal import Record, kinds_of
 from rtb.stores.journal_read import Reader, first_sequence
-from rtb.stores.profiles import CountsWriter, Shown
+from rtb.stores.profiles import CountsWriter, Links, Shown, link
 
 MS_PER_S: Final = 1000
 # version, flags, bid, line item, creative, person, time_ms: the rest is not needed here.
@@ -38,20 +48,25 @@ _PLACES: Final = {"version": 0, "flags": 2, "bid": 8, "line_item": 16, "creative
 assert CLAIMS.fields is not None
 assert all(CLAIMS.fields[name][1] == place for name, place in _PLACES.items())
 assert CLAIMS.itemsize + 8 == _NOTICE.size
+# version, count, time_ms, person, others, ways
+_LINK: Final = struct.Struct(f"<BB6xqQ{LINK_OTHERS_MAX}Q{LINK_OTHERS_MAX + 1}s")
+assert LINK.itemsize == _LINK.size
 _IMPRESSION: Final = int(Kind.IMPRESSION)
+_LINKED: Final = int(Kind.LINK)
 _TEST: Final = int(ClaimFlag.TEST)
 # All that a reader for this keeper needs to return.
-COUNTED_KINDS: Final = kinds_of(_IMPRESSION)
+COUNTED_KINDS: Final = kinds_of(_IMPRESSION, _LINKED)
 
 
 class Fate(IntEnum):
-    """What became of an impression."""
+    """What became of an impression, or of a link."""
 
     GIVEN = 0  # to the store, which counts each bid once
     TEST = 1
     NOBODY = 2  # no person, or one who may not be counted
     NO_CAPS = 3
     BROKEN = 4  # a length or a version that we do not know
+    LINKED = 5
 
 
 @dataclass(frozen=True)
@@ -60,15 +75,18 @@ class Settings:
 
     node             number of the node, in the names of its journals
     batch_records    5,000: a batch is counted in a fraction of a second
-    position_every   20,000 records without an impression: a position is written only then, for each
-                     transaction costs a flush of the disk
+    position_every   20,000 records without an impression or a link: a position is written only
+                     then, for each transaction costs a flush of the disk
     tidy_steps       512: the store is walked through in so many steps
+    tidy_persons     2,000: and until the first walk is through, steps are taken together that have
+                     no more persons than that, so that a store of few is known within a turn
     """
 
     node: int = 0
     batch_records: int = 5_000
     position_every: int = 20_000
     tidy_steps: int = 512
+    tidy_persons: int = 2_000
 
 
 class Stretch(NamedTuple):
@@ -158,6 +176,7 @@ class CapsKeeper:
             when records were left out.
         """
         shown: Shown = {}
+        links: Links = {}
         reached, told, passed = dict(self._reached), False, 0
         fates: Counter[Fate] = Counter()
         for one in reads:
@@ -166,16 +185,19 @@ class CapsKeeper:
                 if sequence > before and kind == _IMPRESSION:
                     told = True
                     fates[self._take(body, shown)] += 1
+                elif sequence > before and kind == _LINKED:
+                    told = True
+                    fates[_take_links(body, links)] += 1
             if one.last > before:
                 passed += one.last - before
                 reached[one.name] = one.last
         if not told and self._idle + passed < self._settings.position_every:
             self._reached, self._idle = reached, self._idle + passed
             return 0
-        for person in shown:
+        for person in (*shown, *_who_follow(links)):
             self._filter.add(person)
         moved = {name: one for name, one in reached.items() if self.positions.get(name) != one}
-        changed = self._store.count(shown, moved)
+        changed = self._store.count(shown, moved, links)
         self.positions, self._reached, self._idle = reached, dict(reached), 0
         self.fates += fates
         self._publish()
@@ -211,11 +233,18 @@ class CapsKeeper:
     # -- house-keeping -----------------------------------------------------------------------------
 
     def tidy(self, now_s: int) -> int:
-        """Drops counts that are spent and renews the filter, for one part of all persons.
+        """Drops counts that are spent and renews the filter, for one part of all persons; for more
+        than one while it is not `ready`.
 
         To be called every minute or so, and at once after the start, until `ready`.
         Returns: how many persons of that part have counts. Raises: StoreError.
         """
+        count = self._tidy(now_s)
+        while not self.ready and count < self._settings.tidy_persons:
+            count += self._tidy(now_s)
+        return count
+
+    def _tidy(self, now_s: int) -> int:
         steps = min(self._settings.tidy_steps, self._filter.words_count)
         first = self._filter.words_count * self._step // steps
         last = self._filter.words_count * (self._step + 1) // steps
@@ -231,6 +260,24 @@ class CapsKeeper:
     def ready(self) -> bool:
         """Whether the filter tells of everybody; until then workers look for everybody's counts."""
         return self._filter.ready
+
+
+def _take_links(body: bytes, links: Links) -> Fate:
+    """Puts a link to those of both its ends; one end follows it, or both do."""
+    if len(body) != LINK.itemsize:
+        return Fate.BROKEN
+    version, count, time_ms, person, *others, ways = _LINK.unpack(body)
+    if version != LINK_VERSION or count > LINK_OTHERS_MAX or time_ms <= 0:
+        return Fate.BROKEN
+    for other, way in zip(others[:count], ways, strict=False):
+        link(links, other, person, time_ms, bool(way & Way.TO_PERSON))
+        link(links, person, other, time_ms, bool(way & Way.FROM_PERSON))
+    return Fate.LINKED
+
+
+def _who_follow(links: Links) -> Iterator[int]:
+    """Persons whose links requests must see."""
+    return (person for person, every in links.items() if any(one.follow for one in every))
 
 
 def _counted(one: Stretch, reached: Mapping[str, int]) -> int:

@@ -18,13 +18,16 @@ from rtb.profiles.record import (
     BIDS_MAX,
     COUNT,
     COUNTS_HEADER,
+    COUNTS_LINK,
     COUNTS_MAGIC,
     COUNTS_VERSION,
+    CROWD,
     ENTRIES_MAX,
     ENTRY,
     HEADER,
     LINK_BYTES,
     LINK_MAGIC,
+    LINKS_MAX,
     MAGIC,
     OPT_OUT,
     OPT_OUTS_MAX,
@@ -194,10 +197,12 @@ def link_target(data: bytes | memoryview) -> bytes | None:
 # -- counts ----------------------------------------------------------------------------------------
 
 # Small records that the keeper reads and writes a thousand times a second: no arrays.
-_COUNTS_HEADER: Final = struct.Struct("<2sBxHH")
+_COUNTS_HEADER: Final = struct.Struct("<2sBBHH")
 _COUNT: Final = struct.Struct("<QIIII")
+_LINK: Final = struct.Struct("<QII")
 assert _COUNTS_HEADER.size == COUNTS_HEADER.itemsize
 assert _COUNT.size == COUNT.itemsize
+assert _LINK.size == COUNTS_LINK.itemsize
 
 
 class Count(NamedTuple):
@@ -209,16 +214,27 @@ class Count(NamedTuple):
     last_s: int
 
 
+class Link(NamedTuple):
+    """One that came together with a person; follow: whose counts are to be looked at too."""
+
+    made_s: int
+    follow: bool
+
+
 @dataclass(slots=True)
 class Counts:
-    """What was shown to one person: counts by the cap's hash, and the bids in them, oldest first.
+    """What was shown to one person: counts by the cap's hash, and the bids in them, oldest first;
+    and whom it came together with.
 
+    crowd: with more than LINKS_MAX, so it is nobody's own
     Limits: of more than ENTRIES_MAX counts those are kept that were counted last, of bids the last
-    BIDS_MAX.
+    BIDS_MAX, of links those to follow before others, and the latest.
     """
 
     counts: dict[int, Count] = field(default_factory=dict)
     bids: list[int] = field(default_factory=list)
+    links: dict[int, Link] = field(default_factory=dict)
+    crowd: bool = False
 
 
 def encode_counts(found: Counts) -> bytes:
@@ -228,10 +244,17 @@ def encode_counts(found: Counts) -> bytes:
         rows.sort(key=lambda row: (-row[1].last_s, row[0]))
         rows = sorted(rows[:ENTRIES_MAX])
     bids = found.bids[-BIDS_MAX:]
-    parts = [_COUNTS_HEADER.pack(COUNTS_MAGIC, COUNTS_VERSION, len(rows), len(bids))]
+    links = sorted(found.links.items(), key=_link_order)[:LINKS_MAX]
+    flags = len(links) | (CROWD if found.crowd else 0)
+    parts = [_COUNTS_HEADER.pack(COUNTS_MAGIC, COUNTS_VERSION, flags, len(rows), len(bids))]
     parts += [_COUNT.pack(hash_, *count) for hash_, count in rows]
     parts.append(struct.pack(f"<{len(bids)}Q", *bids))
+    parts += [_LINK.pack(person, *link) for person, link in links]
     return b"".join(parts)
+
+
+def _link_order(row: tuple[int, Link]) -> tuple[bool, int, int]:
+    return not row[1].follow, -row[1].made_s, row[0]
 
 
 def decode_counts(data: bytes | memoryview) -> Counts:
@@ -242,16 +265,22 @@ def decode_counts(data: bytes | memoryview) -> Counts:
     head = _COUNTS_HEADER.size
     if len(data) < head:
         raise ProfileError(f"expected at least {head} bytes, got {len(data)}", "counts.header")
-    magic, version, counts_count, bids_count = _COUNTS_HEADER.unpack_from(data)
+    magic, version, flags, counts_count, bids_count = _COUNTS_HEADER.unpack_from(data)
+    links_count = flags & CROWD - 1
     if magic != COUNTS_MAGIC or version != COUNTS_VERSION:
         raise ProfileError(f"not counts of version {COUNTS_VERSION}", "counts.header")
     bids_at = head + counts_count * _COUNT.size
-    if counts_count > ENTRIES_MAX or bids_count > BIDS_MAX:
+    links_at = bids_at + 8 * bids_count
+    if counts_count > ENTRIES_MAX or bids_count > BIDS_MAX or links_count > LINKS_MAX:
         raise ProfileError("more entries than the limit", "counts.header")
-    if len(data) != bids_at + 8 * bids_count:
+    if len(data) != links_at + links_count * _LINK.size:
         raise ProfileError(f"counts ask for another size than {len(data)} bytes", "counts.header")
     rows = _COUNT.iter_unpack(data[head:bids_at])
     counts = {hash_: Count(*rest) for hash_, *rest in rows}
     if [*counts] != sorted(counts) or len(counts) != counts_count:
         raise ProfileError("hashes are not ascending", "counts.counts")
-    return Counts(counts, list(struct.unpack_from(f"<{bids_count}Q", data, bids_at)))
+    bids = list(struct.unpack_from(f"<{bids_count}Q", data, bids_at))
+    links = {
+        one: Link(at_s, bool(follow)) for one, at_s, follow in _LINK.iter_unpack(data[links_at:])
+    }
+    return Counts(counts, bids, links, bool(flags & CROWD))

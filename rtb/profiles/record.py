@@ -20,11 +20,13 @@ them; each other one holds a link, so that a look-up costs one read, at most two
     link   4 bytes     magic "RL", version, spare; then the key of the record
 
 What was shown to a person is counted apart, under a key made of the person's hash, so that an
-import of records erases no counts and somebody without a record is counted too:
+import of records erases no counts, and somebody without a record is counted too. Keys without a
+record that came together in one request are linked there, so that they share counts:
 
-    header  8 bytes    magic "RC", version, spare, two counts (u2)
+    header  8 bytes    magic "RC", version, links (u1: how many, and bit CROWD), two counts (u2)
     counts             n x COUNT of caps, sorted by hash
     bids               n x u8    bids whose impression is in the counts, oldest first
+    links              n x LINK  persons it came together with, those to look at first
 
 A person is `token_hash(Dim.PERSON, key)`: of the key that the record lies under, or of a key of
 the request where no record was found.
@@ -77,7 +79,7 @@ COUNTS_HEADER = np.dtype(
     [
         ("magic", "S2"),
         ("version", "u1"),
-        ("spare", "u1"),
+        ("links", "u1"),
         ("counts_count", "u2"),
         ("bids_count", "u2"),
     ]
@@ -96,6 +98,14 @@ assert COUNT.itemsize == 24
 # Bids that a person's counts remember. More impressions of one person within a day are no person's.
 BIDS_MAX: Final = 64
 
+# Links of one key: a person of ten exchanges with three ids on each. A key that more came together
+# with is nobody's own, such as a constant that a publisher sends for all: a crowd.
+LINKS_MAX: Final = 32
+CROWD: Final = 128
+COUNTS_LINK = np.dtype([("person", "u8"), ("made_s", "u4"), ("follow", "u4")])
+assert COUNTS_LINK.itemsize == 16
+assert LINKS_MAX < CROWD
+
 PERSON_PREFIX: Final = b"h:"
 
 
@@ -105,3 +115,8 @@ _COUNTS_KEY: Final = struct.Struct(">2sQ").pack
 def counts_key(person: int) -> bytes:
     """Where the counts of a person lie; in the order of the hashes."""
     return _COUNTS_KEY(PERSON_PREFIX, person)
+
+
+def opts_out(record: bytes | memoryview) -> bool:
+    """Whether a record refuses every use."""
+    return bytes(record[:2]) == MAGIC and len(record) > 3 and bool(record[3] & OPT_OUT)

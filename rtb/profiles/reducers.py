@@ -19,8 +19,8 @@ from typing import Final, NamedTuple
 
 from rtb.base.errors import ProfileError
 from rtb.base.events import bid_time_s
-from rtb.profiles.codec import Count, Counts, decode_counts, encode_counts
-from rtb.profiles.record import BIDS_MAX
+from rtb.profiles.codec import Count, Counts, Link, decode_counts, encode_counts
+from rtb.profiles.record import BIDS_MAX, LINKS_MAX
 
 MS_PER_S: Final = 1000
 COUNT_MAX: Final = 0xFFFF_FFFF
@@ -33,7 +33,8 @@ Cap = tuple[int, int]  # its hash, its window in seconds (0: lifetime)
 class Memory:
     """How long a person's counts are remembered.
 
-    remember_s  90,000: for so long after a bid its duplicates are known; as the books do
+    remember_s  90,000: for so long after a bid its duplicates are known; as the books do. And for
+                so long a link is kept that has no counts at either end
     idle_s      400 days: a lifetime's count that was not added to for so long is dropped, for
                 identifiers of people live no longer
     """
@@ -53,6 +54,14 @@ class Impression(NamedTuple):
     caps: tuple[Cap, ...]
 
 
+class Together(NamedTuple):
+    """One whom a person came together with; follow: whose counts are to be looked at too."""
+
+    person: int
+    time_ms: int
+    follow: bool
+
+
 def folded(start_s: int, count: int, window_s: int, time_ms: int) -> tuple[int, int]:
     """Start and count of a window after one more impression; count 0: there is no window yet."""
     time_s = min(-(-time_ms // MS_PER_S), TIME_S_MAX)
@@ -64,13 +73,17 @@ def folded(start_s: int, count: int, window_s: int, time_ms: int) -> tuple[int, 
 
 
 def count_impressions(
-    record: bytes | memoryview | None, shown: Iterable[Impression], memory: Memory = MEMORY
+    record: bytes | memoryview | None,
+    shown: Iterable[Impression],
+    memory: Memory = MEMORY,
+    together: Iterable[Together] = (),
 ) -> bytes | None:
-    """A person's counts after impressions; None when they change nothing.
+    """A person's counts after impressions and links; None when they change nothing.
 
     A record that cannot be read is begun anew.
     """
     found = _opened(record)
+    linked = [_link(found, one) for one in together]
     now_s = 0
     for one in sorted(shown, key=lambda one: (one.time_ms, one.bid)):
         time_s = one.time_ms // MS_PER_S
@@ -78,11 +91,50 @@ def count_impressions(
             continue
         _add(found, one)
         now_s = max(now_s, time_s)
-    if not now_s:
+    if not now_s and not any(linked):
         return None
     found.counts = {h: one for h, one in found.counts.items() if now_s < _end_s(one, memory)}
     found.bids = _remembered(found.bids, now_s, memory)
     return encode_counts(found)
+
+
+def _link(found: Counts, one: Together) -> bool:
+    """Whether a link is news."""
+    before = found.links.get(one.person)
+    if before is not None and (before.follow or not one.follow):
+        return False
+    made_s = min(one.time_ms // MS_PER_S, TIME_S_MAX) if before is None else before.made_s
+    found.links[one.person] = Link(made_s, one.follow)
+    found.crowd = found.crowd or len(found.links) > LINKS_MAX
+    return True
+
+
+def unlinked(record: bytes | memoryview, persons: Iterable[int]) -> bytes | None:
+    """Counts without links to these persons; None when nothing is left."""
+    found = _opened(record)
+    for person in persons:
+        found.links.pop(person, None)
+    if found.counts or found.bids or found.links:
+        return encode_counts(found)
+    return None
+
+
+def links_of(record: bytes | memoryview | None) -> list[int]:
+    """Whom a person came together with."""
+    return list(_opened(record).links)
+
+
+def followed(record: bytes | memoryview) -> list[int]:
+    """Whose counts are to be looked at with a person's; a crowd leads nowhere."""
+    found = _opened(record)
+    return [] if found.crowd else [one for one, link in found.links.items() if link.follow]
+
+
+def is_looked_at(record: bytes | memoryview) -> bool:
+    """Whether a request of the person needs its counts: it has some, or leads to others."""
+    found = _opened(record)
+    follow = any(link.follow for link in found.links.values())
+    return bool(found.counts or found.bids or found.crowd or follow)
 
 
 def _opened(record: bytes | memoryview | None) -> Counts:
@@ -116,4 +168,5 @@ def spent_s(record: bytes | memoryview, memory: Memory = MEMORY) -> int:
     found = _opened(record)
     ends = [_end_s(one, memory) for one in found.counts.values()]
     ends += [bid_time_s(bid) + memory.remember_s + 1 for bid in found.bids]
+    ends += [link.made_s + memory.remember_s + 1 for link in found.links.values()]
     return max(ends, default=0)

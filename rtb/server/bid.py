@@ -40,6 +40,7 @@ NO_CONTENT: Final[Reply] = (204, b"")
 LOOKUP_HIT, LOOKUP_MISS = int(Lookup.HIT), int(Lookup.MISS)
 OUTCOME_BID = int(Outcome.BID)
 FLAG_TEST = int(Flag.TEST)
+NO_COUNTS: Final = ()  # they do not come with the record
 Later = Callable[[Reply], None]
 
 # The few facts of a request that the server itself looks at, in one read.
@@ -248,7 +249,7 @@ class Bidder:
                 record, key = self._find(keys)
                 lookup = LOOKUP_MISS if record is None else LOOKUP_HIT
                 wall_ms = (now_ns + self._wall_offset_ns) // NS_PER_MS
-                profile = self._view(keys, key, record, wall_ms)
+                profile = self._view(keys, key, record, wall_ms, NO_COUNTS, glance[4] & FLAG_TEST)
                 person = self.money.caps.person
                 if timed:
                     now_ns = self._timed(Stage.GATHER, now_ns)
@@ -269,7 +270,8 @@ class Bidder:
         """Asks the remote store; the answer to the exchange follows from its callback."""
         assert self.remote is not None
         if self.inflight >= self.settings.inflight_max:
-            record = self._view(keys, None, None, self._wall_ns() // NS_PER_MS)
+            wall_ms, is_test = self._wall_ns() // NS_PER_MS, glance[4] & FLAG_TEST
+            record = self._view(keys, None, None, wall_ms, NO_COUNTS, is_test)
             return self._finish(
                 endpoint, work, glance, record, self.money.caps.person, Lookup.BUSY, started_ns,
                 deadline_ns,
@@ -285,7 +287,8 @@ class Bidder:
         ) -> None:
             self.inflight -= 1
             # Valid until the next look: it is decided on in this very turn.
-            profile = self._view(keys, key, record, self._wall_ns() // NS_PER_MS, counts)
+            wall_ms, is_test = self._wall_ns() // NS_PER_MS, glance[4] & FLAG_TEST
+            profile = self._view(keys, key, record, wall_ms, counts, is_test)
             reply = self._finish(
                 endpoint, work, glance, profile, self.money.caps.person, outcome, started_ns,
                 deadline_ns,

@@ -8,7 +8,8 @@ For each bid that goes out, in one turn of the loop and in this order:
     3. the lease is charged
     4. its claims are signed into a sheet, from which the answer's notice URLs are made
 
-A bid whose lease refuses it gives its place to the next of its short list. A request with test=1
+A bid whose lease refuses it, or a cap that the request's own bids have filled, gives its place to
+the next of its short list. A request with test=1
 is signed and nothing else, under a number that depends on the request alone, so that the same test
 always has the same answer.
 
@@ -38,6 +39,7 @@ from rtb.base.events import (
 from rtb.base.hashing import mix64
 from rtb.base.links import Sheets
 from rtb.base.money import ceil_div
+from rtb.base.reasons import Reject
 from rtb.base.records import Decision, Hole, Media, Opportunity
 from rtb.exchanges.response import landing_page
 from rtb.notices.tokens import Keyring, target_hash
@@ -70,6 +72,8 @@ class Signs(Protocol):
 class CountsBids(Protocol):
     """What the commit asks of `rtb.stores.caps.Caps`, or its compiled twin."""
 
+    def allows(self, line_item: int, creative: int, now_ms: int, /) -> bool: ...
+
     def bid(self, person: int, bid: int, line_item: int, creative: int, now_ms: int, /) -> bool: ...
 
     def lost(self, person: int, bid: int, now_ms: int, /) -> None: ...
@@ -78,7 +82,9 @@ class CountsBids(Protocol):
 class FallsBack(Protocol):
     """What the commit asks of an engine."""
 
-    def fall_back(self, opportunity: Opportunity, decision: Decision, refused: int) -> None: ...
+    def fall_back(
+        self, opportunity: Opportunity, decision: Decision, refused: int, reason: int
+    ) -> None: ...
 
 
 def rate_e9(source: int, target: int, rates: npt.NDArray[np.void]) -> int:
@@ -189,10 +195,14 @@ class Commit:
             if not bids[number]["chosen"]:
                 continue
             body = self._body(decision, number, payment, person, flags)
-            if self._one(opportunity, decision, number, payment, body, now_ms, sheets):
-                count += 1
+            if count and not self._fits(body["claims"], now_ms):
+                reason = Reject.FREQUENCY_CAP
             else:
-                engine.fall_back(opportunity, decision, number)
+                reason = self._one(opportunity, decision, number, payment, body, now_ms, sheets)
+            if reason:
+                engine.fall_back(opportunity, decision, number, reason)
+            else:
+                count += 1
         return count
 
     def _body(
@@ -223,8 +233,8 @@ class Commit:
         body: np.void,
         now_ms: int,
         sheets: Sheets,
-    ) -> bool:
-        """Pays one bid, records and signs it; False when it may not go out."""
+    ) -> Reject:
+        """Pays one bid, records and signs it; or why it may not go out."""
         claims = body["claims"]
         if claims["flags"] & ClaimFlag.TEST:
             seed = int(opportunity.facts[0]["head"]["id_hash"]) ^ number
@@ -234,25 +244,31 @@ class Commit:
             now_ms = max(now_ms, self._second * 1000)  # the clock may step back: ids do not
             slot = int(self._purse.slots()[decision.data["bids"][0, number]["line_item"]])
             if not self._affords(slot, body, payment, now_ms):
-                return False
+                return Reject.BUDGET
+            if not self._counts(claims, now_ms):
+                return Reject.FREQUENCY_CAP
         claims["target"] = target_of(
             self._arrays, opportunity, decision, number, int(claims["bid"]), self._keyring
         )
         if slot != NO_SLOT:
-            if not self._counts(claims, now_ms):
-                return False
             try:
                 self._append(Kind.BID, body.tobytes())
             except StoreError:
                 self.stopped = True
                 if self._caps is not None:
                     self._caps.lost(int(claims["person"]), int(claims["bid"]), now_ms)
-                return False
+                return Reject.BUDGET
             self._purse.take(slot, int(body["reserve_nanos"]))
         events = int(claims["media"]) in (Media.VIDEO, Media.AUDIO)
         sheet = self._signer.sign(claims.tobytes(), events)
         sheets.put(number, int(claims["bid"]), sheet)
-        return True
+        return Reject.NONE
+
+    def _fits(self, claims: np.void, now_ms: int) -> bool:
+        """Whether caps have room for a bid beside those that went out on the same request."""
+        if self._caps is None or not claims["person"] or claims["flags"] & ClaimFlag.TEST:
+            return True
+        return self._caps.allows(int(claims["line_item"]), int(claims["creative"]), now_ms)
 
     def _counts(self, claims: np.void, now_ms: int) -> bool:
         """Counts a bid as in flight for its person's caps; False where there is no room for it."""

@@ -174,6 +174,7 @@ class Money:
             _identity(paths.journals, number, kernel),
             CapsLimits(config.caps.in_flight_ms, config.caps.reader_ms_max),
             stored,
+            self.journal.append,
         )
         self._table: CapsTable | None = None
         self._arrays: Mapping[str, Any] | None = None

@@ -1,6 +1,7 @@
 """Frequency caps as a worker sees them: counts of the store and what the board adds, one record.
 
     view     before the decision: the person's record, with what was shown and is in flight
+    allows   before a further bid on the same request: whether those before it leave room
     bid      a bid goes out: counts at once, for all workers of the node
     lost     a loss notice: the bid counts no more
     shown    an impression: counts until the keeper has put it into the store
@@ -9,9 +10,16 @@
 `ext/caps.pyx` is the compiled twin. Both work on the same board (`rtb.stores.caps_board`).
 
 Who is asked about. A person is the hash of the key under which its record lies; without a record,
-of the first key of the request that has counts, or of the first key. Counts under all keys of the
-request are looked at, so one who was first seen by a device id alone keeps them when another id
-comes along. A person who opted out is nobody: 0.
+of the first key of the request that has counts; else of one that a key is linked to; else of the
+first key. Counts under all keys of the request, and all that they are linked to, are looked at, so
+one who was first seen by a device id alone keeps them when another id comes along. A person who
+opted out is nobody: 0. A key that came together with a crowd counts only when it comes alone.
+
+Who is linked. Keys without a record that come together, once there is something to share: when one
+of them has counts, or when a bid with caps goes out. At once on the board, and for good by a record
+of the journal, from which the keeper puts them to the counts. Each of those that were looked at
+leads to the person that is counted from then on; and that person to each that has counts or links
+of its own. So whoever of them comes next finds all counts, and a link is written once.
 
 What counts. The store's counts; and each bid in the board that they do not name and that was
 neither lost nor given up by time, shown ones in the order of time, then those in flight as of now.
@@ -19,25 +27,24 @@ neither lost nor given up by time, shown ones in the order of time, then those i
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
-from rtb.base.errors import ConfigError, ProfileError
-from rtb.base.records import Dim
-from rtb.catalogue.tokens import token_hash
+from rtb.base.errors import ConfigError, StoreError
+from rtb.base.events import LINK, LINK_VERSION, Kind, Way
 from rtb.profiles import codec
-from rtb.profiles.codec import Count
-from rtb.profiles.record import COUNTS_ONLY, ENTRIES_MAX, HEADER, MAGIC, OPT_OUT, VERSION
-from rtb.profiles.reducers import COUNT_MAX, folded
+from rtb.profiles.record import ENTRIES_MAX, ENTRY, OPT_OUT
+from rtb.profiles.reducers import folded
+from rtb.stores import caps_merge, caps_people
 from rtb.stores.caps_board import IN_FLIGHT, LOST, WAYS, CapsBoard
+from rtb.stores.caps_people import ALIASES_MAX, NO_BID, Found, Known
 from rtb.stores.caps_table import CapsTable
 from rtb.stores.profiles import Record
 
 Stored = Callable[[int], Record | None]
+Append = Callable[[int, bytes], int]
 
-PERSON: Final = int(Dim.PERSON)
-ALIASES_MAX: Final = 8  # keys of one request, and that of its record
 _MS: Final = 1000
 _WORKER_SHIFT: Final = 16  # of a bid's id
 _NODE_SHIFT: Final = 24
@@ -57,17 +64,6 @@ class Limits:
     reader_ms_max: int = 10_000
 
 
-class Found(NamedTuple):
-    """An entry of the board."""
-
-    sequence: int
-    bid: int
-    line_item: int
-    creative: int
-    time_ms: int
-    worker: int
-
-
 class Caps:
     """One worker's frequency caps. One thread, the loop's, calls all methods.
 
@@ -85,11 +81,12 @@ class Caps:
         identity: int,
         limits: Limits = Limits(),
         stored: Stored | None = None,
+        append: Append | None = None,
     ) -> None:
         if not 0 <= worker < board.workers_count:
             raise ConfigError(f"worker {worker} of a caps board for {board.workers_count}")
         self._board, self._worker, self._node, self._limits = board, worker, node, limits
-        self._stored = stored
+        self._stored, self._append = stored, append
         self._sets, self._mine = board.sets[worker], board.worker[worker]
         self._table = CapsTable.empty()
         self._seen = [0] * board.workers_count
@@ -99,6 +96,11 @@ class Caps:
         self._mark_ms = self._mark = 0
         self._refreshed_ms = 0
         self._swept = 0
+        # Of the request in hand: the record that was decided by, and what was bid on it since.
+        self._viewed: Record | None = None
+        self._made: list[tuple[int, int, int]] = []
+        self._apart: list[tuple[int, Way]] = []  # who is not linked to the person yet, and how
+        self._blind = False  # counts are missing that the store has
         self.person = 0
         self._start(identity)
 
@@ -125,7 +127,9 @@ class Caps:
 
     @property
     def given_up(self) -> int:
-        """Entries overwritten before their time since the board was made."""
+        """Entries overwritten before their time, and links without a place, since the board was
+        made.
+        """
         return int(self._mine["given_up"])
 
     # -- the store's view -------------------------------------------------------------------------
@@ -166,42 +170,89 @@ class Caps:
         profile: Record | None,
         now_ms: int,
         counts: Sequence[Record | None] = (),
+        is_test: bool = False,
     ) -> Record | None:
         """The person's record with its caps up to date; `profile` itself where nothing is added.
 
         keys    of the request, most trusted first; key: where `profile` was found, None if nowhere
-        counts  where there is no `stored`: those of `key`, if there is one, then of each of `keys`
+        counts  where there is no `stored`: those of `key`, if there is one, then of each of `keys`;
+                then those that they are linked to, each behind its person's hash
+        is_test a request that changes nothing: its keys are not linked
         Returns: a record that is valid until the next call. One made of counts alone has the flag
             COUNTS_ONLY.
         """
-        aliases = _aliases(keys, key)
-        self.person = aliases[0] if aliases else 0
+        self._viewed = self._with_counts(keys, key, profile, now_ms, counts, is_test)
+        self._made = []
+        return self._viewed
+
+    def _with_counts(
+        self,
+        keys: Sequence[bytes],
+        key: bytes | None,
+        profile: Record | None,
+        now_ms: int,
+        counts: Sequence[Record | None],
+        is_test: bool,
+    ) -> Record | None:
+        aliases = caps_people.aliases(keys, key)
+        self.person, self._apart, self._blind = aliases[0] if aliases else 0, [], False
         if profile is not None and len(profile) > 3 and profile[3] & OPT_OUT:
             self.person = 0
             return profile
-        known = self._known(aliases, keys, key, counts)
-        found = {person: self._entries(person) for person in aliases}
-        if not any(known.values()) and not any(found.values()):
+        people = caps_people.usable(self._people(aliases, keys, key, counts), key is not None)
+        if key is None and people:
+            chosen = caps_people.chosen(people, aliases)
+            self.person = chosen.person
+            self._apart = [] if is_test else caps_people.apart(people, chosen)
+        if not any(one.has_counts for one in people):
             return profile
-        if key is None:
-            with_counts = (one for one in aliases if known.get(one) or found[one])
-            self.person = next(with_counts, self.person)
-        return self._merged(profile, known, [one for every in found.values() for one in every],
-                            now_ms)  # fmt: skip
+        self._join(now_ms)
+        return self._merged(profile, people, now_ms)
 
-    def _known(
+    def _people(
         self, aliases: list[int], keys: Sequence[bytes], key: bytes | None,
         counts: Sequence[Record | None],
-    ) -> dict[int, codec.Counts | None]:  # fmt: skip
-        """The store's counts of each person."""
-        if self._stored is None:
-            every = [*([key] if key is not None else []), *keys][:ALIASES_MAX]
-            pairs = zip((token_hash(PERSON, one) for one in every), counts, strict=False)
-            given = {person: _opened(one) for person, one in reversed([*pairs])}
-            return {person: given.get(person) for person in aliases}
-        return {
-            person: _opened(self._stored(person)) for person in aliases if self._may_have(person)
-        }
+    ) -> list[Known]:  # fmt: skip
+        """Whom the keys name, and whom those are linked to, nearest first."""
+        given = caps_people.given(keys, key, counts) if self._stored is None else None
+        people, persons = [], list(aliases)
+        told: set[int] = set()
+        for person in persons:  # grows
+            one = Known(person, self._counts_of(person, given))
+            people.append(one)
+            # What only the board leads to was not asked for when counts came with the record.
+            if given and person in told and person not in given:
+                self._blind = True
+            told |= self._look(one)
+            room = ALIASES_MAX - len(persons)
+            news = dict.fromkeys(link for link in one.links if link not in persons)
+            persons += [*news][:room]
+        return people
+
+    def _counts_of(
+        self, person: int, given: dict[int, codec.Counts | None] | None
+    ) -> codec.Counts | None:
+        """The store's counts of a person."""
+        if given is not None:
+            return given.get(person)
+        if self._stored is not None and self._may_have(person):
+            return caps_people.opened(self._stored(person))
+        return None
+
+    def _look(self, one: Known) -> set[int]:
+        """What the board says of somebody, and where he leads; a crowd leads nowhere.
+
+        Returns: whom the board leads to.
+        """
+        entries = self._entries(one.person)
+        one.bids = [entry for entry in entries if entry.bid != NO_BID]
+        if one.is_crowd:
+            return set()
+        if one.stored is not None:
+            one.links = [person for person, link in one.stored.links.items() if link.follow]
+        told = [entry.line_item for entry in entries if entry.bid == NO_BID]
+        one.links += told
+        return set(told)
 
     def _may_have(self, person: int) -> bool:
         board = self._board
@@ -226,24 +277,30 @@ class Caps:
     def _merged(
         self,
         profile: Record | None,
-        known: dict[int, codec.Counts | None],
-        found: list[Found],
+        people: list[Known],
         now_ms: int,
     ) -> Record | None:
-        parts = _split(profile)
-        counts, counted = _base(parts[1], known, now_ms)
+        parts = caps_merge.split(profile)
+        found = [bid for one in people for bid in one.bids]
+        counts, counted = caps_merge.base(parts[1], people, found, now_ms)
         for time_ms, line_item, creative in self._pending(found, counted, now_ms):
-            for hash_, window_s in self._table.caps(line_item, creative):
-                before = counts.get(hash_)
-                if before is None and len(counts) >= ENTRIES_MAX:
-                    continue
-                counts[hash_] = folded(*(before or (0, 0)), window_s, time_ms)
+            self._fold(counts, line_item, creative, time_ms)
         if not counts:
             return profile
         entries = [(hash_, *counts[hash_]) for hash_ in sorted(counts)]
         head, _, front, back = parts
         head["caps_count"] = len(entries)
-        return b"".join((head.tobytes(), front, np.array(entries, _ENTRY).tobytes(), back))
+        return b"".join((head.tobytes(), front, np.array(entries, ENTRY).tobytes(), back))
+
+    def _fold(
+        self, counts: dict[int, tuple[int, int]], line_item: int, creative: int, time_ms: int
+    ) -> None:
+        """One more impression of both, in start and count by cap."""
+        for hash_, window_s in self._table.caps(line_item, creative):
+            before = counts.get(hash_)
+            if before is None and len(counts) >= ENTRIES_MAX:
+                continue
+            counts[hash_] = folded(*(before or (0, 0)), window_s, time_ms)
 
     def _pending(
         self, found: list[Found], counted: set[int], now_ms: int
@@ -251,7 +308,7 @@ class Caps:
         """(time, line item, creative) of each bid that the board adds."""
         bids: dict[int, Found] = {}
         for one in found:
-            bids[one.bid] = _stronger(bids.get(one.bid), one)
+            bids[one.bid] = caps_merge.stronger(bids.get(one.bid), one)
             if 0 < one.sequence <= self._seen[one.worker]:
                 counted.add(one.bid)
         pending = []
@@ -267,22 +324,74 @@ class Caps:
 
     # -- what happens to a bid --------------------------------------------------------------------
 
+    def allows(self, line_item: int, creative: int, now_ms: int) -> bool:
+        """Whether a bid may stand beside those on the same request: by what the last `view` said
+        and the bids since, as if all were shown.
+        """
+        counts = caps_merge.split(self._viewed)[1]
+        for one in self._made:
+            self._fold(counts, *one)
+        table = self._table
+        windows_s = dict(table.caps(line_item, creative))
+        for hash_, limit in (*table.limits_of(line_item), *table.limits_of(creative)):
+            start_s, count = counts.get(hash_, (0, 0))
+            if count >= limit and caps_merge.is_open(start_s, windows_s[hash_], now_ms):
+                return False
+        return True
+
     def bid(self, person: int, bid: int, line_item: int, creative: int, now_ms: int) -> bool:
         """Counts a bid that is about to go out, by the keys of line item and creative.
 
         Returns: False when it must not go out: it has caps, and no room is left to count it, or the
-            last `refresh` is too long ago.
+            last `refresh` is too long ago, or the last `view` did not see all counts.
         """
         if not person or not self._has_caps(line_item, creative):
             return True
         place, way = self._board.set_of(person), -1
-        if abs(now_ms - self._refreshed_ms) < self._limits.reader_ms_max:
+        fresh = abs(now_ms - self._refreshed_ms) < self._limits.reader_ms_max
+        if fresh and not self._blind:
             way = self._room(place, now_ms)
         if way < 0:
             self._mine["refused"] += 1
             return False
         self._write(place, way, (person, IN_FLIGHT, bid, line_item, creative, now_ms))
+        self._made.append((line_item, creative, now_ms))
+        self._join(now_ms)
         return True
+
+    def _join(self, now_ms: int) -> None:
+        """Links the keys of the request in hand, on the board and in the journal."""
+        apart, self._apart = self._apart, []
+        if not apart:
+            return
+        sequence = self._recorded(apart, now_ms)
+        for other, ways in apart:
+            if ways & Way.TO_PERSON:
+                self._link(other, self.person, sequence, now_ms)
+            if ways & Way.FROM_PERSON:
+                self._link(self.person, other, sequence, now_ms)
+
+    def _recorded(self, apart: list[tuple[int, Way]], now_ms: int) -> int:
+        """Sequence of the links' record; IN_FLIGHT where the journal takes none."""
+        if self._append is None:
+            return IN_FLIGHT
+        row = np.zeros(1, LINK)[0]
+        row["version"], row["count"] = LINK_VERSION, len(apart)
+        row["time_ms"], row["person"] = now_ms, self.person
+        for number, (other, ways) in enumerate(apart):
+            row["others"][number], row["ways"][number] = other, ways
+        try:
+            return self._append(Kind.LINK, row.tobytes())
+        except StoreError:
+            return IN_FLIGHT  # bids find out for themselves
+
+    def _link(self, person: int, other: int, sequence: int, now_ms: int) -> None:
+        place = self._board.set_of(person)
+        way = self._room(place, now_ms)
+        if way < 0:
+            self._mine["given_up"] += 1  # until the keeper has stored it
+            return
+        self._write(place, way, (person, sequence, NO_BID, other, 0, now_ms))
 
     def shown(
         self, person: int, bid: int, line_item: int, creative: int, sequence: int, now_ms: int
@@ -409,22 +518,6 @@ class Caps:
 
 # In the order in which a reader takes them: what is shown has all that is before `sequence`.
 _FIELDS: Final = ("person", "sequence", "bid", "line_item", "creative", "time_ms")
-_ENTRY: Final = np.dtype([("hash", "u8"), ("time_s", "u4"), ("value", "u4")])
-
-
-def _aliases(keys: Sequence[bytes], key: bytes | None) -> list[int]:
-    """The hashes under which a person may have counts, the record's first."""
-    every = [*([key] if key is not None else []), *keys][:ALIASES_MAX]
-    return list(dict.fromkeys(token_hash(PERSON, one) for one in every))
-
-
-def _opened(counts: Record | None) -> codec.Counts | None:
-    if counts is not None:
-        try:
-            return codec.decode_counts(counts)
-        except ProfileError:
-            pass  # the keeper begins it anew
-    return None
 
 
 def _read(entries: Any, way: int, person: int, worker: int) -> Found | None:
@@ -438,64 +531,3 @@ def _read(entries: Any, way: int, person: int, worker: int) -> Found | None:
         )
         if entries["stamp"][way] == stamp and entries["person"][way] == person:
             return Found(sequence, bid, line_item, creative, time_ms, worker)
-
-
-def _stronger(before: Found | None, one: Found) -> Found:
-    """What two workers know of a bid: shown, for the first time, beats lost beats in flight."""
-    if before is None:
-        return one
-    if before.sequence > 0 and one.sequence > 0:
-        return min(before, one, key=lambda found: found.time_ms)
-    return max(before, one, key=lambda found: (found.sequence > 0, found.sequence == LOST))
-
-
-def _split(profile: Record | None) -> tuple[Any, dict[int, tuple[int, int]], bytes, bytes]:
-    """Header, caps, and what lies before and behind them; of nobody where it is no record."""
-    if profile is not None:
-        try:
-            codec.check(profile)
-        except ProfileError:
-            profile = None
-    if profile is None:
-        head = np.zeros(1, HEADER)
-        head["magic"], head["version"], head["flags"] = MAGIC, VERSION, COUNTS_ONLY
-        return head, {}, b"", b""
-    data = bytes(profile)
-    head = np.frombuffer(data, HEADER, 1).copy()
-    row = head[0]
-    start = HEADER.itemsize + 8 * int(row["segments_count"])
-    start += 16 * (int(row["items_count"]) + int(row["categories_count"]))
-    end = start + 16 * int(row["caps_count"])
-    caps = {int(h): (int(t), int(n)) for h, t, n in np.frombuffer(data[start:end], _ENTRY).tolist()}
-    return head, caps, data[HEADER.itemsize : start], data[end:]
-
-
-def _base(
-    own: dict[int, tuple[int, int]], known: dict[int, codec.Counts | None], now_ms: int
-) -> tuple[dict[int, tuple[int, int]], set[int]]:
-    """Start and count by cap, from the record and the store; and the bids that are in them.
-
-    Windows that are over are left out. A cap that is counted at two places has the sum.
-    """
-    counts, counted = own, set()
-    for one in known.values():
-        if one is None:
-            continue
-        counted.update(one.bids)
-        for hash_, count in one.counts.items():
-            if count.shown and _is_open(count.start_s, count.window_s, now_ms):
-                _join(counts, hash_, count, now_ms)
-    return counts, counted
-
-
-def _join(counts: dict[int, tuple[int, int]], hash_: int, count: Count, now_ms: int) -> None:
-    before = counts.get(hash_)
-    if before is None or not before[1] or not _is_open(before[0], count.window_s, now_ms):
-        if before is not None or len(counts) < ENTRIES_MAX:
-            counts[hash_] = count.start_s, count.shown
-        return
-    counts[hash_] = max(before[0], count.start_s), min(before[1] + count.shown, COUNT_MAX)
-
-
-def _is_open(start_s: int, window_s: int, now_ms: int) -> bool:
-    return not window_s or now_ms < (start_s + window_s) * _MS

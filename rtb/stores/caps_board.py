@@ -7,6 +7,8 @@ moment its worker keeps an entry here, which all workers of the node read:
     lost        told by a loss notice to another worker than the one that bid
     shown       from the impression on, with its sequence in that worker's journal, until the
                 keeper has counted it and every worker reads a store that has it
+    link        of two keys that came together: no bid, and the other one's hash in the place of the
+                line item; for as long as something shown, by the sequence of its record
 
 Every word has one writer. Parts of the file, in order:
 

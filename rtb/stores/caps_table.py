@@ -26,20 +26,23 @@ I64 = npt.NDArray[np.int64]
 class CapsTable:
     """Ranges of caps by key, sorted, for a binary search.
 
-    keys (n,) uint64 ascending; starts, counts (n,) int64 into hashes (m,) uint64 and windows_s (m,)
-    int64. None of them is written to after it was made.
+    keys (n,) uint64 ascending; starts, counts (n,) int64 into hashes (m,) uint64, windows_s (m,)
+    and limits (m,) int64: how many impressions a window has. None of them is written to after it
+    was made.
     """
 
-    def __init__(self, keys: U64, starts: I64, counts: I64, hashes: U64, windows_s: I64) -> None:
+    def __init__(
+        self, keys: U64, starts: I64, counts: I64, hashes: U64, windows_s: I64, limits: I64
+    ) -> None:
         self.keys, self.starts, self.counts = keys, starts, counts
-        self.hashes, self.windows_s = hashes, windows_s
+        self.hashes, self.windows_s, self.limits = hashes, windows_s, limits
         self._known: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
 
     @classmethod
     def empty(cls) -> Self:
         """No caps at all."""
         none = np.zeros(0, np.int64)
-        return cls(np.zeros(0, np.uint64), none, none, np.zeros(0, np.uint64), none)
+        return cls(np.zeros(0, np.uint64), none, none, np.zeros(0, np.uint64), none, none)
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any], before: "CapsTable | None" = None) -> Self:
@@ -49,6 +52,7 @@ class CapsTable:
         columns = zip(*map(_ranges, rows), strict=True)
         keys, starts, counts = (np.concatenate(column) for column in columns)
         hashes, windows_s = caps["hash"].astype(np.uint64), caps["window_s"].astype(np.int64)
+        limits = caps["count"].astype(np.int64)
         if before is not None:
             named = np.concatenate([part["key"] for part in rows])
             old = before._only(np.flatnonzero(~np.isin(before.keys, named))[:RETIRED_MAX])
@@ -56,8 +60,9 @@ class CapsTable:
             starts = np.concatenate([starts, old.starts + len(hashes)])
             hashes = np.concatenate([hashes, old.hashes])
             windows_s = np.concatenate([windows_s, old.windows_s])
+            limits = np.concatenate([limits, old.limits])
         keys, first = np.unique(keys, return_index=True)
-        return cls(keys, starts[first], counts[first], hashes, windows_s)
+        return cls(keys, starts[first], counts[first], hashes, windows_s, limits)
 
     def _only(self, rows: I64) -> "CapsTable":
         """A table of these rows, and of nobody else's caps."""
@@ -66,16 +71,25 @@ class CapsTable:
         starts = ends - counts
         places = np.repeat(self.starts[rows] - starts, counts) + np.arange(counts.sum())
         return CapsTable(
-            self.keys[rows], starts, counts, self.hashes[places], self.windows_s[places]
-        )
+            self.keys[rows], starts, counts, self.hashes[places], self.windows_s[places],
+            self.limits[places],
+        )  # fmt: skip
 
     def of_key(self, key: int) -> list[tuple[int, int]]:
         """Hash and window of each cap of a line item or of a creative."""
+        part = self._range(key)
+        return list(zip(self.hashes[part].tolist(), self.windows_s[part].tolist(), strict=True))
+
+    def limits_of(self, key: int) -> list[tuple[int, int]]:
+        """Hash and limit of each cap of a line item or of a creative."""
+        part = self._range(key)
+        return list(zip(self.hashes[part].tolist(), self.limits[part].tolist(), strict=True))
+
+    def _range(self, key: int) -> slice:
         at = int(np.searchsorted(self.keys, np.uint64(key)))
         if at == len(self.keys) or int(self.keys[at]) != key:
-            return []
-        part = slice(int(self.starts[at]), int(self.starts[at] + self.counts[at]))
-        return list(zip(self.hashes[part].tolist(), self.windows_s[part].tolist(), strict=True))
+            return slice(0, 0)
+        return slice(int(self.starts[at]), int(self.starts[at] + self.counts[at]))
 
     def caps(self, line_item: int, creative: int) -> tuple[tuple[int, int], ...]:
         """All that an impression of both counts for."""

@@ -1,6 +1,6 @@
 """The write side of counts in LMDB: impressions and journal positions, in one transaction.
 
-h:<person>    the counts of a person (`rtb.profiles.record`)
+h:<person>    the counts of a person and its links (`rtb.profiles.record`)
 p:<journal>   sequence of the last record of a journal that is counted
 """
 
@@ -12,8 +12,15 @@ import lmdb
 
 from rtb.base.errors import StoreCorrupt
 from rtb.profiles.record import PERSON_PREFIX, counts_key
-from rtb.profiles.reducers import MEMORY, Memory, count_impressions, spent_s
-from rtb.stores.profiles import Shown
+from rtb.profiles.reducers import (
+    MEMORY,
+    Memory,
+    count_impressions,
+    is_looked_at,
+    links_of,
+    spent_s,
+)
+from rtb.stores.profiles import Links, Record, Shown
 from rtb.stores.profiles_lmdb import ProfileStore
 
 POSITION_PREFIX: Final = b"p:"
@@ -43,17 +50,23 @@ class CountsStore:
 
         return self._store.write(read)
 
-    def count(self, shown: Shown, positions: Mapping[str, int]) -> int:
-        """Counts impressions by person, and moves positions, all or none.
+    def count(self, shown: Shown, positions: Mapping[str, int], links: Links | None = None) -> int:
+        """Counts impressions by person, links persons, and moves positions, all or none.
 
         Returns: how many persons' counts changed. Raises: StoreError when nothing was written.
         """
+        linked = links or {}
 
         def write(transaction: lmdb.Transaction) -> int:
             changed = 0
-            for person in sorted(shown):  # pages are met in order
+            for person in sorted(shown.keys() | linked.keys()):  # pages are met in order
                 key = counts_key(person)
-                counts = count_impressions(transaction.get(key), shown[person], self._memory)
+                counts = count_impressions(
+                    transaction.get(key),
+                    shown.get(person, ()),
+                    self._memory,
+                    linked.get(person, ()),
+                )
                 if counts is not None:
                     transaction.put(key, counts)
                     changed += 1
@@ -64,20 +77,30 @@ class CountsStore:
         return self._store.write(write)
 
     def sweep(self, low: int, high: int, now_s: int) -> list[int]:
-        """Drops counts of the persons [low, high) that are spent; returns the others, in order."""
+        """Drops counts of the persons [low, high) that are spent; returns those others, in order,
+        that requests look at.
+        """
 
         def drop(transaction: lmdb.Transaction) -> list[int]:
             kept, end = [], counts_key(high) if high < 1 << 64 else PERSON_PREFIX + b"\xff" * 9
             with transaction.cursor() as cursor:
                 more = cursor.set_range(counts_key(low))
                 while more and bytes(cursor.key()) < end:
-                    if spent_s(cursor.value(), self._memory) <= now_s:
+                    if self._is_spent(transaction, cursor.value(), now_s):
                         cursor.delete()
                         # The cursor stands on the next key now, or on none.
                         more = bool(cursor.key())
                         continue
-                    kept.append(int.from_bytes(cursor.key()[len(PERSON_PREFIX) :], "big"))
+                    if is_looked_at(cursor.value()):
+                        kept.append(int.from_bytes(cursor.key()[len(PERSON_PREFIX) :], "big"))
                     more = cursor.next()
             return kept
 
         return self._store.write(drop)
+
+    def _is_spent(self, transaction: lmdb.Transaction, record: Record, now_s: int) -> bool:
+        """Whether neither a person's own counts matter any more nor those it is linked to."""
+        if spent_s(record, self._memory) > now_s:
+            return False
+        others = (transaction.get(counts_key(one)) for one in links_of(record))
+        return all(one is None or spent_s(one, self._memory) <= now_s for one in others)

@@ -2,7 +2,8 @@
 
 Keys are those of `rtb.stores.counts_lmdb`. Keepers of several nodes may count the same person: each
 watches what it reads and begins again when somebody else was faster. Counts end by themselves
-(EXPIREAT), so there is nothing to sweep.
+(EXPIREAT), so there is nothing to sweep; what is linked to counts ends with them at the earliest
+(EXPIREAT GT: Redis 7.0).
 
 Redis may lose its last second when it dies, positions and counts alike. Its writer remembers the
 positions, and refuses to go on from others: a new keeper then counts again what was lost.
@@ -16,9 +17,9 @@ import redis
 
 from rtb.base.errors import StoreCorrupt, StoreError
 from rtb.profiles.record import counts_key
-from rtb.profiles.reducers import MEMORY, Memory, count_impressions, spent_s
+from rtb.profiles.reducers import MEMORY, Memory, count_impressions, links_of, spent_s
 from rtb.stores.counts_lmdb import POSITION_PREFIX
-from rtb.stores.profiles import Shown
+from rtb.stores.profiles import Links, Shown
 
 # Other keepers were faster so many times in a row: the batch is tried again at the next turn.
 TRIES_MAX: Final = 16
@@ -50,8 +51,8 @@ class RedisCounts:
         self._positions = dict(found)
         return found
 
-    def count(self, shown: Shown, positions: Mapping[str, int]) -> int:
-        """Counts impressions by person, and moves positions, all or none.
+    def count(self, shown: Shown, positions: Mapping[str, int], links: Links | None = None) -> int:
+        """Counts impressions by person, links persons, and moves positions, all or none.
 
         Returns: how many persons' counts changed. Raises: StoreError when nothing was written; not
             transient when the store's positions are not those that were written last.
@@ -60,15 +61,15 @@ class RedisCounts:
             for _ in range(TRIES_MAX):
                 with self._redis.pipeline(transaction=True) as pipeline:
                     try:
-                        return self._try(pipeline, shown, positions)
+                        return self._try(pipeline, shown, positions, links or {})
                     except redis.WatchError:
                         continue
         except redis.RedisError as error:
             raise StoreError(f"counts not written: {error}") from error
         raise StoreError("counts not written: other keepers were faster")
 
-    def _try(self, pipeline: Any, shown: Shown, positions: Mapping[str, int]) -> int:
-        persons = sorted(shown)
+    def _try(self, pipeline: Any, shown: Shown, positions: Mapping[str, int], links: Links) -> int:
+        persons = sorted(shown.keys() | links.keys())
         keys = [*map(counts_key, persons), *(POSITION_PREFIX + name.encode() for name in positions)]
         if not keys:
             return 0
@@ -76,18 +77,29 @@ class RedisCounts:
         values = pipeline.mget(keys)
         for name, value in zip(positions, values[len(persons) :], strict=True):
             self._check(name, value)
-        pipeline.multi()
-        changed = 0
+        changed = {}
         for person, record in zip(persons, values, strict=False):
-            counts = count_impressions(record, shown[person], self._memory)
+            counts = count_impressions(
+                record, shown.get(person, ()), self._memory, links.get(person, ())
+            )
             if counts is not None:
-                pipeline.set(counts_key(person), counts, exat=spent_s(counts, self._memory))
-                changed += 1
+                changed[person] = counts
+        pipeline.multi()
+        self._put(pipeline, changed)
         for name, sequence in positions.items():
             pipeline.set(POSITION_PREFIX + name.encode(), _POSITION.pack(sequence))
         pipeline.execute()
         self._positions |= positions
-        return changed
+        return len(changed)
+
+    def _put(self, pipeline: Any, changed: Mapping[int, bytes]) -> None:
+        """Writes counts with their ends, and then moves the ends of what is linked to them."""
+        ends_s = {person: spent_s(counts, self._memory) for person, counts in changed.items()}
+        for person, counts in changed.items():
+            pipeline.set(counts_key(person), counts, exat=ends_s[person])
+        for person, counts in changed.items():
+            for other in links_of(counts):
+                pipeline.expireat(counts_key(other), ends_s[person], gt=True)
 
     def _check(self, name: str, value: bytes | None) -> None:
         stored = 0 if value is None else _position(name, value)

@@ -8,12 +8,19 @@ path for a fault of the store: that is an outcome, and the bid goes on without a
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
-from typing import Protocol
+from typing import Final, Protocol
 
-from rtb.profiles.reducers import Impression
+from rtb.profiles.reducers import Impression, Together
 
 Record = bytes | memoryview
 Shown = dict[int, list[Impression]]  # by person
+Links = dict[int, list[Together]]  # by person
+PERSON_BYTES: Final = 8  # of a person's hash, little-endian, before counts that name it
+
+
+def link(links: Links, person: int, other: int, time_ms: int, follow: bool) -> None:
+    """Puts one whom a person came together with to that person's links."""
+    links.setdefault(person, []).append(Together(other, time_ms, follow))
 
 
 class Lookup(IntEnum):
@@ -55,7 +62,8 @@ class LocalProfiles(Protocol):
 
 Answer = Callable[[Lookup, bytes | None], None]
 # Outcome, record, the key that it lies under, and what was shown: under that key, if there is one,
-# then under each key that was asked for.
+# then under each key that was asked for; then those that they are linked to, each behind its
+# person's hash.
 CountsAnswer = Callable[[Lookup, bytes | None, bytes | None, Sequence[bytes | None]], None]
 
 
@@ -100,11 +108,13 @@ class CountsWriter(Protocol):
     def positions(self) -> dict[str, int]:
         """How far each journal is counted. Raises: StoreError."""
 
-    def count(self, shown: Shown, positions: Mapping[str, int]) -> int:
-        """Counts impressions and moves positions, all or none; each bid counts once.
+    def count(self, shown: Shown, positions: Mapping[str, int], links: Links | None = None) -> int:
+        """Counts impressions, links persons and moves positions, all or none; each bid counts once.
 
         Returns: how many persons' counts changed. Raises: StoreError when nothing was written.
         """
 
     def sweep(self, low: int, high: int, now_s: int) -> list[int]:
-        """Drops counts of the persons [low, high) that are spent; returns the others, in order."""
+        """Drops counts of the persons [low, high) that are spent; returns those others, in order,
+        that requests look at.
+        """

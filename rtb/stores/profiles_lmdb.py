@@ -19,7 +19,8 @@ import lmdb
 from rtb.base.errors import StoreCorrupt, StoreError
 from rtb.base.records import Dim
 from rtb.catalogue.tokens import token_hash
-from rtb.profiles.record import LINK_BYTES, RECORD_BYTES_MAX, counts_key
+from rtb.profiles.record import LINK_BYTES, RECORD_BYTES_MAX, counts_key, opts_out
+from rtb.profiles.reducers import links_of, unlinked
 
 # Address space, not disk: the file grows as it fills. Large, so that readers need no new map.
 MAP_BYTES: Final = 64 << 30
@@ -158,7 +159,8 @@ class ProfileStore:
     def put_many(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> int:
         """Writes pairs (key, record or link) in one transaction; None erases the key.
 
-        Erasing a key erases what was shown to the person that it names; writing one does not.
+        Erasing a key erases what was shown to the person that it names, and links with others; so
+        does a record that opts out. Writing another one does not.
         Returns how many pairs there were. Ends the life of views, as `refresh` does.
         Raises: StoreError when nothing was written; ValueError for a record over its limit.
         """
@@ -171,9 +173,10 @@ class ProfileStore:
             for key, record in batch:
                 if record is None:
                     transaction.delete(key)
-                    transaction.delete(counts_key(token_hash(int(Dim.PERSON), key)))
                 else:
                     transaction.put(key, record)
+                if record is None or opts_out(record):
+                    _forget(transaction, token_hash(int(Dim.PERSON), key))
 
         self.write(put)
         return len(batch)
@@ -235,6 +238,19 @@ class ProfileStore:
         """Ends the transaction and the map: touching an old view afterwards would crash."""
         self._end()
         self._environment.close()
+
+
+def _forget(transaction: lmdb.Transaction, person: int) -> None:
+    """Erases counts of a person, and its links at both ends."""
+    key = counts_key(person)
+    for other in links_of(transaction.get(key)):
+        counts = transaction.get(counts_key(other))
+        left = None if counts is None else unlinked(counts, (person,))
+        if left is not None:
+            transaction.put(counts_key(other), left)
+        else:
+            transaction.delete(counts_key(other))
+    transaction.delete(key)
 
 
 def _nothing(key: bytes) -> None:

@@ -23,7 +23,8 @@ from redis.connection import parse_url
 from rtb.base.errors import ConfigError, StoreError
 from rtb.base.records import Dim
 from rtb.catalogue.tokens import token_hash
-from rtb.profiles.record import RECORD_BYTES_MAX, counts_key
+from rtb.profiles.record import RECORD_BYTES_MAX, counts_key, opts_out
+from rtb.profiles.reducers import links_of, unlinked
 from rtb.stores.profiles import Answer, CountsAnswer, Lookup
 from rtb.stores.redis_link import MS, Counts, Link, Pending
 
@@ -38,6 +39,7 @@ HEALTHY_S: Final = 5.0
 PROBES: Final = 3
 PROBE_KEY: Final = b"probe:"
 LOAD_BATCH: Final = 1_000
+TRIES_MAX: Final = 16  # of a write while keepers count the same persons
 
 Changed = Callable[[bool, str], None]
 
@@ -257,25 +259,59 @@ class RedisProfiles:
     async def put_many(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> int:
         """Writes pairs (key, record or link; None erases) in one transaction; returns how many.
 
-        Erasing a key erases what was shown to the person that it names; writing one does not.
+        Erasing a key erases what was shown to the person that it names, and links with others; so
+        does a record that opts out. Writing another one does not.
         Raises: StoreError; ValueError for a record over its limit.
         """
         batch = list(pairs)
         for key, record in batch:
             if record is not None and len(record) > RECORD_BYTES_MAX:
                 raise ValueError(f"profile {key!r}: {len(record)} bytes, limit {RECORD_BYTES_MAX}")
+        gone = [
+            token_hash(int(Dim.PERSON), key)
+            for key, record in batch
+            if record is None or opts_out(record)
+        ]
         try:
-            async with self._redis().pipeline(transaction=True) as pipeline:
-                for key, record in batch:
-                    if record is None:
-                        person = token_hash(int(Dim.PERSON), key)
-                        pipeline.delete(key, counts_key(person))
-                    else:
-                        pipeline.set(key, record)
-                await pipeline.execute()
+            for _ in range(TRIES_MAX):
+                with contextlib.suppress(redis.WatchError):  # the keeper was faster
+                    await self._put(batch, gone)
+                    return len(batch)
         except redis.RedisError as error:
             raise StoreError(f"profiles not written: {error}") from error
-        return len(batch)
+        raise StoreError("profiles not written: keepers were faster")
+
+    async def _put(self, batch: Sequence[tuple[bytes, bytes | None]], gone: Sequence[int]) -> None:
+        """Writes pairs; forgets the counts of these persons, and their links at both ends."""
+        async with self._redis().pipeline(transaction=True) as pipeline:
+            counts = await self._watched(pipeline, gone)
+            linked = {other for record in counts for other in links_of(record)} - {*gone}
+            others = sorted(linked)
+            records = await self._watched(pipeline, others)
+            pipeline.multi()  # type: ignore[no-untyped-call]
+            for key, record in batch:
+                if record is None:
+                    pipeline.delete(key)
+                else:
+                    pipeline.set(key, record)
+            for person in gone:
+                pipeline.delete(counts_key(person))
+            for other, record in zip(others, records, strict=True):
+                left = None if record is None else unlinked(record, gone)
+                if left is None:
+                    pipeline.delete(counts_key(other))
+                else:
+                    pipeline.set(counts_key(other), left, keepttl=True)
+            await pipeline.execute()
+
+    async def _watched(self, pipeline: Any, persons: Sequence[int]) -> list[bytes | None]:
+        """Counts of persons, which nobody else may change before they are written."""
+        if not persons:
+            return []
+        keys = [counts_key(person) for person in persons]
+        await pipeline.watch(*keys)
+        found: list[bytes | None] = await pipeline.mget(keys)
+        return found
 
     async def load(self, pairs: Iterable[tuple[bytes, bytes]]) -> int:
         """Bulk load in batches of LOAD_BATCH; a load that breaks off leaves those before it."""

@@ -25,7 +25,8 @@ import hiredis
 from rtb.base.records import Dim
 from rtb.catalogue.tokens import token_hash
 from rtb.profiles.record import LINK_BYTES, LINK_MAGIC, RECORD_BYTES_MAX, counts_key
-from rtb.stores.profiles import Answer, CountsAnswer, Lookup
+from rtb.profiles.reducers import followed
+from rtb.stores.profiles import PERSON_BYTES, Answer, CountsAnswer, Lookup
 
 MS: Final = 1_000_000
 SLACK_NS: Final = 1 * MS
@@ -47,6 +48,10 @@ ERRORS: Final = frozenset(
     {"ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "ERR", "LOADING", "MASTERDOWN", "MISCONF", "MOVED",
      "NOAUTH", "NOPERM", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN", "WRONGPASS", "WRONGTYPE"}
 )  # fmt: skip
+# Counts that keys are linked to are asked for with so many further commands: most keys lead to
+# their person at once, some by way of another one.
+HOPS_MAX: Final = 2
+LINKED_MAX: Final = 8  # of one look-up: caps look at no more
 # The one error that is about the key, not the server.
 KEY_ERRORS: Final = frozenset({"WRONGTYPE"})
 
@@ -68,8 +73,8 @@ class Pending:
     """A command in flight: its owner, until it is answered or forgotten."""
 
     __slots__ = (
-        "answer", "counts", "deadline_ns", "expired", "followed", "key", "keys", "keys_count",
-        "sent_ns",
+        "answer", "asked", "counts", "deadline_ns", "expired", "followed", "hops", "key", "keys",
+        "keys_count", "linked", "linked_count", "outcome", "record", "sent_ns",
     )  # fmt: skip
 
     def __init__(self, answer: Answer, keys_count: int, sent_ns: int, deadline_ns: int) -> None:
@@ -83,6 +88,12 @@ class Pending:
         self.keys: Sequence[bytes] = ()
         self.key: bytes | None = None
         self.counts: list[bytes | None] = []
+        # Then whom those counts are linked to, while outcome and record wait.
+        self.linked: list[int] = []
+        self.linked_count = self.hops = 0
+        self.outcome = Lookup.MISS
+        self.record: bytes | None = None
+        self.asked: Sequence[bytes] = ()
 
     def cancel(self) -> None:
         """Forgets the owner; the reply will be dropped."""
@@ -172,7 +183,7 @@ class Link(asyncio.Protocol):
             self._counts.lookups[refusal] += 1
             self._call(found, refusal, None)
             return None
-        pending.keys = keys
+        pending.keys = pending.asked = keys
         self._send(_get_counts(keys), pending)
         return pending
 
@@ -252,6 +263,9 @@ class Link(asyncio.Protocol):
         if isinstance(reply, hiredis.HiredisError):
             self._settle_error(pending, str(reply), now_ns)
             return
+        if pending.linked:
+            self._add_linked(pending, reply)
+            return
         if pending.keys_count != 1:
             if pending.keys_count == 0:
                 self._finish(pending, Lookup.HIT, reply if isinstance(reply, bytes) else None)
@@ -269,14 +283,39 @@ class Link(asyncio.Protocol):
         if now_ns < pending.deadline_ns:
             self._sample(True, now_ns)
         if reply is None:
-            self._finish(pending, Lookup.MISS, None)
+            self._complete(pending, Lookup.MISS, None)
         elif reply[:2] == LINK_MAGIC:
             self._follow(pending, reply)
         elif len(reply) > RECORD_BYTES_MAX:
             self._counts.errors["TOO_LARGE"] += 1
             self._finish(pending, Lookup.ERROR, None)
         else:
-            self._finish(pending, Lookup.HIT, reply)
+            self._complete(pending, Lookup.HIT, reply)
+
+    def _complete(self, pending: Pending, outcome: Lookup, record: bytes | None) -> None:
+        """Answers, once the counts are there of all whom the person is linked to."""
+        pending.outcome, pending.record = outcome, record
+        news = _news(pending) if any(pending.counts) and pending.hops < HOPS_MAX else []
+        if not news or pending.answer is None:
+            self._finish(pending, outcome, record)
+            return
+        pending.linked, pending.linked_count = news, pending.linked_count + len(news)
+        pending.hops += 1
+        pending.sent_ns = time.monotonic_ns()
+        self._send(pack(b"MGET", *map(counts_key, news)), pending)
+
+    def _add_linked(self, pending: Pending, reply: Reply) -> None:
+        """Takes the counts of those whom a person is linked to."""
+        if not isinstance(reply, list) or len(reply) != len(pending.linked):
+            self._broken(pending, "no list of values for MGET")
+            return
+        if pending.expired:
+            self._counts.late += 1
+            return
+        for person, value in zip(pending.linked, reply, strict=True):
+            own = value if isinstance(value, bytes) else b""
+            pending.counts.append(person.to_bytes(PERSON_BYTES, "little") + own)
+        self._complete(pending, pending.outcome, pending.record)
 
     def _follow(self, pending: Pending, reply: bytes) -> None:
         """Asks for the target of a link, in the time that is left; a link to a link is a miss."""
@@ -309,6 +348,8 @@ class Link(asyncio.Protocol):
         answer, pending.answer = pending.answer, None
         if answer is None:
             return
+        if pending.linked:  # whatever became of those: the record is there
+            outcome, value = pending.outcome, pending.record
         if pending.keys_count:
             self._counts.lookups[outcome] += 1
         self._call(answer, outcome, value)
@@ -418,3 +459,17 @@ def _with_counts(pending: Pending, reply: list[Reply]) -> Reply:
             return record
     pending.counts = values
     return None
+
+
+def _news(pending: Pending) -> list[int]:
+    """Whom the counts of a look-up lead to and who was not asked for yet."""
+    own = [pending.key] if pending.key is not None else []
+    known = {token_hash(_PERSON, key) for key in (*own, *pending.asked)}
+    records = pending.counts[: len(own) + len(pending.asked)]
+    for linked in pending.counts[len(records) :]:
+        assert linked is not None
+        known.add(int.from_bytes(linked[:PERSON_BYTES], "little"))
+        records.append(linked[PERSON_BYTES:])
+    links = (person for record in records if record for person in followed(record))
+    news = dict.fromkeys(person for person in links if person not in known)
+    return [*news][: LINKED_MAX - pending.linked_count]

@@ -170,6 +170,17 @@ def test_prolonged_flight_keeps_its_books() -> None:
     assert one.tolist() == other.tolist()
 
 
+def test_of_two_limits_of_one_count_the_lower_holds() -> None:
+    """A count stands once with a line item, so an impression adds one to it."""
+    result = small(frequency_caps=(FrequencyCap(5, "1d"), FrequencyCap(2, "7d")))
+    caps = (FrequencyCap(3, "24h", "line_item"), FrequencyCap(9, "1w", "line_item"))
+    campaign = result.campaigns["c"]
+    result.campaigns["c"] = msgspec.structs.replace(campaign, frequency_caps=caps)
+    expected = [(hash_of(Dim.CAP, f"line_item/li/{days * 86_400}"), count, days * 86_400)
+                for days, count in ((1, 3), (7, 2))]  # fmt: skip
+    assert expected == compiled(result)["caps"].tolist()
+
+
 def test_caps_of_a_creative_are_its_own() -> None:
     """Whichever line item shows it, its impressions count together, each cap once."""
     catalogue = small(creatives=("cr", "v"))

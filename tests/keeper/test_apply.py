@@ -71,7 +71,9 @@ def test_only_the_settling_kind_books() -> None:
     assert Post(T, BID, SHOES, 900, 900, 900, 1) == _booking(Kind.IMPRESSION, seen)
 
 
-@pytest.mark.parametrize("kind", [Kind.CLICK, Kind.VIEW, Kind.VIDEO, Kind.ORDER, Kind.EVENT])
+@pytest.mark.parametrize(
+    "kind", [Kind.CLICK, Kind.VIEW, Kind.VIDEO, Kind.ORDER, Kind.EVENT, Kind.LINK]
+)
 def test_other_kinds_move_no_money(kind: Kind) -> None:
     """Not even read."""
     assert _booking(kind, b"anything") is None

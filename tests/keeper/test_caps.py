@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from rtb._ext import caps as compiled
 from rtb.base.errors import InvariantError, StoreError
-from rtb.base.events import ClaimFlag, Kind, bid_id
+from rtb.base.events import LINK, LINK_VERSION, ClaimFlag, Kind, Way, bid_id
 from rtb.base.hashing import token_hash
 from rtb.base.records import Dim
 from rtb.keeper.caps import COUNTED_KINDS, CapsKeeper, Fate, Settings, Stretch
@@ -45,7 +45,7 @@ HOUR, LIFE, AD = 101, 102, 103
 WINDOWS_S = {HOUR: 3600, LIFE: 0, AD: 60}
 TABLE = CapsTable(
     np.array([LINE, CREATIVE], np.uint64), np.array([0, 2]), np.array([2, 1]),
-    np.array([HOUR, LIFE, AD], np.uint64), np.array([3600, 0, 60]),
+    np.array([HOUR, LIFE, AD], np.uint64), np.array([3600, 0, 60]), np.array([6, 40, 2]),
 )  # fmt: skip
 KEYS = [b"i:one", b"i:two"]
 PERSONS = [token_hash(Dim.PERSON, key) for key in KEYS]
@@ -87,8 +87,8 @@ def impression(
 class Place:
     """One machine: board, store, and a worker of each twin that keeps records of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.board = CapsBoard.create(folder / "run" / "caps", 2, Sizes(4, 64))
+    def __init__(self, folder: Path, sets_count: int = 4) -> None:
+        self.board = CapsBoard.create(folder / "run" / "caps", 2, Sizes(sets_count, 64))
         (folder / "profiles").mkdir()
         self.environment = lmdb.open(str(folder / "profiles"), map_size=1 << 24, sync=False)
         self.store = Fragile(ProfileStore(self.environment, readonly=False))
@@ -101,7 +101,10 @@ class Place:
 
     def start(self, worker: int, now_ms: int = NOW) -> Any:
         reader = self.readers[worker]
-        found = TWINS[worker](self.board, worker, 0, IDENTITY + worker, Limits(), reader.counts)
+        found = TWINS[worker](
+            self.board, worker, 0, IDENTITY + worker, Limits(), reader.counts,
+            lambda kind, body: self.append(worker, kind, body),
+        )  # fmt: skip
         found.serve(TABLE)
         found.refresh(now_ms, reader.refresh)
         return found
@@ -109,11 +112,16 @@ class Place:
     def refresh(self, worker: int, now_ms: int) -> None:
         self.workers[worker].refresh(now_ms, self.readers[worker].refresh)
 
+    def append(self, worker: int, kind: int, body: bytes) -> int:
+        """A record of a worker's journal; its sequence."""
+        sequence = len(self.records[worker]) + 1
+        self.records[worker].append((sequence, int(kind), body))
+        return sequence
+
     def shown(self, worker: int, person: int, bid: int, creative: int, now_ms: int) -> None:
         """A notice of an impression arrives: journal, board, and then its answer."""
         body = impression(person, bid, now_ms, creative)
-        sequence = len(self.records[worker]) + 1
-        self.records[worker].append((sequence, int(Kind.IMPRESSION), body))
+        sequence = self.append(worker, Kind.IMPRESSION, body)
         self.workers[worker].shown(person, bid, LINE, creative, sequence, now_ms)
 
     def turn(self, most: int = 1_000) -> None:
@@ -194,6 +202,39 @@ def test_what_counts(place: Place) -> None:
     found = codec.decode_counts(counts)
     assert [bid] == found.bids
     assert {HOUR: 1, LIFE: 1, AD: 1} == {cap: one.shown for cap, one in found.counts.items()}
+
+
+def linked(person: int, *others: tuple[int, int], time_ms: int = NOW) -> bytes:
+    """The body of a link's record: others, and in which ways."""
+    row = np.zeros(1, LINK)[0]
+    row["version"], row["count"], row["time_ms"] = LINK_VERSION, len(others), time_ms
+    row["person"] = person
+    for number, (other, ways) in enumerate(others):
+        row["others"][number], row["ways"][number] = other, ways
+    return row.tobytes()
+
+
+def test_links_go_to_both_ends(place: Place) -> None:
+    """The filter tells of who leads somewhere, and a record that is broken is passed over."""
+    body = linked(5 << 60, (6 << 60, Way.TO_PERSON), (7 << 60, Way.TO_PERSON | Way.FROM_PERSON))
+    broken = [body[:-1], b"\x09" + body[1:], body[:1] + b"\x08" + body[2:], linked(5, time_ms=0)]
+    records = [(n, int(Kind.LINK), one) for n, one in enumerate([body, body, *broken], start=1)]
+    assert 3 == place.keeper.apply([("0/0/0abc", records)])
+    assert {Fate.LINKED: 2, Fate.BROKEN: 4} == place.keeper.fates
+    found = {}
+    for number in (5, 6, 7):
+        place.readers[0].refresh()
+        counts = place.readers[0].counts(number << 60)
+        assert counts is not None
+        found[number] = {one >> 60: link.follow
+                         for one, link in codec.decode_counts(counts).links.items()}  # fmt: skip
+    assert {5: {6: False, 7: True}, 6: {5: True}, 7: {5: True}} == found
+    bits = int(place.board.filter[0])
+    shift = place.board.filter_shift
+    assert [True] * 3 == [bool(bits >> (number << 60 >> shift) & 1) for number in (5, 6, 7)]
+    place.keeper.apply([("0/0/0abc", [(7, int(Kind.LINK), linked(9 << 60, (8 << 60, 1)))])])
+    bits = int(place.board.filter[0])
+    assert [True, False] == [bool(bits >> (number << 60 >> shift) & 1) for number in (8, 9)]
 
 
 def test_records_are_counted_once_and_none_is_left_out(place: Place) -> None:
@@ -522,6 +563,56 @@ def test_sequential_requests_never_exceed_a_cap(tmp_path: Path, seed: int) -> No
             place.workers[worker].tidy(now_ms)
     assert 0 == sum(worker.given_up for worker in place.workers)
     assert min(capped, stale, len(times_ms)) > 8
+    place.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_cap_holds_whichever_ids_come(tmp_path: Path, seed: int) -> None:
+    """Requests with any of five ids, at any worker, with the keeper at any time or dead: keys that
+    came together have one count, just that of a plain list.
+    """
+    chance, place = random.Random(seed), Place(tmp_path, 256)
+    most, capped, joined = 9, 0, 0
+    for person in range(12):
+        keys = [b"%d:%d" % (number, person) for number in range(5)]
+        sets = [{key} for key in keys]  # of keys that are one person
+        counts = [0] * 5  # by set
+        for number in range(30):
+            now_ms = NOW + 40_000_000 * person + 10_000 * number
+            for worker in (0, 1):
+                place.refresh(worker, now_ms)
+            bidder, pixel = chance.randrange(2), chance.randrange(2)
+            asked = [key for key in keys if chance.random() < 0.3] or [chance.choice(keys)]
+            met = [n for n, one in enumerate(sets) if not one.isdisjoint(asked)]
+            count = sum(counts[n] for n in met)
+            record = place.workers[bidder].view(asked, None, None, now_ms)
+            caps = {} if record is None else codec.decode(bytes(record)).caps
+            assert count == caps.get(LIFE, (0, 0))[1]
+            bid = bid_id(now_ms // 1000, 0, bidder, number)
+            goes = count < most and chance.random() < 0.7
+            if goes:
+                chosen = place.workers[bidder].person
+                assert place.workers[bidder].bid(chosen, bid, LINE, BARE, now_ms)
+                place.shown(pixel, chosen, bid, BARE, now_ms + 1)
+            if goes or count:
+                joined += len(met) > 1
+                sets.append(set().union(*(sets[n] for n in met)))
+                counts.append(count + goes)
+                for n in reversed(met):
+                    del sets[n], counts[n]
+            capped += count == most
+            if chance.random() < 0.4:
+                place.store.fate = chance.choice(["", "", "", "before", "after", "refused"])
+                place.turn()
+                place.store.fate = ""
+            if number % 5 == 4:  # no set of the board overflows
+                place.turn()
+            for worker in (0, 1):
+                if chance.random() < 0.1:
+                    place.workers[worker] = place.start(worker, now_ms)
+                place.workers[worker].tidy(now_ms)
+    assert 0 == sum(worker.given_up for worker in place.workers)
+    assert min(capped, joined) > 20
     place.close()
 
 

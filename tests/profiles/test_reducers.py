@@ -7,9 +7,20 @@ from hypothesis import strategies as st
 from rtb.base.errors import ProfileError
 from rtb.base.events import bid_id
 from rtb.profiles import codec
-from rtb.profiles.codec import Count, Counts
-from rtb.profiles.record import BIDS_MAX, ENTRIES_MAX
-from rtb.profiles.reducers import Impression, Memory, count_impressions, folded, spent_s
+from rtb.profiles.codec import Count, Counts, Link
+from rtb.profiles.record import BIDS_MAX, ENTRIES_MAX, LINKS_MAX
+from rtb.profiles.reducers import (
+    Impression,
+    Memory,
+    Together,
+    count_impressions,
+    folded,
+    followed,
+    is_looked_at,
+    links_of,
+    spent_s,
+    unlinked,
+)
 
 T = 1_790_000_000
 MINUTE, LIFE = (7, 60), (9, 0)
@@ -110,11 +121,63 @@ def test_counts_that_cannot_be_read_begin_anew() -> None:
     good = codec.encode_counts(Counts({1: Count(T, 60, 1, T), 2: Count(T, 0, 1, T)}, [5]))
     assert Counts({1: Count(T, 60, 1, T), 2: Count(T, 0, 1, T)}, [5]) == codec.decode_counts(good)
     swapped = good[:8] + good[32:56] + good[8:32] + good[56:]
+    linked = good[:3] + b"\x01" + good[4:]
     for broken in (b"", b"RP" + good[2:], good[:-1], good + b"x", b"RC\x02" + good[3:], swapped,
+                   linked, good[:3] + b"\x7f" + good[4:] + bytes(16 * 127),
                    good[:4] + b"\xff\xff" + good[6:]):  # fmt: skip
         with pytest.raises(ProfileError, match=r"counts\."):
             codec.decode_counts(broken)
         assert {7: (0, 1), 9: (0, 1)} == counts(count_impressions(broken, [shown(1, 0)]))
+
+
+def together(person: int, follow: bool = True, after_ms: int = 0) -> Together:
+    """One who came together with a person, so long after T."""
+    return Together(person, T * 1000 + after_ms, follow)
+
+
+def test_links_are_kept_as_they_were_made() -> None:
+    """One may become one to follow; what is known already changes nothing."""
+    record = count_impressions(None, [], together=[together(5, False), together(6)])
+    assert record is not None
+    assert {6: Link(T, True), 5: Link(T, False)} == codec.decode_counts(record).links
+    assert [6] == followed(record)
+    for again in (together(5, False, 9_000), together(6, False), together(6, True, 9_000)):
+        assert count_impressions(record, [], together=[again]) is None
+    record = count_impressions(record, [shown(1, 0)], together=[together(5, True, 9_000)])
+    assert record is not None
+    assert {5: Link(T, True), 6: Link(T, True)} == codec.decode_counts(record).links
+    assert {7: (0, 1), 9: (0, 1)} == counts(record)
+    assert [5, 6] == links_of(record)
+    left = unlinked(record, [5, 6, 7])
+    assert left is not None
+    assert [] == links_of(left)
+    assert counts(record) == counts(left)
+
+
+def test_who_came_together_with_many_is_a_crowd() -> None:
+    """It leads to nobody; of its links those to follow are kept, and the latest."""
+    many = [together(number, number == 3, number * 1000) for number in range(LINKS_MAX)]
+    record = count_impressions(None, [], together=many)
+    assert record is not None
+    assert [3] == followed(record)
+    record = count_impressions(record, [], together=[together(99, False, 99_000)])
+    assert record is not None
+    assert codec.decode_counts(record).crowd
+    assert [] == followed(record)
+    assert {*range(1, LINKS_MAX), 99} == {*links_of(record)}
+    assert is_looked_at(record)
+
+
+def test_a_link_alone_is_spent_after_a_day() -> None:
+    """Nobody looks at one that is not to be followed; without counts and links nothing is left."""
+    record = count_impressions(None, [], together=[together(5, False)])
+    assert record is not None
+    assert not is_looked_at(record)
+    assert unlinked(record, [5]) is None
+    assert [False, True] == [spent_s(record) <= T + age_s for age_s in (90_000, 90_001)]
+    counted = count_impressions(record, [shown(1, 0)])
+    assert counted is not None
+    assert is_looked_at(counted)
 
 
 @given(st.lists(st.integers(0, 200_000), min_size=1, max_size=30), st.integers(1, 100))

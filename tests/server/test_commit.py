@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rtb._ext.caps import Caps as CompiledCaps
 from rtb._ext.commit import Commit as CompiledCommit
 from rtb._ext.engine import Engine
 from rtb._ext.notices import Signer as CompiledSigner
@@ -22,6 +23,9 @@ from rtb.notices.tokens import Keyring, Signer, opened
 from rtb.server import settings
 from rtb.server.commit import Commit, Payment
 from rtb.stores.board_money import MoneyBoard, Purse
+from rtb.stores.caps import Caps
+from rtb.stores.caps_board import CapsBoard, Sizes
+from rtb.stores.caps_table import CapsTable
 from tests.decide import worlds
 
 RATES = settings.load_rates(settings.CONFIGS / "rates.toml")
@@ -32,7 +36,10 @@ PAYMENT = Payment(EXCHANGE.claim_key, 1, RATES)
 KEYS = Keyring(3, {3: b"a secret of sixteen bytes"})
 NOW_MS = worlds.NOW_MS
 PLENTY = 1 << 50
-TWINS = {"readable": (Commit, Signer), "compiled": (CompiledCommit, CompiledSigner)}
+TWINS = {
+    "readable": (Commit, Signer, Caps),
+    "compiled": (CompiledCommit, CompiledSigner, CompiledCaps),
+}
 
 
 class Till:
@@ -49,8 +56,15 @@ class Till:
         self.board.keeper["incarnation"][0] = purse.incarnation
         self.records: list[tuple[int, bytes]] = []
         self.full = False
-        commit, signer = TWINS[name]
-        self.commit: Any = commit(purse, self.append, signer(KEYS), KEYS, 5, 0, not_before_s)
+        commit, signer, caps = TWINS[name]
+        self.caps_board = CapsBoard.create(folder / f"caps-{name}", 1, Sizes(16, 64))
+        self.caps_board.header["ready"] = 1
+        self.caps: Any = caps(self.caps_board, 0, 5, 7, stored=lambda person: None)
+        self.caps.serve(CapsTable.of(self.snapshot.arrays))
+        self.caps.refresh(NOW_MS)
+        self.commit: Any = commit(
+            purse, self.append, signer(KEYS), KEYS, 5, 0, not_before_s, self.caps
+        )
         self.commit.serve(self.snapshot.arrays)
         self.opportunity, self.decision, self.sheets = Opportunity(), Decision(), Sheets()
 
@@ -66,21 +80,37 @@ class Till:
         board.granted[0, slots] += nanos
         board.granted_units[0, slots] += units
 
-    def bid(self, request: dict[str, Any], flags: int = 0, now_ms: int = NOW_MS) -> int | None:
-        """How many bids go out; None when nobody was chosen."""
+    def bid(
+        self,
+        request: dict[str, Any],
+        flags: int = 0,
+        now_ms: int = NOW_MS,
+        key: bytes | None = None,
+    ) -> int | None:
+        """How many bids go out; None when nobody was chosen.
+
+        key: of somebody without a record, whose caps are seen; None: of one whose are not
+        """
         decode(json.dumps(request).encode(), EXCHANGE, self.opportunity)
-        self.engine.decide(self.opportunity, None, TERMS, None, NOW_MS, self.decision)
+        record = None if key is None else self.caps.view([key], None, None, now_ms)
+        person = 7 if key is None else self.caps.person
+        self.engine.decide(self.opportunity, record, TERMS, None, now_ms, self.decision)
         if self.decision.data["head"]["nobid"][0]:
             return None
         return int(
             self.commit.pay(
-                self.opportunity, self.decision, self.engine, PAYMENT, 7, flags, now_ms, self.sheets
+                self.opportunity, self.decision, self.engine, PAYMENT, person, flags, now_ms,
+                self.sheets,
             )
-        )
+        )  # fmt: skip
 
     def chosen(self) -> list[int]:
         bids = self.decision.data["bids"][0, : self.decision.data["head"]["bids_count"][0]]
         return [int(number) for number in np.flatnonzero(bids["chosen"])]
+
+    def drops(self) -> list[Any]:
+        drops = self.decision.data["drops"][0, : self.decision.data["head"]["drops_count"][0]]
+        return drops.tolist()
 
     def bodies(self) -> list[np.void]:
         return [np.frombuffer(body, BID)[0] for _, body in self.records]
@@ -252,17 +282,20 @@ def test_twins_pay_alike(tmp_path: Path) -> None:
         for request in requests(80, seed):
             slots = [chance.randrange(80) for _ in range(6)]
             nanos, flags = chance.randrange(9_000_000), chance.choice((0, 0, 0, 1))
+            key = b"i:%d" % chance.randrange(3)
             share, now_ms = chance.randrange(1, 1_000_001), NOW_MS + chance.randrange(4000)
             request["id"] = chance.choice(["plain", 'q"\\uote', "ü-ß", "a/b c{bid_id}"])
             counts = []
             for till in tills:
                 till.lend(slots, nanos, 2)
                 till.board.reserve_e6[slots[0]] = share
-                counts.append(till.bid(request, flags, now_ms))
+                counts.append(till.bid(request, flags, now_ms, key))
 
             one, other = tills
             assert counts[0] == counts[1]
             assert one.chosen() == other.chosen()
+            assert one.drops() == other.drops()
+            assert one.caps_board.sets.tobytes() == other.caps_board.sets.tobytes()
             assert [one.sheets.sheet(n) for n in one.chosen()] == [
                 other.sheets.sheet(n) for n in other.chosen()
             ]

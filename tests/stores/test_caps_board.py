@@ -105,7 +105,8 @@ PAIRS = [(11, 12), (21, 22)]
 def table() -> CapsTable:
     """Each line item and creative has a cap of its own: its key, and a lifetime."""
     keys = np.array([11, 12, 21, 22], np.uint64)
-    return CapsTable(keys, np.arange(4), np.ones(4, np.int64), keys, np.zeros(4, np.int64))
+    ones = np.ones(4, np.int64)
+    return CapsTable(keys, np.arange(4), ones, keys, np.zeros(4, np.int64), ones)
 
 
 def test_no_entry_is_read_half_written(tmp_path: Path) -> None:

@@ -9,10 +9,14 @@ import pytest
 
 from rtb.base.errors import StoreCorrupt, StoreError
 from rtb.base.events import bid_id
+from rtb.base.hashing import token_hash
+from rtb.base.records import Dim
 from rtb.profiles import codec
 from rtb.profiles.codec import Profile
-from rtb.profiles.reducers import Impression
+from rtb.profiles.reducers import Impression, links_of
+from rtb.stores import profiles
 from rtb.stores.counts_lmdb import CountsStore
+from rtb.stores.profiles import Links
 from rtb.stores.profiles_lmdb import ProfileStore
 
 T = 1_790_000_000
@@ -98,6 +102,48 @@ def test_sweep(tmp_path: Path) -> None:
         assert [0, 0] == [count_of(store, person) for person in (2, 3)]
         assert [] == counts.sweep(0, 1 << 64, T + 500 * 86_400)
         assert {"j": 1} == counts.positions()
+
+
+def link(person: int, *others: int, follow: bool = True) -> Links:
+    """One that leads to others at T, and is named there."""
+    links: Links = {}
+    for other in others:
+        profiles.link(links, person, other, T * 1000, follow)
+        profiles.link(links, other, person, T * 1000, False)
+    return links
+
+
+def test_links_live_as_long_as_counts_at_their_other_end(tmp_path: Path) -> None:
+    """Alone they are dropped after a day; requests need not look at who is only named."""
+    with ProfileStore.open(tmp_path, readonly=False) as store:
+        counts = CountsStore(store)
+        assert 5 == counts.count({}, {"j": 1}, link(1, 2) | link(3, 4, 5))
+        assert 0 == counts.count({}, {"j": 1}, link(1, 2) | link(3, 4, 5))
+        assert 1 == counts.count({5: shown(1)}, {"j": 2})
+        assert [1, 3, 5] == counts.sweep(0, 1 << 64, T + 90_000)
+        assert [3, 5] == counts.sweep(0, 1 << 64, T + 90_001)
+        assert [store.counts(person) is None for person in range(1, 6)] == [
+            True, True, False, True, False,
+        ]  # fmt: skip
+        assert [] == counts.sweep(0, 1 << 64, T + 500 * 86_400)
+
+
+def test_erasing_a_key_erases_its_links(tmp_path: Path) -> None:
+    """At both ends, and with it what was shown; a record that opts out does the same."""
+    keys = [b"b:1", b"i:2", b"u:x:3"]
+    persons = [token_hash(Dim.PERSON, key) for key in keys]
+    for gone in (None, codec.encode(Profile(opt_out=True))):
+        with ProfileStore.open(tmp_path, readonly=False) as store:
+            counts = CountsStore(store)
+            counts.count({persons[1]: shown(1)}, {}, link(persons[1], persons[0]))
+            counts.count({}, {}, link(persons[2], persons[0]))
+            store.put_many([(keys[2], codec.encode(Profile()))])
+            assert [2, 1, 1] == [len(links_of(store.counts(person))) for person in persons]
+            store.put_many([(keys[0], gone)])
+            assert [0, 0, 0] == [len(links_of(store.counts(person))) for person in persons]
+            assert [0, 1, 0] == [count_of(store, person) for person in persons]
+            store.put_many([(keys[1], None)])
+            assert store.counts(persons[1]) is None
 
 
 def test_a_position_that_is_none(tmp_path: Path) -> None:

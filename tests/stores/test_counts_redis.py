@@ -15,10 +15,12 @@ from rtb.base.hashing import token_hash
 from rtb.base.records import Dim
 from rtb.profiles import codec
 from rtb.profiles.record import counts_key
-from rtb.profiles.reducers import Impression
+from rtb.profiles.reducers import Impression, count_impressions, links_of
+from rtb.stores import profiles
 from rtb.stores.counts_redis import RedisCounts
-from rtb.stores.profiles import Lookup
+from rtb.stores.profiles import Links, Lookup
 from rtb.stores.profiles_redis import RedisProfiles
+from rtb.stores.redis_link import Counts, Link
 from tests.stores.test_profiles_redis import MS, Server, needs_redis, opened, record, until
 
 pytestmark = [pytest.mark.server, needs_redis]
@@ -154,3 +156,85 @@ async def test_counts_come_with_the_record(server: Server) -> None:
         server.kill()
         await until(lambda: not store.up, 10)
         assert (Lookup.DOWN, None, None, []) == await find(store, b"b:1")
+
+
+def link(person: int, other: int) -> Links:
+    """One that leads to another, now, and is named there."""
+    links: Links = {}
+    now_ms = time.time_ns() // 1_000_000
+    profiles.link(links, person, other, now_ms, True)
+    profiles.link(links, other, person, now_ms, False)
+    return links
+
+
+async def test_links(server: Server) -> None:
+    """Counts of whom a key is linked to come with those of the key; erasing one erases them at both
+    ends, and counts at one end keep the other alive.
+    """
+    keys = [b"b:1", b"u:x:2", b"i:3", b"e:x:4"]
+    one, two, three, four = (token_hash(Dim.PERSON, key) for key in keys)
+    counts, raw = RedisCounts(server.url), redis.Redis.from_url(server.url, protocol=2)
+    counts.positions()
+    chain = link(two, one) | link(four, three)
+    profiles.link(chain, three, two, 1, True)
+    profiles.link(chain, two, three, 1, False)
+    assert 4 == counts.count({}, {"0/0/ab": 1}, chain)
+    assert 86_400 < raw.ttl(counts_key(two)) <= 90_001
+    assert 1 == counts.count({one: shown(1)}, {"0/0/ab": 2})
+    assert 399 * 86_400 < raw.ttl(counts_key(two)) <= 400 * 86_400
+    values = {person: raw.get(counts_key(person)) for person in (one, two, three, four)}
+
+    def named(person: int) -> bytes:
+        return person.to_bytes(8, "little") + (values[person] or b"")
+
+    async with opened(server.url) as store:
+        assert (Lookup.MISS, None, None, [values[two], named(one)]) == await find(store, keys[1])
+        found = await find(store, keys[3])
+        assert [values[four], named(three), named(two)] == found[3]  # two further looks at most
+        found = await find(store, keys[2], keys[0])
+        assert [values[three], values[one], named(two)] == found[3]
+        await store.put_many([(keys[1], record(1))])
+        assert (Lookup.HIT, record(1), keys[1], [values[two]] * 2 + [named(one)]) == await find(
+            store, keys[1]
+        )
+        assert [1] == [count_of(raw.get(counts_key(one)))]
+        await store.put_many([(keys[1], None)])
+        assert raw.get(counts_key(two)) is None
+        assert [[], [four]] == [links_of(raw.get(counts_key(person))) for person in (one, three)]
+        assert 399 * 86_400 < raw.ttl(counts_key(one))
+        assert [1] == [count_of(raw.get(counts_key(one)))]
+    counts.close()
+    raw.close()
+
+
+class Wire(asyncio.Transport):
+    """What a link writes, and nobody at the other end."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Lost."""
+
+    def abort(self) -> None:
+        """At once."""
+
+
+@pytest.mark.parametrize("reply", [b"", b"-ERR no\r\n", b"+OK\r\n", b"*1\r\n$1\r\nx\r\n"])
+async def test_links_that_are_not_followed_in_time(reply: bytes) -> None:
+    """The record that was found is the answer, whatever becomes of those it is linked to."""
+    together = profiles.Links()
+    profiles.link(together, 1, 5, 1_000, True)
+    linked = count_impressions(None, [], together=together[1])
+    assert linked is not None
+    wire = Link(Counts(), 10 * MS, 8)
+    wire.connection_made(Wire())
+    answers: list[Found] = []
+    wire.find_counts([b"b:1"], time.monotonic_ns() + 10 * MS, lambda *one: answers.append(one))
+    values = b"".join(b"$%d\r\n%b\r\n" % (len(one), one) for one in (record(1), linked))
+    wire.data_received(b"*2\r\n" + values)
+    assert [] == answers
+    wire.data_received(reply)
+    await until(lambda: bool(answers), 5)
+    counts = [linked, linked]
+    expected = [*counts, (5).to_bytes(8, "little") + b"x"] if reply[:1] == b"*" else counts
+    assert [(Lookup.HIT, record(1), b"b:1", expected)] == answers
+    wire.fail("over", Lookup.DOWN)
+    assert 1 == len(answers)

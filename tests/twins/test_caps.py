@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtb._ext import caps as compiled
-from rtb.base.errors import ConfigError
-from rtb.base.events import bid_id
+from rtb.base.errors import ConfigError, StoreError
+from rtb.base.events import LINK, Kind, Way, bid_id
 from rtb.base.hashing import token_hash
 from rtb.base.records import Dim
 from rtb.profiles import codec
@@ -29,7 +29,7 @@ LINE, CREATIVE, BARE = 11, 12, 13  # keys; the last one has no caps
 HOUR, LIFE, AD = 101, 102, 103  # caps: two of the line item, one of the creative
 TABLE = CapsTable(
     np.array([LINE, CREATIVE], np.uint64), np.array([0, 2]), np.array([2, 1]),
-    np.array([HOUR, LIFE, AD], np.uint64), np.array([3600, 0, 60]),
+    np.array([HOUR, LIFE, AD], np.uint64), np.array([3600, 0, 60]), np.array([6, 40, 2]),
 )  # fmt: skip
 KEY, OTHER_KEY = b"i:phone", b"b:us"
 PERSON, OTHER = (token_hash(Dim.PERSON, key) for key in (KEY, OTHER_KEY))
@@ -55,21 +55,33 @@ class View:
 class Node:
     """A board, workers of one kind of twin, and a store."""
 
-    def __init__(self, directory: Path, twin: Any, workers: int = 2) -> None:
+    def __init__(self, directory: Path, twin: Any, workers: int = 2, given: bool = False) -> None:
         self.board = CapsBoard.create(directory / "caps", workers, SIZES)
         self.board.header["ready"] = 1
         self.kept: dict[int, bytes] = {}
         self.views = [View(self.kept) for _ in range(workers)]
         self.twin = twin
+        self.links: list[bytes] = []
+        self.full = False
+        self.given = given  # counts come with the record
         self.workers = [self.start(number) for number in range(workers)]
 
     def start(self, number: int, identity: int = 7, now_ms: int = NOW) -> Any:
         worker = self.twin(
-            self.board, number, 0, identity + number, Limits(), self.views[number].get
-        )
+            self.board, number, 0, identity + number, Limits(),
+            None if self.given else self.views[number].get, self.append,
+        )  # fmt: skip
         worker.serve(TABLE)
         worker.refresh(now_ms, self.views[number].renew)
         return worker
+
+    def append(self, kind: int, body: bytes) -> int:
+        """Takes a link's record, as the journal does; its sequence."""
+        if self.full:
+            raise StoreError("the disk is full")
+        assert Kind.LINK == kind
+        self.links.append(body)
+        return len(self.links)
 
     def count(self, worker: int, sequence: int, person: int, counts: Counts) -> None:
         """What the keeper does with impressions of a worker's journal."""
@@ -245,10 +257,10 @@ def test_one_person_under_several_keys(node: Node) -> None:
     """
     a, b = node.workers
     a.bid(PERSON, bid(1), LINE, BARE, NOW)
-    assert [1, 1, 0] == counts_of(b, keys=[OTHER_KEY, KEY])
-    assert PERSON == b.person
     assert [0, 0, 0] == counts_of(b, keys=[OTHER_KEY])
     assert OTHER == b.person
+    assert [1, 1, 0] == counts_of(b, keys=[OTHER_KEY, KEY])
+    assert PERSON == b.person
     record = codec.encode(Profile())
     assert [(0, 1), (0, 1)] == [*caps_of(b.view([KEY], OTHER_KEY, record, NOW)).values()]
     assert OTHER == b.person
@@ -259,6 +271,148 @@ def test_one_person_under_several_keys(node: Node) -> None:
         cap: one for cap, one in caps_of(b.view([OTHER_KEY, KEY], None, None, NOW)).items()
         if cap == LIFE
     }  # fmt: skip
+
+
+def links_of(node: Node) -> list[tuple[int, list[tuple[int, int]]]]:
+    """Person and others of each link that the journal has, and the ways."""
+    found = []
+    for body in node.links:
+        row = np.frombuffer(body, LINK)[0]
+        count = row["count"]
+        others = zip(row["others"][:count].tolist(), row["ways"][:count].tolist(), strict=True)
+        found.append((int(row["person"]), list(others)))
+    return found
+
+
+KEYS = [b"b:us", b"u:x:1", b"i:phone", b"e:x:2"]
+BUYER, USER, PHONE, EID = (token_hash(Dim.PERSON, key) for key in KEYS)
+
+
+def test_keys_that_come_together_share_their_counts(node: Node) -> None:
+    """At once and whichever of them is asked for next, at any worker; it is recorded once."""
+    a, b = node.workers
+    assert a.view(KEYS[:3], None, None, NOW) is None
+    assert [] == node.links
+    assert a.bid(a.person, bid(1), LINE, BARE, NOW)
+    assert [(BUYER, [(USER, Way.TO_PERSON), (PHONE, Way.TO_PERSON)])] == links_of(node)
+    for keys in ([KEYS[1]], [KEYS[2]], [KEYS[0]], KEYS[1:3]):
+        for worker in node.workers:
+            assert [1, 1, 0] == counts_of(worker, keys=keys)
+            assert BUYER == worker.person
+    b.shown(BUYER, bid(1), LINE, BARE, 9, NOW + 1)
+    assert [1, 1, 0] == counts_of(a, NOW + 5_000, keys=[KEYS[1]])
+    assert [1, 1, 0] == counts_of(b, NOW + 5_000, keys=[KEYS[3], KEYS[2]])
+    assert (BUYER, [(EID, Way.TO_PERSON)]) == links_of(node)[1]
+    assert [1, 1, 0] == counts_of(a, NOW + 5_000, keys=[KEYS[3]])
+    assert 2 == len(node.links)
+
+
+def test_two_who_have_counts_are_one(node: Node) -> None:
+    """Each of them leads to the other, also to what a third one leads to; no bid is needed."""
+    a, b = node.workers
+    for number, key in enumerate(KEYS[:3], start=1):
+        a.view([key], None, None, NOW)
+        a.shown(a.person, bid(number), LINE, BARE, number, NOW)
+    assert [2, 2, 0] == counts_of(a, keys=KEYS[:2])
+    assert [2, 2, 0] == counts_of(b, keys=KEYS[:1]) == counts_of(b, keys=KEYS[1:2])
+    assert [3, 3, 0] == counts_of(b, keys=KEYS[1:3])
+    for key in KEYS[:3]:
+        assert [3, 3, 0] == counts_of(a, keys=[key])
+    both = Way.TO_PERSON | Way.FROM_PERSON
+    links = [(BUYER, [(USER, both)]), (USER, [(PHONE, both)]), (BUYER, [(PHONE, both)])]
+    assert links == links_of(node)  # the last one by the look of who knew both
+
+
+def test_links_of_the_store(node: Node) -> None:
+    """What is stored is followed and not written again; nobody is counted who is only led to."""
+    a = node.workers[0]
+    link = {BUYER: codec.Link(T, True), PHONE: codec.Link(T, False)}
+    node.count(0, 1, USER, Counts(links=link))
+    node.count(0, 2, BUYER, Counts(links={USER: codec.Link(T, False)}))
+    node.count(0, 3, PHONE, Counts({LIFE: Count(T, 0, 7, T)}))
+    node.refresh()
+    assert a.view([KEYS[1]], None, None, NOW) is None
+    assert BUYER == a.person
+    assert a.view(KEYS[:2], None, None, NOW) is None
+    assert a.bid(a.person, bid(1), LINE, BARE, NOW)
+    assert [] == node.links
+    assert [1, 1, 0] == counts_of(a, keys=[KEYS[1]])
+    record = codec.encode(Profile())
+    assert {HOUR: (0, 1), LIFE: (0, 1)} == caps_of(a.view([KEYS[1]], KEYS[1], record, NOW))
+    assert USER == a.person
+    assert [] == node.links
+
+
+def test_a_crowd_is_nobody(node: Node) -> None:
+    """A key that came together with too many leads nowhere, and counts only where it is alone."""
+    a = node.workers[0]
+    crowd = Counts({LIFE: Count(T, 0, 5, T)}, [], {PHONE: codec.Link(T, True)}, True)
+    node.count(0, 1, USER, crowd)
+    node.count(0, 2, PHONE, Counts({LIFE: Count(T, 0, 7, T)}))
+    node.count(0, 3, EID, Counts(links={USER: codec.Link(T, True)}))
+    node.refresh()
+    assert [0, 0, 0] == counts_of(a, keys=KEYS[:2])
+    assert BUYER == a.person
+    assert a.bid(BUYER, bid(1), LINE, BARE, NOW)
+    assert [0, 0, 0] == counts_of(a, keys=[KEYS[3]])
+    assert [] == node.links
+    assert [0, 5, 0] == counts_of(a, keys=[KEYS[1]])
+    assert USER == a.person
+    assert [0, 5, 0] == counts_of(a, keys=[KEYS[1], KEYS[1]])
+    record = codec.encode(Profile())
+    assert {LIFE: (0, 5)} == caps_of(a.view([KEYS[1]], KEYS[1], record, NOW))
+
+
+def test_whose_keys_are_not_linked(node: Node) -> None:
+    """With a record, after an opt-out, without caps, of a test, or with a journal that is full: at
+    most for as long as a bid flies.
+    """
+    a, b = node.workers
+    record, refusal = codec.encode(Profile()), codec.encode(Profile(opt_out=True))
+    for profile, person in ((record, BUYER), (refusal, 0)):
+        a.view(KEYS[:2], KEYS[0], profile, NOW)
+        assert person == a.person
+        assert a.bid(a.person, bid(1), LINE, BARE, NOW)
+    assert [0, 0, 0] == counts_of(b, keys=[KEYS[1]])
+    a.lost(BUYER, bid(1), NOW)
+    a.view(KEYS[:2], None, None, NOW)
+    assert a.bid(BUYER, bid(1), BARE, BARE, NOW)
+    assert not node.board.tags.any()
+    a.view(KEYS[:2], None, None, NOW, (), True)
+    assert a.bid(BUYER, bid(3), LINE, BARE, NOW)
+    a.view(KEYS[:2], None, None, NOW, (), True)
+    assert [0, 0, 0] == counts_of(b, keys=[KEYS[1]])
+    a.lost(BUYER, bid(3), NOW)
+    assert [] == node.links
+    node.full = True
+    a.view(KEYS[:2], None, None, NOW)
+    assert a.bid(BUYER, bid(2), LINE, BARE, NOW)
+    assert [1, 1, 0] == counts_of(b, keys=[KEYS[1]])
+    assert [0, 0, 0] == counts_of(b, NOW + 2_000, keys=[KEYS[1]])
+    assert [] == node.links
+    a.tidy(NOW + 2_000)
+    assert not node.board.tags.any()
+
+
+def test_a_link_stays_until_all_read_it_in_the_store(node: Node) -> None:
+    """As an impression does; a set that is full has no place for one."""
+    a, b = node.workers
+    a.view(KEYS[:2], None, None, NOW)
+    assert a.bid(BUYER, bid(1), LINE, BARE, NOW)
+    node.count(0, 1, USER, Counts(links={BUYER: codec.Link(T, True)}))
+    for worker in node.workers:
+        worker.tidy(NOW + 9_000)
+    assert 1 == int((node.board.sets["person"] == USER).sum())
+    node.refresh(NOW + 9_000)
+    a.tidy(NOW + 9_000)
+    assert not node.board.tags.any()
+    b.view([KEYS[1]], None, None, NOW + 9_000)
+    assert BUYER == b.person
+    for number in range(WAYS):
+        a.shown(PHONE, bid(10 + number), LINE, BARE, 100 + number, NOW)
+    b.shown(EID, bid(30), LINE, BARE, 100, NOW)
+    a.view(KEYS[2:], None, None, NOW)
+    assert 1 + (node.board.set_of(EID) == node.board.set_of(PHONE)) == a.given_up
 
 
 def test_counts_that_come_with_the_record(node: Node) -> None:
@@ -276,11 +430,41 @@ def test_counts_that_come_with_the_record(node: Node) -> None:
     assert {HOUR: (0, 1)} == caps_of(merged)
     assert OTHER == caps.person
     assert view([KEY], OTHER_KEY, record, NOW, [None, None]) is record
+    link = codec.encode_counts(Counts(links={OTHER: codec.Link(T, True)}))
+    of_other = OTHER.to_bytes(8, "little") + life
+    assert {LIFE: (0, 2)} == caps_of(view([KEY], None, None, NOW, [link, of_other, None, b"x"]))
+    assert OTHER == caps.person
+    assert view([KEY], None, None, NOW, [link]) is None
+    assert OTHER == caps.person
+    assert caps.bid(OTHER, bid(50), LINE, BARE, NOW)
+    caps.lost(OTHER, bid(50), NOW)
     caps.shown(PERSON, bid(1), LINE, BARE, 5, NOW)
     node.board.keeper[0]["identity"], node.board.keeper[0]["counted"] = 7, 5
     for expected in ({HOUR, LIFE}, {HOUR, LIFE}, set()):  # a reply may be one refresh old
         assert expected == set(caps_of(view([KEY], None, None, NOW, [None])))
         caps.refresh(NOW)
+
+
+def test_counts_that_only_the_board_leads_to(node: Node) -> None:
+    """They did not come with the record, so no bid is made that has caps, until the store has the
+    link; where the store did not answer at all the board is all there is.
+    """
+    caps = node.twin(node.board, 0, 0, 7, Limits(), None, node.append)
+    caps.serve(TABLE)
+    caps.refresh(NOW)
+    life = codec.encode_counts(Counts({LIFE: Count(T, 0, 2, T)}, []))
+    assert {LIFE: (0, 2)} == caps_of(caps.view(KEYS[:2], None, None, NOW, [life, None]))
+    assert [(BUYER, [(USER, Way.TO_PERSON)])] == links_of(node)
+    assert caps.view([KEYS[1]], None, None, NOW, [None]) is None
+    assert BUYER == caps.person
+    assert not caps.bid(BUYER, bid(1), LINE, BARE, NOW)
+    assert caps.bid(BUYER, bid(1), BARE, BARE, NOW)
+    link = codec.encode_counts(Counts(links={BUYER: codec.Link(T, True)}))
+    of_buyer = BUYER.to_bytes(8, "little")
+    for counts in ([link, of_buyer + life], [link, of_buyer], []):
+        caps.view([KEYS[1]], None, None, NOW, counts)
+        assert caps.bid(BUYER, bid(1), LINE, BARE, NOW)
+        caps.lost(BUYER, bid(1), NOW)
 
 
 class Changing(dict[str, Any]):
@@ -347,6 +531,38 @@ def test_a_full_set_refuses_bids_and_takes_impressions(node: Node) -> None:
     assert a.bid(PERSON, bid(99), LINE, BARE, NOW + 95)
 
 
+def test_bids_on_one_request_count_for_the_next_of_it(node: Node) -> None:
+    """A cap's last place goes to one of them; the next look begins from what the board says."""
+    a = node.workers[0]
+    a.shown(PERSON, bid(0), LINE, CREATIVE, 1, NOW)
+    record = codec.encode(Profile(caps={HOUR: (T - 10, 4)}))
+    for key, profile, places in ((None, None, [1, 5]), (KEY, record, [1, 1])):
+        for creative, most in zip((CREATIVE, BARE), places, strict=True):
+            a.view([KEY], key, profile, NOW)
+            for number in range(most):
+                assert a.allows(LINE, creative, NOW)
+                assert a.bid(PERSON, bid(1 + number), LINE, creative, NOW)
+            assert not a.allows(LINE, creative, NOW)
+            assert a.allows(BARE, BARE, NOW)
+            for number in range(most):
+                a.lost(PERSON, bid(1 + number), NOW)
+
+
+def test_bids_on_one_request_without_counts(node: Node) -> None:
+    """Caps of the record alone, or of nobody, are filled by the request's own bids."""
+    a = node.workers[0]
+    record = codec.encode(Profile(segments=[1], caps={AD: (T, 1)}))
+    for profile, places in ((record, 1), (None, 2), (b"RP no record", 2)):
+        a.view([KEY], None if profile is None else KEY, profile, NOW)
+        for number in range(places):
+            assert a.allows(LINE, CREATIVE, NOW)
+            assert a.bid(PERSON, bid(number), LINE, CREATIVE, NOW)
+        assert not a.allows(LINE, CREATIVE, NOW)
+        assert a.allows(LINE, CREATIVE, NOW + 60_000)
+        for number in range(places):
+            a.lost(PERSON, bid(number), NOW)
+
+
 def test_a_killed_worker_leaves_its_entries(node: Node) -> None:
     """Its successor takes them over, whatever became of the tags; not those of another journal."""
     a, b = node.workers
@@ -380,23 +596,27 @@ def test_a_worker_that_the_board_does_not_know(node: Node) -> None:
 
 # -- both twins, any order of events ---------------------------------------------------------------
 
-PEOPLE = [b"i:%d" % number for number in range(3)]
+PEOPLE = [b"i:%d" % number for number in range(4)]
 HASHES = [token_hash(Dim.PERSON, key) for key in PEOPLE]
 EVENTS = st.tuples(
-    st.sampled_from(["bid", "shown", "lost", "tidy", "count", "refresh", "restart", "view"]),
+    st.sampled_from(
+        ["bid", "allows", "shown", "lost", "tidy", "count", "refresh", "restart", "view"]
+    ),
     st.integers(0, 1),  # worker
-    st.integers(0, 2),  # person
+    st.integers(0, 3),  # person
     st.integers(0, 11),  # bid
     st.sampled_from([0, 1, 40, 700, 2_100, 11_000]),  # time that passes, ms
 )
 
 
 @settings(max_examples=150, deadline=None)
-@given(events=st.lists(EVENTS, max_size=60))
-def test_twins_agree(tmp_path_factory: pytest.TempPathFactory, events: list[Any]) -> None:
+@given(events=st.lists(EVENTS, max_size=60), with_record=st.booleans())
+def test_twins_agree(
+    tmp_path_factory: pytest.TempPathFactory, events: list[Any], with_record: bool
+) -> None:
     """The same events leave the same bytes on two boards, and the same views."""
     directory = tmp_path_factory.mktemp("boards")
-    nodes = [Node(directory / str(n), twin) for n, twin in
+    nodes = [Node(directory / str(n), twin, given=with_record) for n, twin in
              enumerate((readable.Caps, compiled.Caps))]  # fmt: skip
     now_ms = NOW
     for sequence, (what, worker, person, number, passes_ms) in enumerate(events, start=1):
@@ -415,6 +635,8 @@ def _play(
     ad = (LINE, CREATIVE if number & 2 else BARE)
     if what == "bid":
         return caps.bid(hash_, one, *ad, now_ms)
+    if what == "allows":
+        return caps.allows(*ad, now_ms)
     if what == "shown":
         return caps.shown(hash_, one, *ad, sequence, now_ms)
     if what == "lost":
@@ -424,7 +646,9 @@ def _play(
     if what == "count":
         bids = [bid(n, n & 1) for n in range(number)]
         entries = {LIFE: Count(now_ms // 1000, 0, number, 0), AD: Count(T, 60, 1 + person, 0)}
-        return node.count(worker, sequence - 2, hash_, Counts(entries, bids))
+        follow = {HASHES[n]: codec.Link(T, bool(number & 1 + n)) for n in range(number % 4)}
+        counts = Counts(entries if number > 2 else {}, bids, follow, number == 10)
+        return node.count(worker, sequence - 2, hash_, counts)
     if what == "refresh":
         return caps.refresh(now_ms, node.views[worker].renew)
     if what == "restart":
@@ -432,5 +656,17 @@ def _play(
         return None
     record = codec.encode(Profile(caps={LIFE: (T, 1), HOUR: (T, 2)})) if number & 4 else None
     keys = PEOPLE[person:] if number & 1 else [PEOPLE[person]]
-    view = caps.view(keys, PEOPLE[person] if record else None, record, now_ms)
-    return view and bytes(view), caps.person
+    key, is_test = PEOPLE[person] if record else None, number == 3
+    counts = _counts(node, [*([key] if key else []), *keys], number) if node.given else ()
+    view = caps.view(keys, key, record, now_ms, counts, is_test)
+    return view and bytes(view), caps.person, list(node.links)
+
+
+def _counts(node: Node, keys: list[bytes], number: int) -> list[bytes | None]:
+    """Counts as a store sends them: of keys, and mostly of all others; or nothing."""
+    if number == 11:
+        return []
+    others = [one for n, one in enumerate(HASHES) if n != number]
+    return [node.kept.get(token_hash(Dim.PERSON, key)) for key in keys] + [
+        one.to_bytes(8, "little") + node.kept.get(one, b"") for one in others
+    ]
