@@ -219,7 +219,7 @@ def test_links_go_to_both_ends(place: Place) -> None:
     body = linked(5 << 60, (6 << 60, Way.TO_PERSON), (7 << 60, Way.TO_PERSON | Way.FROM_PERSON))
     broken = [body[:-1], b"\x09" + body[1:], body[:1] + b"\x08" + body[2:], linked(5, time_ms=0)]
     records = [(n, int(Kind.LINK), one) for n, one in enumerate([body, body, *broken], start=1)]
-    assert 3 == place.keeper.apply([("0/0/0abc", records)])
+    assert 3 == place.keeper.apply([Stretch("0/0/0abc", 0, 6, records)])
     assert {Fate.LINKED: 2, Fate.BROKEN: 4} == place.keeper.fates
     found = {}
     for number in (5, 6, 7):
@@ -232,7 +232,8 @@ def test_links_go_to_both_ends(place: Place) -> None:
     bits = int(place.board.filter[0])
     shift = place.board.filter_shift
     assert [True] * 3 == [bool(bits >> (number << 60 >> shift) & 1) for number in (5, 6, 7)]
-    place.keeper.apply([("0/0/0abc", [(7, int(Kind.LINK), linked(9 << 60, (8 << 60, 1)))])])
+    one_way = (7, int(Kind.LINK), linked(9 << 60, (8 << 60, 1)))
+    place.keeper.apply([Stretch("0/0/0abc", 6, 7, [one_way])])
     bits = int(place.board.filter[0])
     assert [True, False] == [bool(bits >> (number << 60 >> shift) & 1) for number in (8, 9)]
 
