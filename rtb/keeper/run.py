@@ -101,6 +101,7 @@ class Keeper:
         self._close: Mask = np.zeros(board.taken.shape, np.bool_)
         self._leaving: set[int] = set()
         self._charted = False
+        self._near: dict[int, list[int]] = {}  # slots by advertiser; empty: to be made
         self._costs: dict[int, int] = {}  # by slot
         self._spans: dict[int, tuple[int, int, int, int]] = {}
         self._exhausted: dict[int, int] = {}  # slot -> nanos of the least bid that was refused
@@ -148,6 +149,7 @@ class Keeper:
             self._close[:, self.slots.slot[key]] = True
         self._spans.clear()
         self._charted = True
+        self._near.clear()
         if Outcome.LIMIT_BELOW in outcomes:
             self._close_overdrawn(now_ms)
         offered = {item.key for item in chart.line_items}
@@ -350,8 +352,11 @@ class Keeper:
         if not short:
             return
         lines = self.state.lines
+        if not self._near:
+            for slot, key in self.slots.key.items():
+                self._near.setdefault(lines[key].advertiser, []).append(slot)
         owners = {lines[self.slots.key[slot]].advertiser for slot in short}
-        near = [slot for slot, key in self.slots.key.items() if lines[key].advertiser in owners]
+        near = [slot for owner in sorted(owners) for slot in self._near[owner]]
         idle = self._demand.idle(near, now_ms)
         idle[:, list(work.spans)] = False  # just lent on
         self._close |= idle
@@ -428,6 +433,7 @@ class Keeper:
         if free:
             self._leaving -= {self.slots.key[slot] for slot in free}
             self.slots.free(free)
+            self._near.clear()
 
 
 _FAR_MS: Final = 1 << 62  # fits the board
