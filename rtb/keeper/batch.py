@@ -73,6 +73,8 @@ def batch_of(reads: Iterable[Read], exchanges: Mapping[int, Exchange], state: St
     """The batch of some records; exchanges and state as in `apply.booking`."""
     places = [(tail.name, record) for tail, records, *_ in reads for record in records]
     found = Batch()
+    if not places:  # most turns of a node at rest
+        return found
     done = _take_together(found, places, exchanges, state) | _idle(places, exchanges)
     for index, place in enumerate(places):
         if index in done:
@@ -111,6 +113,8 @@ def _idle(places: Sequence[Place], exchanges: Mapping[int, Exchange]) -> set[int
         index for index, (_, (_, kind, body)) in enumerate(places)
         if kind in _SHOWN and len(body) == NOTICE.itemsize
     ]  # fmt: skip
+    if not indices:
+        return set()
     notices = np.frombuffer(b"".join(places[one][1][2] for one in indices), NOTICE)
     kinds = np.array([places[one][1][1] for one in indices], np.uint8)
     said, idle = notices["claims"], np.zeros(len(indices), np.bool_)

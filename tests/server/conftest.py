@@ -170,9 +170,39 @@ StartNode = Callable[..., Node]
 
 
 @pytest.fixture(scope="session")
-def start_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartNode]:
-    """Starts nodes; stops them all at the end."""
-    nodes: list[Node] = []
+def nodes() -> Iterator[list[Node]]:
+    """All nodes that run; stops them at the end."""
+    found: list[Node] = []
+    yield found
+    _stop(found)
+
+
+def _stop(nodes: list[Node]) -> None:
+    for node in nodes:
+        if node.process.poll() is None:
+            node.process.terminate()
+    for node in nodes:
+        try:
+            node.process.wait(15)
+        except subprocess.TimeoutExpired:
+            node.process.kill()
+
+
+@pytest.fixture(autouse=True)
+def _nodes_of_a_test(nodes: list[Node]) -> Iterator[None]:
+    """A node that a test starts for itself ends with it; those of wider fixtures go on.
+
+    Wider fixtures are made before this one. Twenty nodes at rest are a loaded machine.
+    """
+    before = len(nodes)
+    yield
+    _stop(nodes[before:])
+    del nodes[before:]
+
+
+@pytest.fixture(scope="session")
+def start_node(tmp_path_factory: pytest.TempPathFactory, nodes: list[Node]) -> StartNode:
+    """Starts nodes."""
 
     def start(
         *arguments: str,
@@ -206,15 +236,7 @@ def start_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartNode]:
             node.wait_ready()
         return node
 
-    yield start
-    for node in nodes:
-        if node.process.poll() is None:
-            node.process.terminate()
-    for node in nodes:
-        try:
-            node.process.wait(15)
-        except subprocess.TimeoutExpired:
-            node.process.kill()
+    return start
 
 
 @pytest.fixture(scope="session")

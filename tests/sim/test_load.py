@@ -134,7 +134,9 @@ async def test_closing_after_each_answer_is_allowed() -> None:
 
     counts = (await run(reply)).counts
 
-    assert counts["answers"] == counts["wins"] > 30
+    assert counts["wins"] > 30
+    # On a machine that stalls an answer may come too late to win.
+    assert counts["answers"] - counts["timeouts"] <= counts["wins"] <= counts["answers"]
     assert 0 == counts["errors"]
 
 
