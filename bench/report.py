@@ -21,7 +21,9 @@ README, DOCS = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
 
 # What the README shows, in its order; the rest is in docs/benchmarks.md.
 README_FIGURES = (
-    ("ratio", "ratio"), ("ratio", "lane_us"), ("decide", "decide_10000_us"), ("decide", "growth"),
+    ("ratio", "ratio"), ("ratio", "lane_us"), ("ratio", "keeper_us"), ("stages", "money_us"),
+    ("keeper", "records_per_s"), ("keeper", "turn_p99_ms"),
+    ("decide", "decide_10000_us"), ("decide", "growth"),
     ("kernels", "score_1000_us"), ("latency", "rated"), ("latency", "p50_ms"),
     ("latency", "p99_ms"), ("latency", "control_p99_ms"), ("latency", "calm_p99_ms"),
     ("latency", "p999_ms"), ("latency", "control_p999_ms"), ("latency", "calm_p999_ms"),

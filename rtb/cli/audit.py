@@ -106,6 +106,8 @@ def show(report: Report, console: Console) -> None:
     _show_spend([one for one in report.spend if not _same(one)], console)
     show_findings(report.invoices, console)
     words = "all agrees" if report.agrees else f"differs by {report.difference_micros:,} micros"
+    if not report.agrees and not report.difference_micros:
+        words = "what is here agrees to the micro, but see above"
     console.print(words, highlight=False)
 
 

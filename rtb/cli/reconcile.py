@@ -100,7 +100,10 @@ class Converted(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """An audit. `from_s` is not 0 where only bids since then could be compared."""
+    """An audit. `from_s` is not 0 where only bids since then could be compared.
+
+    agrees: nothing differs, and no record is missing that an operator has not given up
+    """
 
     agrees: bool
     difference_micros: int
@@ -139,6 +142,7 @@ class _Read:
     not_applied: int
     notes: list[str]
     from_s: int
+    damaged: int = 0  # records that are missing, and that no operator has given up
 
 
 def _first_time_ms(paths: StatePaths, kept: Kept, kernel: Kernel) -> int:
@@ -184,6 +188,9 @@ def _read(node: Node, kept: list[Kept], look: Look, from_s: int) -> _Read:
             found.charges.add(Kind(kind), body, days.of, terms)
         if records.given_up:
             found.notes.append(f"journal {name}: {records.given_up} damaged records are missing")
+        if records.damaged:
+            found.damaged += records.damaged
+            found.notes.append(f"journal {name}: look at it with `rtb journal check`")
     unknown = found.charges.left_out["unknown_exchange"]
     if unknown:  # without them every sum is wrong: that is no difference of the books
         raise ConfigError(
@@ -332,7 +339,7 @@ def audit_of(view: LedgerView, node: Node, invoices: Iterable[Path] = ()) -> Rep
     off = sum(abs(one.journals_nanos - one.books_nanos) for one in spend)
     off += sum(_off(one) for one in compared)
     return Report(
-        agrees=not books and not off and not any(map(_differs, compared)),
+        agrees=not (books or off or found.damaged or any(map(_differs, compared))),
         difference_micros=ceil_div(off, NANOS_PER_MICRO),
         books=[_sentence(one) for one in books],
         journals=found.journals,

@@ -36,6 +36,8 @@ from rtb.stores.board import Board, Http
 JSON_HEADERS: Final = {"content-type": "application/json", "x-openrtb-version": "2.6"}
 DETAIL: Final = (sys.executable, "-m", "rtb.server.metrics_detail")
 DETAIL_S: Final = 30.0
+# Of a notice's body: three fields of a conversion fit many times.
+FORM_BYTES_MAX: Final = 8_192
 _CLOSE: Final = {"connection": "close"}
 VERSION_HEADER: Final = {"x-openrtb-version": "2.6"}
 # Representations that we know and do not speak (OpenRTB 2.6 section 2.3): better told than guessed.
@@ -223,9 +225,14 @@ class Application:
         """One notice; whoever only asks for its head is told nothing, and nothing is recorded."""
         if request.method == "HEAD":
             return Response()
+        try:
+            form = await _form(request)
+        except ClientDisconnect:
+            return Response(status_code=400)
         target: bytes = request.scope["raw_path"]
-        if request.scope["query_string"]:
-            target += b"?" + request.scope["query_string"]
+        said = b"&".join(part for part in (request.scope["query_string"], form) if part)
+        if said:
+            target += b"?" + said
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def later(answer: Answer) -> None:
@@ -270,6 +277,25 @@ class Application:
         if body is None:
             return PlainTextResponse("it cannot be told: see the log", 500)
         return Response(body, headers={"content-type": metrics.CONTENT_TYPE})
+
+
+async def _form(request: Request) -> bytes:
+    """The fields that the POST of a conversion brings in its body, as a query has them, else b"".
+
+    Any body is read, so that the connection can go on with what comes behind it; one over its limit
+    is not, and ends the connection. Raises: ClientDisconnect.
+    """
+    if request.method != "POST":
+        return b""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > FORM_BYTES_MAX:
+            return b""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_form = kind == "application/x-www-form-urlencoded"
+    is_conversion = request.scope["path"].startswith("/n/conversion/")
+    return bytes(body).strip() if is_form and is_conversion else b""
 
 
 async def _printed(*command: str) -> bytes | None:

@@ -403,9 +403,11 @@ class LaneProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        # With another request behind it, `cycle` is of that one, whose body may well be under way.
+        is_last = self.pipelined <= 1
         self.pipelined -= 1
         self.last_ns = time.monotonic_ns()
-        more_body = self.cycle is not None and self.cycle.more_body
+        more_body = is_last and self.cycle is not None and self.cycle.more_body
         super().on_response_complete()
         # uvicorn's keep-alive timer is not needed: the sweeper looks after idle connections.
         self._unset_keepalive_if_required()

@@ -43,13 +43,14 @@ def kept_in(directory: Path, kernel: Kernel) -> list[Kept]:
 class Records:
     """The records of one journal up to a sequence, in order.
 
-    given_up: records that damage has taken, so far
+    given_up: records that damage has taken, so far; damaged: those of them that no operator has
+        given up
     """
 
     def __init__(self, directory: Path, kept: Kept, until: int, kernel: Kernel) -> None:
         self._directory, self._kept, self._until = directory, kept, until
         self._kernel = kernel
-        self.given_up = 0
+        self.given_up = self.damaged = 0
 
     def __iter__(self) -> Iterator[Record]:
         kept = self._kept
@@ -65,6 +66,7 @@ class Records:
                     if not skipped:
                         raise
                     self.given_up += skipped
+                    self.damaged += skipped
                     continue
                 if not records:
                     return

@@ -89,6 +89,28 @@ def test_the_keeper_goes_on_behind_what_is_given_up(node: Laid) -> None:
     assert 0 == ran(node, "check").exit_code
 
 
+def test_an_audit_does_not_pass_over_damage(node: Laid) -> None:
+    """What the disk loses behind the keeper is no agreement until somebody has given it up."""
+    worker = node.workers[1]
+    assert worker is not None
+    first = worker.bid(1)
+    while first is None:
+        node.turn()
+        first = worker.bid(1)
+    node.turns(3)
+    with node.view() as view:
+        before = audit_of(view, node.audited)
+    segment = worker.journal._segment.map
+    segment[segment.find((1).to_bytes(8, "little"), 1024) + 40] ^= 1
+    with node.view() as view:
+        after = audit_of(view, node.audited)
+
+    assert before.agrees
+    assert not after.agrees
+    assert 0 == after.difference_micros
+    assert any("rtb journal check" in note for note in after.notes)
+
+
 def test_a_running_node_is_left_alone(node: Laid) -> None:
     """Neither the supervisor's directory nor a living worker's journal is touched."""
     alive = ran(node, "give-up", "--yes")

@@ -153,6 +153,24 @@ def test_a_plain_request_in_parts_stays_in_the_lane(node: Node, parts: int) -> N
     assert node.metric('rtb_http_total{event="route"}') - routed <= 2
 
 
+@pytest.mark.parametrize("second", [plain(TEST_BODY), b""], ids=["bid", "chunked"])
+def test_a_second_request_whose_body_comes_later(node: Node, second: bytes) -> None:
+    """Behind a whole request the head of another: its body may come in a segment of its own."""
+    body = second or plain(TEST_BODY).replace(
+        b"content-length: %d" % len(TEST_BODY), b"transfer-encoding: chunked"
+    ).replace(TEST_BODY, b"%x\r\n%b\r\n0\r\n\r\n" % (len(TEST_BODY), TEST_BODY))
+    cut = body.index(b"\r\n\r\n") + 4
+    with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
+        connection.sendall(plain(TEST_BODY) + body[:cut])
+        assert 200 == split_answer(read_answer(connection))[0]
+        time.sleep(0.02)
+        connection.sendall(body[cut:])
+
+        assert 200 == split_answer(read_answer(connection))[0]
+        connection.sendall(plain(TEST_BODY))
+        assert 200 == split_answer(read_answer(connection))[0]
+
+
 def test_what_follows_a_request_in_parts(node: Node) -> None:
     """A second request behind the rest of a body gets its own answer, and cut ones get none."""
     whole = plain(TEST_BODY)

@@ -241,6 +241,29 @@ def test_a_conversion_that_says_nonsense_counts(node: Node) -> None:
     assert 1 == node.metric(said) - before
 
 
+def test_a_conversion_may_be_a_form(node: Node) -> None:
+    """Fields may stand in the body of a POST, which comes when it comes; the connection goes on."""
+    before = conversions_in(node)
+    target = conversion_of(node, bid_on(node), "")
+    form = b"order=F-1&value=9.75&currency=CHF"
+    head = (
+        b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n"
+        b"content-length: %d\r\n\r\n" % (target.encode(), len(form))
+    )
+    with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
+        for _ in range(2):
+            connection.sendall(head)
+            time.sleep(0.05)
+            connection.sendall(form)
+            assert 200 == split_answer(read_answer(connection))[0]
+    found = [
+        each.value_micros[0x434846] - before.get(key, Total()).value_micros[0x434846]
+        for key, each in conversions_in(node).items()
+    ]
+
+    assert 9_750_000 == sum(found)
+
+
 def test_conversions_of_tests_do_not_count(node: Node) -> None:
     """They are answered, so that an integration can be tried, and leave nothing."""
     before = conversions_in(node)
