@@ -24,8 +24,10 @@ TINY = {"DEMO_LINE_ITEMS": "200", "DEMO_PRODUCTS": "200", "DEMO_PROFILES": "300"
 
 def start(data: Path, **environ: str) -> "subprocess.Popen[str]":
     environment = os.environ | TINY | {"DEMO_DIR": str(data), "DEMO_RATE": "50"} | environ
+    # A suite that runs in the background of a shell has inherited that interrupts are ignored.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "rtb.sim.demo"]
     return subprocess.Popen(
-        [sys.executable, "-m", "rtb.sim.demo"], cwd=ROOT, env=environment, text=True,
+        command, cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
