@@ -19,6 +19,7 @@ from typing import Final
 from rtb.base.errors import ConfigError, RtbError, StoreError
 from rtb.catalogue.snapshot import Snapshot
 from rtb.exchanges.settings import Exchange
+from rtb.keeper.apply import REFUSED
 from rtb.keeper.caps import COUNTED_KINDS, CapsKeeper
 from rtb.keeper.caps import Settings as CapsSettings
 from rtb.keeper.chart import chart_of, plans_of
@@ -50,13 +51,8 @@ LAST_TURNS_S: Final = 2.0
 RETIRE_EVERY_S: Final = 60.0
 ALARM_EVERY_S: Final = 5.0
 # Booked, but not as it should be: a bill after its money was given back, or beyond its budget.
-ALARMING: Final = (
-    Outcome.LATE,
-    Outcome.LATE_OVER,
-    Outcome.POSTED_OVER,
-    Outcome.ADJUSTED_OVER,
-    Outcome.TAKEN_SHORT,
-)
+# What is refused has its letter.
+ALARMING: Final = tuple(one for one in Outcome if one.alarming and one not in REFUSED)
 # A part of all persons each time; all of them within a few hours.
 TIDY_EVERY_S: Final = 20.0
 

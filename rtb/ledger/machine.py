@@ -421,8 +421,6 @@ def _account_at(state: State, line_item: int, time_s: int, changes: Changes) -> 
     line = state.lines.get(line_item)
     if line is None:
         return None
-    if line.from_s <= time_s < line.until_s:
-        return line.last
     found = account_at(state, line, time_s)
     if found is None:
         flight, day, line.from_s, line.until_s = place(line, time_s)

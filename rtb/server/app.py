@@ -28,6 +28,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rtb import __version__
 from rtb.base.errors import InputError, WireError
+from rtb.base.events import Kind
+from rtb.notices.urls import PATHS, PREFIX
 from rtb.server import metrics
 from rtb.server.bid import NS_PER_MS, Bidder, Endpoint, Reply, error_body
 from rtb.server.notices import Answer, NoticeDesk
@@ -104,7 +106,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip", "deflate"):
         raise BodyError(415, WireError(f"content-encoding {encoding[:40]!r} is not spoken here"))
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media = _media(request)
     if media in BINARY_TYPES:
         raise BodyError(415, WireError(f"content-type {media} is not spoken here; send JSON"))
     declared = request.headers.get("content-length", "")
@@ -124,6 +126,11 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
         elif chunk:
             inflater.feed(chunk)
     return bytes(plain) if inflater is None else inflater.end()
+
+
+def _media(request: Request) -> str:
+    """The media type of a body, without parameters; "" where it is not said."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 class Framing:
@@ -292,9 +299,8 @@ async def _form(request: Request) -> bytes:
         body += chunk
         if len(body) > FORM_BYTES_MAX:
             return b""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_form = kind == "application/x-www-form-urlencoded"
-    is_conversion = request.scope["path"].startswith("/n/conversion/")
+    is_form = _media(request) == "application/x-www-form-urlencoded"
+    is_conversion = request.scope["path"].startswith(f"{PREFIX}{PATHS[Kind.CONVERSION, 0]}/")
     return bytes(body).strip() if is_form and is_conversion else b""
 
 

@@ -9,9 +9,8 @@ For each bid that goes out, in one turn of the loop and in this order:
     4. its claims are signed into a sheet, from which the answer's notice URLs are made
 
 A bid whose lease refuses it, or a cap that the request's own bids have filled, gives its place to
-the next of its short list. A request with test=1
-is signed and nothing else, under a number that depends on the request alone, so that the same test
-always has the same answer.
+the next of its short list. A request with test=1 is signed and nothing else, under a number that
+depends on the request alone, so that the same test always has the same answer.
 
 `ext/commit.pyx` is the compiled twin of `Commit`.
 """

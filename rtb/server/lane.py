@@ -220,8 +220,8 @@ class LaneProtocol(HttpToolsProtocol):
             if target is not None:
                 self._notice(target)
                 return
-        elif 0 < shared.missing(data) <= shared.held_bytes_max - len(data):
-            self.to_come = shared.missing(data) + len(data)
+        elif 0 < (missing := shared.missing(data)) <= shared.held_bytes_max - len(data):
+            self.to_come = missing + len(data)
             self._hold(data)
             return
         self._to_parent(data)

@@ -1,12 +1,13 @@
 """One keep-alive connection to a bidder: a request out, one whole answer in, and so on."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import cast
 
 from rtb.sim.wire import ANSWER_BYTES_MAX, Reply, read_answer
 
 
-class Channel(asyncio.Protocol):
+class Channel(asyncio.Protocol, ABC):
     """At most one request is in flight. Whoever owns it says what openings and answers mean."""
 
     __slots__ = ("_buffer", "transport")
@@ -15,13 +16,13 @@ class Channel(asyncio.Protocol):
         self._buffer = b""
         self.transport: asyncio.Transport | None = None
 
+    @abstractmethod
     def opened(self) -> None:
         """The connection is there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answered(self, reply: Reply) -> None:
         """One whole answer came."""
-        raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are none by class, only by what they can do.

@@ -160,7 +160,7 @@ class PostgresBulk:
         connection.exec_driver_sql(
             f"DELETE FROM {table.name} WHERE ({', '.join(names)}) "
             f"IN (SELECT * FROM unnest({arrays}))",
-            tuple(map(_array, zip(*keys, strict=True))),
+            _columns(keys),
         )
 
     def delete_ranges(
@@ -171,7 +171,7 @@ class PostgresBulk:
             connection.exec_driver_sql(
                 f"DELETE FROM {table.name} USING {_RANGES} "
                 f"WHERE {_keys(table)[0]} BETWEEN range.first_key AND range.last_key",
-                tuple(map(_array, zip(*ranges, strict=True))),
+                _columns(ranges),
             )
 
     def find_ranges(
@@ -181,7 +181,7 @@ class PostgresBulk:
         found = connection.exec_driver_sql(
             f"SELECT {table.name}.* FROM {_RANGES} JOIN {table.name} "
             f"ON {_keys(table)[0]} BETWEEN range.first_key AND range.last_key",
-            tuple(map(_array, zip(*ranges, strict=True))),
+            _columns(ranges),
         )
         return [tuple(row) for row in found]
 
@@ -204,7 +204,7 @@ class PostgresBulk:
         arrays = ", ".join(f"%s::{_type(table, column.name)}[]" for column in table.columns)
         connection.exec_driver_sql(
             f"INSERT INTO {table.name} ({_names(table)}) SELECT * FROM unnest({arrays}){end}",
-            tuple(map(_array, zip(*rows, strict=True))),
+            _columns(rows),
         )
 
 
@@ -217,6 +217,11 @@ def _type(table: Table, name: str) -> str:
 
 
 _RANGES: Final = "unnest(%s::bigint[], %s::bigint[]) AS range (first_key, last_key)"
+
+
+def _columns(rows: Sequence[Values]) -> tuple[str, ...]:
+    """One array a column."""
+    return tuple(map(_array, zip(*rows, strict=True)))
 
 
 def _array(values: Iterable[Value]) -> str:
