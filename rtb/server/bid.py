@@ -75,6 +75,16 @@ class Money(Protocol):
     def serve(self, arrays: Mapping[str, Any]) -> None: ...
 
 
+class Swift(Protocol):
+    """What the bid path needs of `ext/path.pyx`: the usual request, in one compiled step."""
+
+    def serve(self) -> None: ...
+    def set_clock(self, wall_offset_ns: int) -> None: ...
+    def answer(
+        self, endpoint: Any, data: bytes, start: int, started_ns: int, turn_ns: int
+    ) -> Reply | None: ...
+
+
 class Workspace:
     """The records of one request in flight, reused."""
 
@@ -165,11 +175,16 @@ class Bidder:
         self._count, self._pay = meter.request, money.commit.pay
         self._find = local.find_key if local is not None else None
         self._view = money.caps.view
+        # Profiles that are asked for over the network need the reference, which can wait.
+        make_swift = kernels.path if local is not None else None
+        self.swift: Swift | None = make_swift(self) if make_swift is not None else None
         self.set_clock()
 
     def set_clock(self) -> None:
         """Sets our wall clock by the system's; called a few times a second, to follow its steps."""
         self._wall_offset_ns = self._wall_ns() - self._monotonic_ns()
+        if self.swift is not None:
+            self.swift.set_clock(self._wall_offset_ns)
 
     # -- what changes while serving ---------------------------------------------------------------
 
@@ -178,11 +193,15 @@ class Bidder:
         self._set_terms(self.rates, self.zones, serving.generation)
         self.money.serve(serving.arrays)
         self.serving = serving
+        if self.swift is not None:
+            self.swift.serve()
 
     def price_by(self, rates: np.ndarray, zones: np.ndarray) -> None:
         """Puts new currency rates and clocks in force."""
         generation = self.serving.generation if self.serving else 0
         self._set_terms(rates, zones, generation)
+        if self.swift is not None:
+            self.swift.serve()
 
     def _set_terms(self, rates: np.ndarray, zones: np.ndarray, generation: int) -> None:
         self.rates, self.zones = rates, zones
@@ -211,6 +230,22 @@ class Bidder:
         started_ns: `monotonic_ns` of the first byte, from which the deadline counts.
         turn_ns: when the loop turn that holds it began: a turn that lasts is overload.
         """
+        if self.swift is not None:
+            reply = self.swift.answer(endpoint, data, start, started_ns, turn_ns)
+            if reply is not None:
+                return reply
+        return self.answer_by_steps(endpoint, data, start, started_ns, turn_ns, later)
+
+    def answer_by_steps(
+        self,
+        endpoint: Endpoint,
+        data: bytes,
+        start: int,
+        started_ns: int,
+        turn_ns: int,
+        later: Later,
+    ) -> Reply | None:
+        """As `answer`; the reference, which knows every case."""
         now_ns = self._monotonic_ns()
         if now_ns - turn_ns > self._shed_after_ns:
             return self._unread(endpoint, NoBid.SHED, started_ns)

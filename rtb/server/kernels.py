@@ -39,6 +39,7 @@ class Kernels:
     encode  (opportunity, decision, snapshot arrays, exchange, links, sheets) -> body
     commit  class of the commit step; signer: of notices; caps: of counts for frequency caps
     journal the functions of the journal
+    path    the usual request in one step, for a bidder; None: the bidder takes every step itself
     """
 
     name: str
@@ -53,6 +54,7 @@ class Kernels:
     signer: Callable[[Keyring], Any]
     caps: Any
     journal: Kernel
+    path: Callable[[Any], Any] | None
 
 
 def load() -> Kernels:
@@ -85,6 +87,7 @@ def pure() -> Kernels:
         signer=tokens.Signer,
         caps=caps.Caps,
         journal=READABLE,
+        path=None,
     )
 
 
@@ -97,7 +100,7 @@ def compiled() -> Kernels:
         from rtb._ext import head as fast_head
         from rtb._ext import identity as fast_identity
         from rtb._ext import journal as fast_journal
-        from rtb._ext import meter, respond, wire
+        from rtb._ext import meter, path, respond, wire
         from rtb._ext import notices as fast_notices
     except ImportError as error:
         raise ConfigError(f"{CURE}; {error}") from error
@@ -115,4 +118,5 @@ def compiled() -> Kernels:
         signer=fast_notices.Signer,
         caps=fast_caps.Caps,
         journal=Kernel(fast_journal.Pen, fast_journal.scan, fast_journal.find),
+        path=path.Path,
     )

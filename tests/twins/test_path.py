@@ -1,0 +1,186 @@
+"""The compiled path against the reference: same answers, same counters, same records."""
+
+import dataclasses
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.lent import LentMoney
+from rtb._ext.path import Path as SwiftPath
+from rtb.base.reasons import NoBid
+from rtb.exchanges.settings import Exchange
+from rtb.server import kernels, settings
+from rtb.server.bid import Bidder, Endpoint, Reply, Serving
+from rtb.stores.board import STAGE_SAMPLE, Board, Outcome
+from tests.decide import worlds
+from tests.server.test_answers import unsigned
+
+PATIENT = settings.Bid(shed_after_ms=10_000)
+LINE_ITEMS = 120
+# Times differ from run to run; how often they were taken does not.
+TIMES = ("latency_us", "stages_us", "latency_sum_us", "stages_sum_us", "gauges")
+
+
+class Profiles:
+    """Records by key, made up on first sight; None for every third key."""
+
+    def __init__(self) -> None:
+        self._records: dict[bytes, bytes | None] = {}
+
+    def find_key(self, keys: Sequence[bytes]) -> tuple[bytes | None, bytes | None]:
+        """As `LocalProfiles.find_key`."""
+        key = keys[0]
+        if key not in self._records:
+            chance = random.Random(key)
+            self._records[key] = worlds.profile(chance) if chance.random() < 0.67 else None
+        record = self._records[key]
+        return record, None if record is None else key
+
+
+class Side:
+    """A bidder with its board and journal: with the compiled path, or without."""
+
+    def __init__(
+        self, folder: Path, exchange: Exchange, swift: bool, bid: settings.Bid = PATIENT
+    ) -> None:
+        folder.mkdir()
+        self.board = Board.create(folder / "board", 1, 512)
+        compiled = dataclasses.replace(kernels.compiled(), path=SwiftPath if swift else None)
+        exchanges = {"generic": exchange}
+        self.money = LentMoney(folder, exchanges, compiled, LINE_ITEMS)
+        self.money.flush()
+        meter = compiled.meter(self.board, 0)
+        local = Profiles()
+        self.bidder = Bidder(bid, exchanges, compiled, meter, self.money, local=local)  # type: ignore[arg-type]
+        rates = settings.load_rates(settings.CONFIGS / "rates.toml")
+        zones = settings.load_zones(settings.CONFIGS / "zones.toml", worlds.NOW_MS)
+        self.bidder.price_by(rates, zones)
+        snapshot = worlds.snapshot(3, LINE_ITEMS)
+        engine = compiled.engine(snapshot, None)
+        self.bidder.serve(Serving(snapshot, engine, snapshot.arrays, 1, "", ""))
+        self.endpoint: Endpoint = self.bidder.endpoints[b"generic"]
+
+    def answer(self, body: bytes, age_ns: int = 0) -> Reply:
+        """Its answer to a body whose first byte came `age_ns` ago."""
+        now_ns = time.monotonic_ns()
+        found = self.bidder.answer(self.endpoint, body, 0, now_ns - age_ns, now_ns, _never)
+        assert found is not None
+        return found
+
+    def is_swift(self, body: bytes) -> bool:
+        """Whether the compiled path answers a body itself."""
+        assert self.bidder.swift is not None
+        now_ns = time.monotonic_ns()
+        return self.bidder.swift.answer(self.endpoint, body, 0, now_ns, now_ns) is not None
+
+    def counters(self) -> dict[str, list[int]]:
+        """All counters that do not measure time."""
+        column = self.board.columns[0]
+        names = [name for name in column.dtype.names or () if name not in TIMES]
+        found = {name: np.asarray(column[name]).ravel().tolist() for name in names}
+        found |= {name: column[name].sum(axis=1).tolist() for name in TIMES[:2]}
+        return found | {"funnel": self.board.funnel.ravel().tolist()}
+
+
+def _never(reply: Reply) -> None:
+    raise AssertionError(f"answered later: {reply}")
+
+
+@pytest.fixture(params=["204", "200"])
+def sides(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Side, Side]]:
+    """Both, for each style of saying no."""
+    exchange = _exchange(request.param)
+    both = Side(tmp_path / "swift", exchange, True), Side(tmp_path / "steps", exchange, False)
+    yield both
+    for side in both:
+        side.money.close()
+
+
+def _exchange(no_bid: str) -> Exchange:
+    return Exchange(
+        name="generic", path="generic", no_bid=no_bid, tmax_ms_default=20_000,
+        deadline_ms_max=10_000,
+    )  # fmt: skip
+
+
+def _bodies(seed: int, count: int) -> Iterator[bytes]:
+    """Random requests, some of them odd."""
+    chance = random.Random(seed)
+    odd: list[Callable[[dict[str, object]], dict[str, object]]] = [
+        lambda one: one | {"test": 1},
+        lambda one: one | {"tmax": 1},
+        lambda one: one | {"tmax": "120"},
+        lambda one: one | {"regs": {"gdpr": 1}},
+        lambda one: one | {"imp": []},
+        lambda one: one | {"imp": "none"},
+        lambda one: one | {"user": {"id": f"u{chance.randrange(5)}"}},
+    ]
+    for number in range(count):
+        request = worlds.request(chance) | {"id": f"r{number}"}
+        if chance.random() < 0.3:
+            request = chance.choice(odd)(request)
+        yield json.dumps(request).encode()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_path_answers_and_counts_as_the_steps(sides: tuple[Side, Side], seed: int) -> None:
+    """Random requests, odd ones among them, are answered, counted and recorded alike."""
+    swift, steps = sides
+    statuses = set()
+    for body in _bodies(seed, 300):
+        expected = steps.answer(body)
+        status, answer = swift.answer(body)
+        statuses.add(status)
+
+        assert (expected[0], unsigned(expected[1])) == (status, unsigned(answer))
+    assert steps.counters() == swift.counters()
+    assert steps.money.journal.last_sequence == swift.money.journal.last_sequence > 0
+    assert {200, 400} <= statuses
+
+
+def test_path_takes_the_usual_and_hands_back_the_rest(tmp_path: Path) -> None:
+    """Most requests are usual; tests, what cannot be read and what is too late are not."""
+    side = Side(tmp_path / "swift", _exchange("204"), True)
+    taken = [side.is_swift(body) for body in _bodies(9, 4 * STAGE_SAMPLE)]
+    request = worlds.request(random.Random(1)) | {"id": "one"}
+    unusual = [
+        json.dumps(request | {"test": 1}).encode(),
+        json.dumps(request | {"tmax": 1}).encode(),
+        b'{"id":"one"',
+    ]
+
+    assert sum(taken) > len(taken) / 2
+    assert [False, False, False] == [side.is_swift(body) for body in unusual]
+    side.money.close()
+
+
+def test_path_hands_back_while_the_journal_takes_nothing(tmp_path: Path) -> None:
+    """With a journal that is not writable no bid is paid; the reference says why."""
+    side = Side(tmp_path / "swift", _exchange("200"), True)
+    side.money.journal.writable = side.money.writable = False
+    status, body = side.answer(json.dumps(worlds.request(random.Random(1))).encode())
+
+    assert (200, NoBid.PAID_BIDDING_STOPPED.nbr) == (status, json.loads(body)["nbr"])
+    side.money.close()
+
+
+def test_whatever_is_late_is_no_bid_and_counted_once(tmp_path: Path) -> None:
+    """With any part of the time used up before, each request ends once: in a bid or late."""
+    bid = settings.Bid(shed_after_ms=10_000, late_ms=0, bid_min_ms=0, profile_min_ms=0)
+    side = Side(tmp_path / "swift", _exchange("204"), True, bid)
+    budget_ns = side.endpoint.budget_ns(0)
+    statuses = [
+        side.answer(body, budget_ns - number * 1_000)[0]
+        for number, body in enumerate(_bodies(4, 400))
+    ]
+    requests = side.board.total("requests")
+
+    assert {200, 204, 400} >= set(statuses)
+    assert len(statuses) == requests.sum()
+    assert requests[0, Outcome.LATE] > 0
+    side.money.close()
