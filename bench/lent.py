@@ -39,8 +39,13 @@ class LentMoney:
         kernels: Kernels,
         line_items_max: int,
         stored: Stored | None = None,
+        in_flight_ms: int = 1,
     ) -> None:
-        """stored: where counts of impressions are read."""
+        """stored: where counts of impressions are read.
+
+        in_flight_ms: how long caps count a bid. The same few requests come round and round here;
+            in a server persons come back much later, so not for long by default.
+        """
         self.writable = True
         self.overlay = np.zeros(0, OVERLAY)
         self.journal = Journal.open(folder / "journals", 0, kernel=kernels.journal)
@@ -48,9 +53,9 @@ class LentMoney:
         self.board = MoneyBoard.create(folder / "money", 1, slots)
         caps_board = CapsBoard.create(folder / "caps", 1, Sizes())
         caps_board.header["ready"] = 1
-        # The same few requests come round and round: in a server persons come back much later.
+        limits = Limits(in_flight_ms=in_flight_ms)
         self.caps: Any = kernels.caps(
-            caps_board, 0, 0, _IDENTITY, Limits(in_flight_ms=1), stored, self.journal.append
+            caps_board, 0, 0, _IDENTITY, limits, stored, self.journal.append
         )
         self._urls = {name: Urls("https://bid.example", one) for name, one in exchanges.items()}
         purse = Purse(self.board, 0, lambda: self.journal.last_sequence)

@@ -22,6 +22,9 @@ from tests.server.test_answers import unsigned
 
 PATIENT = settings.Bid(shed_after_ms=10_000)
 LINE_ITEMS = 120
+HOUR_MS = 3_600_000
+# No window of a cap ends while a test runs: each starts in the first seconds of an hour.
+WALL_NS = (worlds.NOW_MS // HOUR_MS * HOUR_MS + 5_000) * 1_000_000 - time.monotonic_ns()
 # Times differ from run to run; how often they were taken does not.
 TIMES = ("latency_us", "stages_us", "latency_sum_us", "stages_sum_us", "gauges")
 
@@ -52,11 +55,19 @@ class Side:
         self.board = Board.create(folder / "board", 1, 512)
         compiled = dataclasses.replace(kernels.compiled(), path=SwiftPath if swift else None)
         exchanges = {"generic": exchange}
-        self.money = LentMoney(folder, exchanges, compiled, LINE_ITEMS)
+        self.money = LentMoney(folder, exchanges, compiled, LINE_ITEMS, in_flight_ms=HOUR_MS)
         self.money.flush()
         meter = compiled.meter(self.board, 0)
         local = Profiles()
-        self.bidder = Bidder(bid, exchanges, compiled, meter, self.money, local=local)  # type: ignore[arg-type]
+        self.bidder = Bidder(
+            bid,
+            exchanges,
+            compiled,
+            meter,
+            self.money,
+            local=local,
+            wall_ns=_wall_ns,  # type: ignore[arg-type]
+        )
         rates = settings.load_rates(settings.CONFIGS / "rates.toml")
         zones = settings.load_zones(settings.CONFIGS / "zones.toml", worlds.NOW_MS)
         self.bidder.price_by(rates, zones)
@@ -85,6 +96,10 @@ class Side:
         found = {name: np.asarray(column[name]).ravel().tolist() for name in names}
         found |= {name: column[name].sum(axis=1).tolist() for name in TIMES[:2]}
         return found | {"funnel": self.board.funnel.ravel().tolist()}
+
+
+def _wall_ns() -> int:
+    return time.monotonic_ns() + WALL_NS
 
 
 def _never(reply: Reply) -> None:
