@@ -18,7 +18,7 @@ from rtb.exchanges.settings import Exchange
 from rtb.notices import tokens
 from rtb.notices.tokens import Keyring
 from rtb.profiles import identity
-from rtb.server import commit, head
+from rtb.server import commit, front, head
 from rtb.stores import board, caps
 from rtb.stores.journal import READABLE, Kernel
 
@@ -40,6 +40,7 @@ class Kernels:
     commit  class of the commit step; signer: of notices; caps: of counts for frequency caps
     journal the functions of the journal
     path    the usual request in one step, for a bidder; None: the bidder takes every step itself
+    front   class of the exchanges' connections
     """
 
     name: str
@@ -55,6 +56,7 @@ class Kernels:
     caps: Any
     journal: Kernel
     path: Callable[[Any], Any] | None
+    front: Any
 
 
 def load() -> Kernels:
@@ -88,6 +90,7 @@ def pure() -> Kernels:
         caps=caps.Caps,
         journal=READABLE,
         path=None,
+        front=front.Front,
     )
 
 
@@ -97,6 +100,7 @@ def compiled() -> Kernels:
         from rtb._ext import caps as fast_caps
         from rtb._ext import commit as fast_commit
         from rtb._ext import engine as fast_engine
+        from rtb._ext import front as fast_front
         from rtb._ext import head as fast_head
         from rtb._ext import identity as fast_identity
         from rtb._ext import journal as fast_journal
@@ -119,4 +123,5 @@ def compiled() -> Kernels:
         caps=fast_caps.Caps,
         journal=Kernel(fast_journal.Pen, fast_journal.scan, fast_journal.find),
         path=path.Path,
+        front=fast_front.Front,
     )

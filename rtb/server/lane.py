@@ -6,15 +6,14 @@ whole and whose body comes in parts is held until it is whole. Anything else goe
 the Starlette route (`server.app`) answers it. Both call `server.bid`, so both answer the same
 bytes; the route is the reference.
 
-It also holds what uvicorn does not bound: time for a head and a body, bytes and number of headers,
-connections, idle time (`Sweeper`), and it tells a request's age apart from the time it took.
+It also holds what uvicorn does not bound: bytes and number of headers, and with its sweeper
+(`server.connections`) time for a head and a body; and it tells a request's age apart from the time
+it took.
 """
 
 import asyncio
 import re
-import socket
 import time
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,27 +23,16 @@ from uvicorn.server import ServerState
 
 from rtb.server.bid import NS_PER_MS, Bidder, Reply
 from rtb.server.chunks import ChunkSizes
+from rtb.server.front import HEAD_END, Front, Left, answer_bytes
 from rtb.server.head import HEAD_BYTES_MAX, plain_notice
 from rtb.server.notices import Answer, NoticeDesk
 from rtb.server.settings import Server
-from rtb.stores.board import Gauge, Http
+from rtb.stores.board import Http
 
 if TYPE_CHECKING:
     from asyncio import Transport
 
-HEAD_OK: Final = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-    b"x-openrtb-version: 2.6\r\ncontent-length: "
-)
-HEAD_BAD: Final = (
-    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-    b"x-openrtb-version: 2.6\r\ncontent-length: "
-)
-NO_CONTENT: Final = b"HTTP/1.1 204 No Content\r\nx-openrtb-version: 2.6\r\n\r\n"
-HEAD_END: Final = b"\r\n\r\n"
 PHRASES: Final = {int(status): status.phrase.encode() for status in HTTPStatus}
-# While a worker drains, every answer is the last one of its connection, and says so.
-LAST: Final = b"\r\nconnection: close"
 # We upgrade to nothing, so a wish to upgrade is ignored (RFC 9110 section 7.8); the parser would
 # take what follows the head for another protocol.
 UPGRADE: Final = re.compile(rb"\r\nupgrade(?=:)", re.IGNORECASE)
@@ -63,7 +51,6 @@ TOO_LARGE_BODY: Final = (
 TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 # What may pile up behind a request that waits for its profile: a pipelining client's own doing.
 BACKLOG_BYTES_MAX: Final = 262_144
-SWEEP_S: Final = 0.25
 HTTP_LANE = int(Http.LANE)  # a number costs nothing, an enum's member a look-up
 
 
@@ -127,10 +114,16 @@ class Shared:
         )
         self.held_bytes_max = HEAD_BYTES_MAX + self.body_bytes_max
         self.connections: set[LaneProtocol] = set()
+        self.front: Front | None = None  # what it holds is not in `connections`
         # Connections with a request of which only a part is here, for the sweeper.
         self.partial: set[LaneProtocol] = set()
         # uvicorn wants a class; this one knows its worker.
         self.protocol: type[LaneProtocol] = type("WorkerLane", (LaneProtocol,), {"shared": self})
+
+    @property
+    def open_count(self) -> int:
+        """Connections that are open."""
+        return len(self.connections) + (len(self.front) if self.front is not None else 0)
 
 
 class LaneProtocol(HttpToolsProtocol):
@@ -147,6 +140,7 @@ class LaneProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.last_ns = time.monotonic_ns()
+        self.left: Left | None = None  # by the front: what it had read and not written
         self.arrived_ns = 0  # first byte of the request that the parent works on
         self.waiting = False  # for a profile
         self.backlog = b""
@@ -166,14 +160,29 @@ class LaneProtocol(HttpToolsProtocol):
     def connection_made(self, transport: "Transport") -> None:  # type: ignore[override]
         shared = self.shared
         meter = shared.bidder.meter
-        if len(shared.connections) >= shared.settings.connections_max:
-            meter.http(Http.REFUSED)
-            self.transport = transport
-            transport.abort()
-            return
-        meter.http(Http.ACCEPTED)
+        if self.left is None:
+            if shared.open_count >= shared.settings.connections_max:
+                meter.http(Http.REFUSED)
+                self.transport = transport
+                transport.abort()
+                return
+            meter.http(Http.ACCEPTED)
         shared.connections.add(self)
         super().connection_made(transport)
+        if self.left is not None:
+            self._take_over(self.left)
+
+    def _take_over(self, left: Left) -> None:
+        """Goes on where the front stopped."""
+        if left.unsent:
+            self.transport.write(left.unsent)
+            if self.shared.bidder.draining:
+                self.transport.close()
+        if left.data:
+            self.held_ns = left.since_ns
+            self.data_received(left.data)
+            if not self.held:
+                self.held_ns = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.shared.connections.discard(self)
@@ -229,8 +238,9 @@ class LaneProtocol(HttpToolsProtocol):
     def _hold(self, data: bytes) -> None:
         """Keeps a part of a plain request; the sweeper knows since when."""
         if not self.held:
-            self.held_ns = self.last_ns = self.shared.clock.arrival_ns()
-            self.head_done, self.body_since_ns = True, time.monotonic_ns()
+            self.last_ns = self.shared.clock.arrival_ns()
+            self.held_ns = self.held_ns or self.last_ns
+            self.head_done, self.body_since_ns = True, self.held_ns
             self.shared.partial.add(self)
         self.held.append(data)
         self.to_come -= len(data)
@@ -273,22 +283,10 @@ class LaneProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _send(self, reply: Reply) -> None:
-        status, body = reply
-        if self.shared.bidder.draining:
-            self._send_last(status, body)
-        elif status == 204:
-            self.transport.write(NO_CONTENT)
-        else:
-            head = HEAD_OK if status == 200 else HEAD_BAD
-            self.transport.write(b"%b%d%b%b" % (head, len(body), HEAD_END, body))
-
-    def _send_last(self, status: int, body: bytes) -> None:
-        if status == 204:
-            self.transport.write(NO_CONTENT[: -len(HEAD_END)] + LAST + HEAD_END)
-        else:
-            head = HEAD_OK if status == 200 else HEAD_BAD
-            self.transport.write(b"%b%d%b%b%b" % (head, len(body), LAST, HEAD_END, body))
-        self.transport.close()
+        last = self.shared.bidder.draining
+        self.transport.write(answer_bytes(reply, last))
+        if last:
+            self.transport.close()
 
     def _later(self, reply: Reply) -> None:
         """The answer of a request that waited for its profile."""
@@ -421,112 +419,3 @@ class LaneProtocol(HttpToolsProtocol):
 
 def _is_chunked(headers: list[tuple[bytes, bytes]]) -> bool:
     return any(name == b"transfer-encoding" for name, _ in headers)
-
-
-class Door:
-    """Accepts connections, many a turn.
-
-    uvloop's own server accepts one connection a turn: under load, when turns are long, new
-    connections would wait for seconds.
-    """
-
-    # A turn spends at most about a millisecond on newcomers.
-    PER_TURN: Final = 64
-
-    def __init__(
-        self,
-        listener: socket.socket,
-        protocol: Callable[[], LaneProtocol],
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self._listener = listener
-        self._protocol = protocol
-        self._loop = loop
-        self._opening: set[asyncio.Task[Any]] = set()
-
-    def open(self) -> None:
-        """Begins to accept."""
-        self._loop.add_reader(self._listener.fileno(), self._accept)
-
-    def close(self) -> None:
-        """No more connections."""
-        if self._listener.fileno() >= 0:
-            self._loop.remove_reader(self._listener.fileno())
-            self._listener.close()
-
-    def _accept(self) -> None:
-        for _ in range(self.PER_TURN):
-            try:
-                connection, _address = self._listener.accept()
-            except OSError:
-                # Nobody is left, or we are out of descriptors: then others close first.
-                return
-            connection.setblocking(False)
-            opening = self._loop.connect_accepted_socket(self._protocol, connection)
-            task = self._loop.create_task(opening)
-            self._opening.add(task)
-            task.add_done_callback(self._opened)
-
-    def _opened(self, task: "asyncio.Task[Any]") -> None:
-        self._opening.discard(task)
-        # A client that is gone before its connection is open is nobody's fault.
-        if not task.cancelled():
-            task.exception()
-
-
-class Sweeper:
-    """Closes connections that are idle or slow; a few times a second, in slices."""
-
-    def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop) -> None:
-        self._shared = shared
-        self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
-        self._idle: list[LaneProtocol] = []
-
-    # Idle connections looked at in one sweep: all 20,000 are seen within half a minute.
-    SLICE: Final = 200
-
-    def start(self) -> None:
-        self._timer = self._loop.call_later(SWEEP_S, self._sweep)
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _sweep(self) -> None:
-        now_ns = time.monotonic_ns()
-        self._close_slow(now_ns)
-        self._close_idle(now_ns)
-        self._gauges()
-        self.start()
-
-    def _close_slow(self, now_ns: int) -> None:
-        settings = self._shared.settings
-        head_ns = settings.head_timeout_ms * NS_PER_MS
-        body_ns = settings.body_timeout_ms * NS_PER_MS
-        for connection in list(self._shared.partial):
-            since_ns = connection.body_since_ns if connection.head_done else connection.arrived_ns
-            if now_ns - since_ns > (body_ns if connection.head_done else head_ns):
-                connection.give_up()
-                self._shared.partial.discard(connection)
-
-    def _close_idle(self, now_ns: int) -> None:
-        keep_ns = self._shared.settings.keep_alive_s * 1000 * NS_PER_MS
-        if not self._idle:
-            self._idle = list(self._shared.connections)
-        for connection in self._idle[: self.SLICE]:
-            busy = connection.in_parent or connection.waiting or connection.to_come
-            if not busy and now_ns - connection.last_ns > keep_ns:
-                self._shared.bidder.meter.http(Http.IDLE_CLOSED)
-                connection.transport.close()
-        del self._idle[: self.SLICE]
-
-    def _gauges(self) -> None:
-        bidder, clock = self._shared.bidder, self._shared.clock
-        meter = bidder.meter
-        meter.gauge(Gauge.CONNECTIONS, len(self._shared.connections))
-        meter.gauge(Gauge.INFLIGHT, bidder.inflight)
-        meter.gauge(Gauge.LOOP_LAG_US, clock.lag_us_max)
-        bidder.set_clock()
-        meter.gauge(Gauge.HEARTBEAT_MS, time.time_ns() // NS_PER_MS)
-        clock.lag_us_max = 0

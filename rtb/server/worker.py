@@ -30,7 +30,7 @@ from rtb.base.money import currency_code
 from rtb.base.records import Decision, Opportunity
 from rtb.decide.model import MODEL_KIND, Model
 from rtb.notices import reading
-from rtb.server import lane, settings
+from rtb.server import connections, lane, settings
 from rtb.server.app import Application
 from rtb.server.bid import NS_PER_MS, Bidder, Serving
 from rtb.server.kernels import Kernels, decode_reference
@@ -167,23 +167,26 @@ class Worker:
         shared = lane.Shared(self.config.server, self.bidder, self.notices, loop)
         app = Application(self.bidder, self.notices, self.board, self.missing, self.status)
         server = self._uvicorn(app, shared)
-        sweeper = lane.Sweeper(shared, loop)
+        sweeper = connections.Sweeper(shared, loop)
         sweeper.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: loop.create_task(self._drain(server)))
-        door = self._door = lane.Door(
-            self._listen(), lambda: shared.protocol(server.config, server.server_state, {}), loop
+        acceptor = self._acceptor = connections.Acceptor(
+            self._listen(),
+            shared,
+            lambda: shared.protocol(server.config, server.server_state, {}),
+            loop,
         )
         follower = asyncio.create_task(self._follow())
         self.meter.gauge(Gauge.PID, os.getpid())
         self.meter.gauge(Gauge.STARTED_MS, time.time_ns() // NS_PER_MS)
         self._gauges()
-        door.open()
+        acceptor.open()
         try:
             # uvicorn's public `serve` would take the signals, which belong to `_drain`.
             await server._serve([])
         finally:
-            door.close()
+            acceptor.close()
             follower.cancel()
             sweeper.stop()
             await self._close_profiles()
@@ -221,7 +224,7 @@ class Worker:
         self.draining = self.bidder.draining = True
         self.meter.gauge(Gauge.READY, 0)
         await asyncio.sleep(self.config.server.drain_notice_ms / 1000)
-        self._door.close()
+        self._acceptor.close()
         server.should_exit = True
 
     # -- profiles ---------------------------------------------------------------------------------
