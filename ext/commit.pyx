@@ -18,7 +18,6 @@ import numpy as np
 
 from rtb.base.errors import InvariantError, StoreError
 from rtb.base.events import BIDS_PER_SECOND_MAX, CLAIMS_VERSION, RATE_ONE, ClaimFlag, Kind
-from rtb.exchanges import response as rules_of_pages
 from rtb.openrtb.lists import AssetKind
 from rtb.server import commit as rules
 from rtb.stores import board_money
@@ -56,6 +55,7 @@ cdef int PER_SECOND = BIDS_PER_SECOND_MAX
 cdef enum:
     RATES_KEPT = 64  # pairs of currencies of the payment used last; seldom more than ten are
 
+include "buffer.pxi"
 include "landing.pxi"
 
 assert sizeof(Claims) == 72 and sizeof(BidRecord) == 96
@@ -351,7 +351,7 @@ cdef class Commit:
             found = 0
         elif memchr(page, c'{', count) == NULL:
             PAGE.size = 0
-            _page_put(page, count)
+            _put(&PAGE, page, count)
             found = self._target_hash()
         else:
             request = opportunity.text
@@ -362,7 +362,7 @@ cdef class Commit:
                     self.arrays, opportunity, decision, number, bid, self.keyring
                 )
             found = self._target_hash()
-            if PAGE.filled:
+            if PAGE_FILLED:
                 return found
         self.targets[row.creative] = found
         self.is_known[row.creative] = True

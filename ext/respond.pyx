@@ -17,12 +17,10 @@ from tokens cimport mix64
 from rtb.base.errors import InvariantError
 from rtb.base.links import escaped
 from rtb.exchanges import response as rules
-from rtb.exchanges import response as rules_of_pages
 from rtb.openrtb.lists import AssetKind, NativeEvent
 from rtb.openrtb.reading import escape
 
 cdef uint64_t SECOND_LANE = rules._SECOND_LANE
-cdef uint64_t CACHEBUSTER_BELOW = rules._CACHEBUSTER_BELOW
 cdef int KIND_TITLE = AssetKind.TITLE
 cdef int KIND_IMG = AssetKind.IMG
 cdef int KIND_VIDEO = AssetKind.VIDEO
@@ -31,16 +29,9 @@ cdef int KIND_LINK = AssetKind.LINK
 cdef int KIND_TRACKER = AssetKind.TRACKER
 cdef int EVENT_IMPRESSION = NativeEvent.IMPRESSION
 cdef int EVENT_VIEWABLE = NativeEvent.VIEWABLE_MRC50
-cdef const char *HEX = b"0123456789abcdef"
-cdef const char *HEX_UPPER = b"0123456789ABCDEF"
 
-
+include "buffer.pxi"
 include "landing.pxi"
-
-cdef struct Buffer:
-    char *data
-    Py_ssize_t size
-    Py_ssize_t room
 
 
 # A `rtb.base.links.Link`, escaped for one place of the markup.
@@ -62,55 +53,14 @@ OUT.size = 0
 OUT.room = 0
 
 
-cdef int _need(Py_ssize_t more) except -1:
-    cdef Py_ssize_t room
-    cdef char *data
-    if OUT.size + more <= OUT.room:
-        return 0
-    room = (OUT.size + more) * 2
-    data = <char *>realloc(OUT.data, room)
-    if data == NULL:
-        raise MemoryError
-    OUT.data = data
-    OUT.room = room
-    return 0
-
-
-cdef inline int _put(const char *text, Py_ssize_t size) except -1:
-    _need(size)
-    memcpy(OUT.data + OUT.size, text, size)
-    OUT.size += size
-    return 0
-
-
 cdef inline int _literal(bytes text) except -1:
-    return _put(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+    return _put(&OUT, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 
 cdef int _number(int64_t value) except -1:
-    cdef char digits[24]
-    cdef int at = 24
-    cdef uint64_t rest = <uint64_t>value if value >= 0 else <uint64_t>(-value)
-    while True:
-        at -= 1
-        digits[at] = c'0' + <char>(rest % 10)
-        rest = rest // 10
-        if rest == 0:
-            break
     if value < 0:
-        at -= 1
-        digits[at] = c'-'
-    return _put(digits + at, 24 - at)
-
-
-cdef int _digits(uint64_t value) except -1:
-    """Ten decimal digits."""
-    cdef char digits[10]
-    cdef int at
-    for at in range(9, -1, -1):
-        digits[at] = c'0' + <char>(value % 10)
-        value = value // 10
-    return _put(digits, 10)
+        _put(&OUT, b"-", 1)
+    return _put_digits(&OUT, <uint64_t>value if value >= 0 else <uint64_t>(-value), 1)
 
 
 cdef int _price(int64_t micros) except -1:
@@ -128,37 +78,7 @@ cdef int _price(int64_t micros) except -1:
         part = part // 10
     while digits[size - 1] == c'0':
         size -= 1
-    return _put(digits, size)
-
-
-cdef int _hex(uint64_t value) except -1:
-    cdef char digits[16]
-    cdef int i
-    for i in range(16):
-        digits[15 - i] = HEX[value & 15]
-        value >>= 4
-    return _put(digits, 16)
-
-
-cdef int _percent(const char *text, Py_ssize_t size) except -1:
-    """Percent-encodes all but the unreserved characters."""
-    cdef Py_ssize_t i
-    cdef uint8_t byte
-    _need(3 * size)
-    for i in range(size):
-        byte = <uint8_t>text[i]
-        if (
-            48 <= byte <= 57 or 65 <= byte <= 90 or 97 <= byte <= 122
-            or byte == 45 or byte == 46 or byte == 95 or byte == 126
-        ):
-            OUT.data[OUT.size] = <char>byte
-            OUT.size += 1
-        else:
-            OUT.data[OUT.size] = c'%'
-            OUT.data[OUT.size + 1] = HEX_UPPER[byte >> 4]
-            OUT.data[OUT.size + 2] = HEX_UPPER[byte & 15]
-            OUT.size += 3
-    return 0
+    return _put(&OUT, digits, size)
 
 
 cdef inline void _mix(Lanes *lanes, uint64_t part) noexcept nogil:
@@ -312,7 +232,7 @@ cdef bint _encode(
     if count == 0:
         return False
     _literal(b'{"id":"')
-    _put(text + facts.head.id_off, facts.head.id_len)
+    _put(&OUT, text + facts.head.id_off, facts.head.id_len)
     _literal(b'","seatbid":[')
     for i in range(count):
         if order[i] < 0:
@@ -323,7 +243,7 @@ cdef bint _encode(
         _literal(b"{")
         if sizes[i]:
             _literal(b'"seat":"')
-            _put(seats[i], sizes[i])
+            _put(&OUT, seats[i], sizes[i])
             _literal(b'",')
         _literal(b'"bid":[')
         first = 1
@@ -345,13 +265,13 @@ cdef bint _encode(
     lanes.second = SECOND_LANE
     _mix(&lanes, terms.token)
     _mix(&lanes, facts.head.id_hash)
-    _hex(lanes.first)
-    _hex(lanes.second)
+    _put_hex(&OUT, lanes.first)
+    _put_hex(&OUT, lanes.second)
     _literal(b'","cur":"')
     currency[0] = <char>(decision.head.cur >> 16 & 255)
     currency[1] = <char>(decision.head.cur >> 8 & 255)
     currency[2] = <char>(decision.head.cur & 255)
-    _put(currency, 3)
+    _put(&OUT, currency, 3)
     _literal(b'"}')
     return True
 
@@ -381,20 +301,20 @@ cdef int _url(
     cdef int i, k
     if sheet.chars < <uint64_t>(tag + LINKS_TAG_CHARS):
         raise InvariantError(f"signed without the tag of slot {link.slot}")
-    _put(link.head, link.head_count)
-    _put(text, LINKS_CLAIMS_CHARS)
-    _put(text + tag, LINKS_TAG_CHARS)
+    _put(&OUT, link.head, link.head_count)
+    _put(&OUT, text, LINKS_CLAIMS_CHARS)
+    _put(&OUT, text + tag, LINKS_TAG_CHARS)
     if link.landing and page_count == 0:
         return 0
-    _put(link.tail, link.tail_count)
+    _put(&OUT, link.tail, link.tail_count)
     if link.landing == 1:
-        _put(page, page_count)
+        _put(&OUT, page, page_count)
     elif link.landing:
         for i in range(page_count):
-            _put(page + i, 1)
+            _put(&OUT, page + i, 1)
             if page[i] == c'%':
                 for k in range(link.landing - 1):
-                    _put(b"25", 2)
+                    _put(&OUT, b"25", 2)
     return 0
 
 
@@ -421,14 +341,14 @@ cdef bint _bid(
     cdef const Piece *piece
     cdef int i
     _literal(b'{"id":"')
-    _hex(sheet.bid)
+    _put_hex(&OUT, sheet.bid)
     _literal(b'","impid":"')
-    _put(text + imp.id_off, imp.id_len)
+    _put(&OUT, text + imp.id_off, imp.id_len)
     _literal(b'","price":')
     _price(bid.price_micros)
     if bid.deal >= 0:
         _literal(b',"dealid":"')
-        _put(text + facts.deals[bid.deal].id_off, facts.deals[bid.deal].id_len)
+        _put(&OUT, text + facts.deals[bid.deal].id_off, facts.deals[bid.deal].id_len)
         _literal(b'"')
     _literal(b',"nurl":"')
     _url(links, sheet, PLACE_WIN, ESCAPE_NONE, NULL, 0)
@@ -440,10 +360,10 @@ cdef bint _bid(
     for i in range(ad.frame_start, ad.frame_start + ad.frame_count):
         piece = &frames.pieces[i]
         if piece.hole == HOLE_NONE:
-            _put(frames.text + piece.text_start, piece.text_count)
+            _put(&OUT, frames.text + piece.text_start, piece.text_count)
         elif piece.hole == HOLE_DSA:
             if facts.head.dsarequired > 0:
-                _put(frames.text + piece.text_start, piece.text_count)
+                _put(&OUT, frames.text + piece.text_start, piece.text_count)
         elif not _fill(piece, facts, bid, imp, ad, text, frames, links, sheet):
             return False
     if imp.exp_s > 0:
@@ -470,19 +390,19 @@ cdef bint _fill(
     elif hole == HOLE_VIDEO_URL:
         _url(links, sheet, PLACE_VIDEO + piece.event, piece.escape, NULL, 0)
     elif hole == HOLE_BID_ID:
-        _hex(sheet.bid)
+        _put_hex(&OUT, sheet.bid)
     elif hole == HOLE_WIDTH:
         _number(bid.w)
     elif hole == HOLE_HEIGHT:
         _number(bid.h)
     elif hole == HOLE_CACHEBUSTER:
-        _digits(mix64(sheet.bid) % CACHEBUSTER_BELOW)
+        _put_digits(&OUT, mix64(sheet.bid) % CACHEBUSTER_BELOW, 10)
     elif hole == HOLE_AUCTION_ID or hole == HOLE_IMP_ID:
         off = facts.head.id_off if hole == HOLE_AUCTION_ID else imp.id_off
         size = facts.head.id_len if hole == HOLE_AUCTION_ID else imp.id_len
         if _is_escaped(text + off, size):
             return False
-        _percent(text + off, size)
+        _put_percent(&OUT, text + off, size, 1)
     else:
         return _native(facts, bid, imp, ad, text, frames, links, sheet)
     return True
@@ -551,7 +471,7 @@ cdef int _trackers(
         if frames.assets[j].kind != KIND_TRACKER:
             continue
         _literal(rb',{\"event\":1,\"method\":1,\"url\":\"' if events else rb',\"')
-        _put(frames.text + frames.assets[j].text_start, frames.assets[j].text_count)
+        _put(&OUT, frames.text + frames.assets[j].text_start, frames.assets[j].text_count)
         _literal(rb'\"}' if events else rb'\"')
     if viewable:
         _literal(b"," if events else rb'],\"eventtrackers\":[')
@@ -571,7 +491,7 @@ cdef int _asset(const AdAsset *ours, Frames frames) except -1:
         _literal(rb'\"video\":{\"vasttag\":\"')
     else:
         _literal(rb'\"data\":{\"value\":\"')
-    _put(frames.text + ours.text_start, ours.text_count)
+    _put(&OUT, frames.text + ours.text_start, ours.text_count)
     if ours.kind == KIND_IMG:
         _literal(rb'\",\"w\":')
         _number(ours.w)

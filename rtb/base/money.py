@@ -4,6 +4,7 @@
 Rounding is always spelled: floors and costs round up (against us), wire decimals half-even.
 """
 
+from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Final, NewType
 
@@ -45,6 +46,11 @@ def format_micros(micros: int) -> str:
     if not part:
         return f"{sign}{whole}"
     return f"{sign}{whole}.{part:06d}".rstrip("0")
+
+
+def format_amounts(micros_by_currency: Mapping[str, int]) -> str:
+    """Amounts of several currencies for people: "1.5 EUR, 2 USD"."""
+    return ", ".join(f"{format_micros(one)} {name}" for name, one in micros_by_currency.items())
 
 
 def currency_code(name: str) -> int:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rtb.base.errors import RtbError
-from rtb.base.money import format_micros
+from rtb.base.money import format_amounts
 from rtb.cli.reconcile import Compared, Node, Report, Spent, audit_of, invoices_of
 from rtb.ledger.amounts import nanos_text
 from rtb.server import kernels, settings
@@ -120,10 +120,8 @@ def _show_conversions(report: Report, console: Console) -> None:
     for name in ("conversions", "orders", "value"):
         table.add_column(name, justify="right")
     for one in ranked[:_SHOWN_MAX]:
-        value = " and ".join(
-            f"{format_micros(micros)} {name}" for name, micros in one.value_micros.items()
-        )
-        table.add_row(one.line_item, f"{one.conversions:,}", f"{one.orders:,}", value or "-")
+        value = format_amounts(one.value_micros) or "-"
+        table.add_row(one.line_item, f"{one.conversions:,}", f"{one.orders:,}", value)
     console.print(table)
     if len(ranked) > _SHOWN_MAX:
         console.print(f"and {len(ranked) - _SHOWN_MAX:,} more", highlight=False)

@@ -7,7 +7,6 @@ It ends at SIGTERM once the journals that are left have been booked, and at any 
 new start can cure; the supervisor starts it again. Until then workers spend what they were lent.
 """
 
-import gc
 import logging
 import os
 import signal
@@ -16,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from rtb.base import memory
 from rtb.base.errors import ConfigError, RtbError, StoreError
 from rtb.catalogue.snapshot import Snapshot
 from rtb.exchanges.settings import Exchange
@@ -244,8 +244,7 @@ class Process:
         self.pacers.serve(snapshot, plans, self.keeper.state, slots, now_ms)
         self.expected.serve(plans, slots)
         # Millions of small objects stay: looking through them again would hold up a turn.
-        gc.collect()
-        gc.freeze()
+        memory.settle()
         log.info("the keeper has the budgets of generation %d", file.generation)
 
     def _retire(self) -> None:

@@ -304,8 +304,8 @@ class Bidder:
     ) -> Reply | None:
         """Asks the remote store; the answer to the exchange follows from its callback."""
         assert self.remote is not None
+        wall_ms, is_test = self._wall_ns() // NS_PER_MS, glance[4] & FLAG_TEST
         if self.inflight >= self.settings.inflight_max:
-            wall_ms, is_test = self._wall_ns() // NS_PER_MS, glance[4] & FLAG_TEST
             record = self._view(keys, None, None, wall_ms, NO_COUNTS, is_test)
             return self._finish(
                 endpoint, work, glance, record, self.money.caps.person, Lookup.BUSY, started_ns,
@@ -322,8 +322,8 @@ class Bidder:
         ) -> None:
             self.inflight -= 1
             # Valid until the next look: it is decided on in this very turn.
-            wall_ms, is_test = self._wall_ns() // NS_PER_MS, glance[4] & FLAG_TEST
-            profile = self._view(keys, key, record, wall_ms, counts, is_test)
+            now_ms = self._wall_ns() // NS_PER_MS
+            profile = self._view(keys, key, record, now_ms, counts, is_test)
             reply = self._finish(
                 endpoint, work, glance, profile, self.money.caps.person, outcome, started_ns,
                 deadline_ns,

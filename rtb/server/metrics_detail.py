@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from rtb.base.errors import RtbError, StoreError
+from rtb.base.records import MULTIPLIER_E6_ONE, PARTICIPATION_E4_ALL
 from rtb.catalogue.snapshot import Snapshot
 from rtb.server.metrics import reject_name
 from rtb.stores import artifacts, board_funnel
@@ -25,8 +26,6 @@ from rtb.stores.serving import StatePaths, read_serving
 # time, and nobody looks at them.
 LINE_ITEMS_MAX: Final = 2_000
 NICE: Final = 10
-_ONE_E6: Final = 1_000_000
-_ONE_E4: Final = 10_000
 
 
 class Family(NamedTuple):
@@ -103,11 +102,11 @@ def _index(one: Paced) -> float | None:
 
 
 def _multiplier(one: Paced) -> float | None:
-    return one.multiplier_e6 / _ONE_E6
+    return one.multiplier_e6 / MULTIPLIER_E6_ONE
 
 
 def _participation(one: Paced) -> float | None:
-    return one.participation_e4 / _ONE_E4
+    return one.participation_e4 / PARTICIPATION_E4_ALL
 
 
 _PACING: Final = ((INDEX, _index), (MULTIPLIER, _multiplier), (PARTICIPATION, _participation))

@@ -7,7 +7,6 @@ made ready aside, in a thread, and then swapped in between two requests.
 
 import asyncio
 import ctypes
-import gc
 import logging
 import os
 import platform
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 import uvloop
 
+from rtb.base import memory
 from rtb.base.errors import ConfigError, InputError, RtbError, StoreError
 from rtb.base.events import ClaimFlag
 from rtb.base.links import Sheets
@@ -356,10 +356,7 @@ class Worker:
                 )
         if not self.warm:
             self.warm = True
-            gc.collect()
-            gc.freeze()
-            # What is left is young and dies by reference count; collect it rarely.
-            gc.set_threshold(50_000, 20, 100)
+            memory.settle()
 
     # -- looked at from outside -------------------------------------------------------------------
 

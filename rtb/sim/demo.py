@@ -39,7 +39,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rtb.base.errors import ConfigError, RtbError
-from rtb.base.money import format_micros
+from rtb.base.money import format_amounts
 from rtb.cli.audit import console as wide_console
 from rtb.cli.audit import node_of, show
 from rtb.cli.explain import decide
@@ -339,8 +339,8 @@ def _conversion_line(found: Summary, ours: books.Converted) -> str:
     """What shops reported against what the journals have."""
     agrees = (ours.conversions, ours.micros) == (found.conversions, found.order_micros)
     verdict = "[green]as reported[/]" if agrees else f"of {found.conversions:,} reported"
-    value = ", ".join(f"{format_micros(micros)} {name}" for name, micros in ours.micros.items())
-    return f"          conversions in the journals: {ours.conversions:,} {verdict}, {value or 0}"
+    value = format_amounts(ours.micros) or "0"
+    return f"          conversions in the journals: {ours.conversions:,} {verdict}, {value}"
 
 
 def _print_items(console: Console, items: Sequence[books.Item]) -> None:

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rtb.base.errors import ConfigError
-from rtb.base.money import format_micros
+from rtb.base.money import format_amounts
 from rtb.sim import child, invoice
 from rtb.sim.child import REPORT_S, Message
 from rtb.sim.currencies import in_dollars
@@ -211,9 +211,7 @@ def _notice_lines(found: Summary) -> Iterator[str]:
         f"in view {found.views:,}, clicked {found.clicks:,}"
     )
     if found.orders:
-        value = ", ".join(
-            f"{format_micros(micros)} {name}" for name, micros in found.order_micros.items()
-        )
+        value = format_amounts(found.order_micros)
         yield (
             f"shops: {found.orders:,} conversions, {found.conversions:,} of them reported"
             f"{f', worth {value}' if value else ''}"
