@@ -209,7 +209,9 @@ class Process:
         changed = stamp(self._paths.serving)
         if changed != self._served:
             try:
-                self._follow()
+                # Looking through all that is new would hold up a turn.
+                with memory.building():
+                    self._follow()
                 self._served = changed
             except RtbError as error:
                 log.error("the keeper keeps its budgets: %s", error)
@@ -243,8 +245,6 @@ class Process:
         slots = self.keeper.slots.slot
         self.pacers.serve(snapshot, plans, self.keeper.state, slots, now_ms)
         self.expected.serve(plans, slots)
-        # Millions of small objects stay: looking through them again would hold up a turn.
-        memory.settle()
         log.info("the keeper has the budgets of generation %d", file.generation)
 
     def _retire(self) -> None:
@@ -318,4 +318,6 @@ def main(
     if not paths.money_board.exists():
         raise ConfigError(f"no money board: the supervisor makes it - at `{paths.money_board}`")
     os.nice(options.nice)
-    Process(options, paths, exchanges, kernel).run()
+    with memory.building():
+        process = Process(options, paths, exchanges, kernel)
+    process.run()
