@@ -27,6 +27,7 @@ from rtb.stores.serving import StatePaths
 BUILD: Final = ROOT / "build" / "bench"
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 READY_TIMEOUT_S: Final = 60.0
+_CORES: Final = sorted(os.sched_getaffinity(0))  # before a benchmark pins itself
 
 
 class BenchError(Exception):
@@ -51,8 +52,12 @@ def program(name: str) -> Path:
 
 def cores() -> tuple[int, int]:
     """(core of the server, core of the client); the same where there is only one."""
-    found = sorted(os.sched_getaffinity(0))
-    return found[0], found[-1]
+    return _CORES[0], _CORES[-1]
+
+
+def third_core() -> int:
+    """For what is neither server nor client; the client's where there are only two."""
+    return _CORES[1] if len(_CORES) > 2 else _CORES[-1]
 
 
 def pinned(arguments: Sequence[str | Path], core: int) -> list[str]:
