@@ -193,6 +193,8 @@ class Worker:
             self.money.close()
 
     def _uvicorn(self, app: Application, shared: lane.Shared) -> uvicorn.Server:
+        # A line for each request that is no HTTP would let anybody fill the disk: it is counted.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         config = uvicorn.Config(
             app.asgi,
             http=shared.protocol,

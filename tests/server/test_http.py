@@ -225,6 +225,16 @@ def test_framing(node: Node, request_: bytes, statuses: set[int]) -> None:
     assert 200 == node.post(TEST_BODY)[0]
 
 
+def test_what_is_no_http_is_counted_and_not_logged(node: Node) -> None:
+    """Nobody fills the disk with lines about bytes that are no request."""
+    logged = node.log.stat().st_size
+    counted = node.metric('rtb_http_total{event="bad_http"}')
+    answers = {split_answer(node.raw(b"what is this?\r\n\r\n"))[0] for _ in range(20)}
+
+    assert ({400}, 20) == (answers, node.metric('rtb_http_total{event="bad_http"}') - counted)
+    assert logged == node.log.stat().st_size
+
+
 def test_no_second_request_is_smuggled(node: Node) -> None:
     """A request hidden in the body of an ambiguous one is never answered."""
     hidden = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
