@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from rtb.keeper import process
+from rtb.keeper import process, tail
 from rtb.server import kernels, money, settings
 from rtb.server.supervise import Supervisor
 from rtb.stores.serving import StatePaths
@@ -65,6 +65,7 @@ def command(
     paths.ledger.parent.mkdir(parents=True, exist_ok=True)
     process.check(_keeper(chosen, paths))
     found_kernels = kernels.load()
+    tail.check(paths.journals, chosen.money.node, found_kernels.journal)
 
     def be_keeper() -> None:
         process.main(_keeper(chosen, paths), paths, exchanges, found_kernels.journal)
