@@ -366,10 +366,11 @@ def _counters(node: Node) -> dict[str, str]:
 
 def test_journals_become_parquet(start_node: StartNode) -> None:
     """What a worker wrote before its restart is exported by a child of the node, with the names of
-    the catalogue that it serves; bids join their bills by the id that stood in the answer."""
+    the catalogue that it serves; bids join their bills by the id that stood in the answer. A child
+    that fails is reported, disturbs nobody, and is started again."""
     import pyarrow.parquet as pq  # tests of nodes that do not export run without it
 
-    config = "[journal]\nsegment_mb = 16\nexport = true\nexport_every_s = 10\n"
+    config = "[journal]\nsegment_mb = 16\nexport = true\nexport_every_s = 1\n"
     node = start_node(config=config)
     answers = [json.loads(node.post(json.dumps(REQUEST | {"id": f"e{n}"}).encode())[1])
                for n in range(3)]  # fmt: skip
@@ -377,7 +378,14 @@ def test_journals_become_parquet(start_node: StartNode) -> None:
     bill = bids[0]["burl"].replace("${AUCTION_PRICE}", str(bids[0]["price"]))
     assert 204 == node.get("/n/" + bill.partition("/n/")[2])[0]
     assert 0 == node.stop()
+    assert "ERROR" not in node.log.read_text()
+    if (node.data / "events").exists():
+        shutil.rmtree(node.data / "events")
+    (node.data / "events").write_text("in the way")
     again = start_node(data=node.data, line_items=0, config=config)
+    again.wait_for(lambda: "the export ended with 1, again in 1 s" in node.log.read_text(), 20)
+    assert 200 == again.post(BODY)[0]
+    (node.data / "events").unlink()
     again.wait_for(lambda: bool(list(node.data.glob("events/*/*.parquet"))), 20)
     (path,) = node.data.glob("events/*/*.parquet")
     rows = [row for row in pq.read_table(path).to_pylist() if row["kind"] in ("bid", "bill")]
@@ -389,4 +397,4 @@ def test_journals_become_parquet(start_node: StartNode) -> None:
     assert {row["line_item"] for row in rows} <= ids
     assert {"generic"} == {row["exchange"] for row in rows}
     assert b"rtb_export_waiting_segments" in again.get("/metrics")[1]
-    assert "ERROR" not in node.log.read_text()
+    assert 0 == again.stop()
