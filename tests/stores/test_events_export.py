@@ -147,19 +147,20 @@ def test_every_kind_of_record(shelf: Shelf) -> None:
         (Kind.LINK, link.tobytes()),
         (77, b"of a later version"),
         (Kind.BILL, b"too short"),
+        (Kind.BID, b"\2" + bid.tobytes()[1:]),  # of another version
     )  # fmt: skip
     shelf.write(4)
     done = list(shelf.exporter().run())
     rows = shelf.rows()
     bid_row, win, bill, loss, shown, click, view, video, conversion, sale, event, linked = rows[:12]
 
-    assert [(1, 14, 0, 3)] == [(one.segments, one.rows, one.damaged, one.unread) for _, one in done]
+    assert [(1, 15, 0, 4)] == [(one.segments, one.rows, one.damaged, one.unread) for _, one in done]
     assert [one.name for one in FIELDS] == list(bid_row)
     assert [
         "bid", "win", "bill", "loss", "impression", "click", "view", "video", "conversion", "order",
-        "event", "link", "77", "bill",
+        "event", "link", "77", "bill", "bid",
     ] == [row["kind"] for row in rows]  # fmt: skip
-    assert list(range(1, 15)) == [row["sequence"] for row in rows]
+    assert list(range(1, 16)) == [row["sequence"] for row in rows]
     assert {(NODE, 4)} == {(row["node"], row["worker"]) for row in rows}
     assert (f"{bid_id(T, NODE, 0, 9):016x}", T + 0.007) == (
         bid_row["bid"], bid_row["time"].timestamp(),
@@ -201,7 +202,8 @@ def test_every_kind_of_record(shelf: Shelf) -> None:
     assert ("aa".zfill(16), ["a1".zfill(16), "a2".zfill(16)], [1, 3], None) == tuple(
         linked[name] for name in ("person", "linked", "linked_ways", "bid")
     )
-    assert [b"of a later version", b"too short"] == [row["unread"] for row in rows[12:]]
+    assert [b"of a later version", b"too short"] == [row["unread"] for row in rows[12:14]]
+    assert (None, bid.tobytes()[1:]) == (rows[14]["bid"], rows[14]["unread"][1:])
 
 
 def test_whose_a_record_is(shelf: Shelf) -> None:
@@ -275,7 +277,7 @@ class Killed(BaseException):
     """The process ends where it stands."""
 
 
-@pytest.mark.parametrize("at", range(1, 9))
+@pytest.mark.parametrize("at", range(1, 17))
 def test_killed_at_any_step(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Whatever was done is done again, to the same names: no row twice, none lost."""
     shelf.write(0, *sold(1))
