@@ -6,7 +6,7 @@ from libc.stdint cimport (
 )
 
 cdef enum:
-    BOARD_VERSION = 2
+    BOARD_VERSION = 3
     BOARD_EXCHANGES_MAX = 32
     BOARD_NOBIDS_MAX = 32
     BOARD_REJECTS_MAX = 128

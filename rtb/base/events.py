@@ -220,6 +220,11 @@ def bid_time_s(bid: int) -> int:
     return bid >> _SECOND_SHIFT
 
 
+def bid_node(bid: int) -> int:
+    """The number of the node that made a bid."""
+    return bid >> _NODE_SHIFT & NODES_MAX - 1
+
+
 # -- money of one impression -----------------------------------------------------------------------
 
 

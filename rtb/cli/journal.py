@@ -1,7 +1,7 @@
-"""`rtb journal`: what the journals of a node have lost, and how an operator gives it up.
+"""`rtb journal`: what the journals of a node have lost, how to give it up, and their export.
 
-Exit codes: 0 nothing is lost, or all that is was given up; 1 something is, or it could not be
-looked; 2 wrong usage.
+Exit codes: 0 nothing is lost, all that is was given up, or all is exported; 1 something is lost, or
+it could not be looked or exported; 2 wrong usage.
 """
 
 import os
@@ -14,14 +14,16 @@ import msgspec
 import typer
 
 from rtb.base.errors import StoreError
-from rtb.server import kernels
+from rtb.keeper import exports
+from rtb.server import kernels, settings
 from rtb.server.claim import claim_state
+from rtb.stores import events_export
 from rtb.stores.journal import Kernel
 from rtb.stores.journal_damage import Damage, damages, give_up
 from rtb.stores.journal_kept import Kept, kept_in
 from rtb.stores.serving import StatePaths
 
-app: Final = typer.Typer(help="Look for damaged journals, and give up what is lost.")
+app: Final = typer.Typer(help="Look for damage, give up what is lost, export events.")
 _Data = Annotated[Path, typer.Option("--data", help="State directory of the node.")]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON array.")]
 _LOST: Final = 1
@@ -119,3 +121,76 @@ def _accept(paths: StatePaths, yes: bool) -> int:
             typer.echo(_sentence(_lost(one._replace(is_given_up=yes))))
         count += len(new)
     return count
+
+
+# -- the export ----------------------------------------------------------------------------------
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """A worker's journal after an export.
+
+    segments, rows, damaged, unread: of this run; damaged records are in no file, unread ones are as
+        bytes
+    exported  sequence of the last record that was
+    waits     records of the segment that is not whole yet
+    """
+
+    worker: int
+    journal: str
+    segments: int
+    rows: int
+    damaged: int
+    unread: int
+    exported: int
+    waits: int
+
+
+def _exported(before: events_export.Waiting, after: events_export.Waiting) -> Exported:
+    """What an export has done for one worker."""
+    old, new = before.progress, after.progress
+    return Exported(
+        after.worker, after.journal, new.segments - old.segments, new.rows - old.rows,
+        new.damaged - old.damaged, new.unread - old.unread, new.exported,
+        after.last - new.exported,
+    )  # fmt: skip
+
+
+@app.command("export")
+def export(
+    data: _Data,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings of the node, as `rtb serve` has them.")
+    ] = None,
+    configs: Annotated[Path, typer.Option(help="Folder of exchange settings.")] = settings.CONFIGS,
+    as_json: _Json = False,
+) -> None:
+    """Write what journals have to Parquet files, each whole segment once, also while a node runs.
+
+    `rtb serve` does it by itself where its settings say `[journal] export = true`.
+    """
+    paths = StatePaths(data.resolve())
+    if not paths.journals.is_dir():
+        raise StoreError(f"there are no journals - at `{paths.journals}`", transient=False)
+    exports.check()
+    chosen, kernel = settings.load(config), kernels.load().journal
+    exchanges = settings.load_exchanges(configs / chosen.files.exchanges)
+    before = {one.worker: one for one in _waiting(paths, kernel)}
+    for _ in exports.exporter(paths, chosen.money.node, exchanges, kernel).run():
+        pass
+    found = [_exported(before.get(one.worker, one), one) for one in _waiting(paths, kernel)]
+    if as_json:
+        typer.echo(msgspec.json.encode(found))
+    for one in [] if as_json else found:
+        typer.echo(_told(one))
+
+
+def _waiting(paths: StatePaths, kernel: Kernel) -> Iterator[events_export.Waiting]:
+    return events_export.waiting(paths.journals, paths.events, kernel)
+
+
+def _told(one: Exported) -> str:
+    done = f"worker {one.worker}: {one.segments:,} segments, {one.rows:,} rows"
+    lost = f", {one.damaged:,} damaged records left out" if one.damaged else ""
+    unread = f", {one.unread:,} rows not understood" if one.unread else ""
+    waits = f"; {one.waits:,} records wait for their segment to be whole" if one.waits else ""
+    return f"{done}{lost}{unread}{waits}"

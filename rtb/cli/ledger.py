@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 import msgspec
 import typer
+from msgspec.structs import replace as replace_struct
 from rich.table import Table
 
 from rtb.base.errors import InputError
@@ -32,6 +33,7 @@ from rtb.stores.serving import StatePaths
 
 app: Final = typer.Typer(help="Show what the books say; compare them with an invoice.")
 _BETWEEN: Final = " / "  # the names of advertiser, campaign and line item
+_OPEN_START_S, _OPEN_END_S = FLIGHT_MS_MIN // 1000, FLIGHT_MS_MAX // 1000
 _Data = Annotated[Path, typer.Option("--data", help="State directory of the node.")]
 _Ledger = Annotated[
     str, typer.Option(help="URL of the books, where they are not in the state directory.")
@@ -43,10 +45,16 @@ class Shown(msgspec.Struct, frozen=True):
     """One line of the report; amounts in nanos of `currency`, None: no limit.
 
     `left` is what may still be lent out, negative where a budget was set below what is committed.
+
+    key     as the books have it, in hex; of a day, that of its line item
+    under   of a flight, the name of the line item or campaign that runs in it; "" for others
+    flight  its number there, in the order of time from 1; 0 for others
+    from, until  when it runs, from the first moment up to the second; "" where it is open
     """
 
     level: str  # "advertiser", "campaign", "line item", "flight", "day"
     name: str
+    key: str
     currency: str
     budget_nanos: int | None
     posted_nanos: int
@@ -56,6 +64,10 @@ class Shown(msgspec.Struct, frozen=True):
     over_nanos: int
     budget_units: int | None
     posted_units: int
+    under: str = ""
+    flight: int = 0
+    start: str = msgspec.field(default="", name="from")
+    until: str = ""
 
 
 class Moved(msgspec.Struct, frozen=True):
@@ -136,14 +148,14 @@ class _Sum:
             self.nanos[balance] += account.nanos[balance]
             self.units[balance] += account.units[balance]
 
-    def shown(self, level: str, name: str, currency: int, limit: Limit | None) -> Shown:
+    def shown(self, level: str, name: str, key: int, currency: int, limit: Limit | None) -> Shown:
         """As a line of the report."""
         nanos = self.nanos
         budget = limit.nanos if limit is not None and limit.nanos < NO_LIMIT else None
         units = limit.units if limit is not None and limit.units < NO_LIMIT else None
         drawn = nanos[Balance.POSTED] + nanos[Balance.PENDING] + nanos[Balance.GRANTED]
         return Shown(
-            level, name, currency_name(currency), budget,
+            level, name, f"{key:016x}", currency_name(currency), budget,
             nanos[Balance.POSTED], nanos[Balance.PENDING], nanos[Balance.GRANTED],
             None if budget is None else budget - drawn, nanos[Balance.OVER],
             units, self.units[Balance.POSTED] + self.units[Balance.OVER],
@@ -173,13 +185,14 @@ def report(look: Look, wanted: Wanted) -> Iterator[Shown]:
                 bound = daily if wanted.day else scope
                 limit = look.limits.get((bound, key)) if bound is not None else None
                 found = sums.get((scope, key, 0), _Sum())
-                yield found.shown(level, name or f"{key:016x}", line.currency, limit)
+                yield found.shown(level, name or f"{key:016x}", key, line.currency, limit)
             if scope is not Scope.ADVERTISER and not wanted.day:
-                for flight in line.flights:
+                for number, flight in enumerate(line.flights, 1):
                     is_here = (flight.key in shared) == (scope is Scope.CAMPAIGN)
                     if is_here and (Scope.FLIGHT, flight.key) not in shown:
                         shown.add((Scope.FLIGHT, flight.key))
-                        yield from _flight(look, line, flight, sums)
+                        for one in _flight(look, line, flight, sums):
+                            yield replace_struct(one, under=name, flight=number)
         if wanted.is_narrow and not wanted.day:
             yield from _days(look, line, sums)
 
@@ -212,24 +225,32 @@ def _flight(
     limit = look.limits.get((Scope.FLIGHT, flight.key))
     if limit is not None and (limit.nanos < NO_LIMIT or limit.units < NO_LIMIT):
         found = sums.get((Scope.FLIGHT, flight.key, 0), _Sum())
-        yield found.shown("flight", _flight_name(line, flight), line.currency, limit)
+        one = found.shown("flight", _flight_name(line, flight), flight.key, line.currency, limit)
+        yield replace_struct(one, start=_moment(flight.start_s), until=_moment(flight.end_s))
 
 
 def _flight_name(line: Line, flight: Flight) -> str:
     """Its first and last day where the advertiser is."""
     words = ["flight"]
-    if flight.start_s > FLIGHT_MS_MIN // 1000:
+    if flight.start_s > _OPEN_START_S:
         words.append(f"from {day_name(place(line, flight.start_s)[1])}")
-    if flight.end_s < FLIGHT_MS_MAX // 1000:
+    if flight.end_s < _OPEN_END_S:
         words.append(f"to {day_name(place(line, flight.end_s - 1)[1])}")
     return " ".join(words)
+
+
+def _moment(time_s: int) -> str:
+    """A time in UTC; "" for the open start or end of a flight."""
+    if not _OPEN_START_S < time_s < _OPEN_END_S:
+        return ""
+    return f"{datetime.fromtimestamp(time_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _days(look: Look, line: Line, sums: dict[tuple[Scope, int, int], _Sum]) -> Iterator[Shown]:
     limit = look.limits.get((Scope.LINE_ITEM_DAY, line.line_item))
     for scope, key, day in sorted(sums):
         if day and (scope, key) == (Scope.LINE_ITEM, line.line_item):
-            yield sums[scope, key, day].shown("day", day_name(day), line.currency, limit)
+            yield sums[scope, key, day].shown("day", day_name(day), key, line.currency, limit)
 
 
 _INDENT: Final = {
@@ -307,7 +328,7 @@ def _row(number: int, row: Row, account: Account, look: Look) -> Moved:
     currency = currency_name(look.lines[account.line_item].currency)
     worker = "" if row.worker == NO_WORKER else f"{row.worker >> 8}/{row.worker & 255}"
     return Moved(
-        number, f"{datetime.fromtimestamp(row.time_s, UTC):%Y-%m-%dT%H:%M:%SZ}",
+        number, _moment(row.time_s),
         row.entry.name.lower(), row.source.name.lower(), row.target.name.lower(),
         row.nanos, currency, row.units, row.moves,
         f"{row.bid:016x}" if row.bid else "", worker, day_name(account.day),

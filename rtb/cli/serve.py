@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from rtb.keeper import process
+from rtb.keeper import exports, process, tail
 from rtb.server import kernels, money, settings
 from rtb.server.supervise import Supervisor
 from rtb.stores.serving import StatePaths
@@ -64,12 +64,19 @@ def command(
     money.check(chosen, exchanges, paths, os.environ)
     paths.ledger.parent.mkdir(parents=True, exist_ok=True)
     process.check(_keeper(chosen, paths))
+    if chosen.journal.export:
+        exports.check()
     found_kernels = kernels.load()
+    tail.check(paths.journals, chosen.money.node, found_kernels.journal)
 
     def be_keeper() -> None:
         process.main(_keeper(chosen, paths), paths, exchanges, found_kernels.journal)
 
-    supervisor = Supervisor(chosen, configs, paths, found_kernels, be_keeper)
+    def be_exporter() -> None:
+        os.nice(exports.NICE)
+        exports.main(paths, chosen.money.node, exchanges, found_kernels.journal)
+
+    supervisor = Supervisor(chosen, configs, paths, found_kernels, be_keeper, be_exporter)
     raise typer.Exit(supervisor.run())
 
 
@@ -87,6 +94,7 @@ def _keeper(config: settings.Settings, paths: StatePaths) -> process.Options:
         pace_ms=money.pace_ms,
         nice=money.nice,
         keep_s=config.journal.keep_days * 86_400,
+        export_every_s=config.journal.export_every_s if config.journal.export else 0,
     )
 
 

@@ -7,8 +7,13 @@ that was refused says what it wanted, and gets that; if it comes back before the
 as much as before. Nobody gets more than a share of what is left, so the last of a budget goes out
 in small pieces, and one impression to one worker.
 
+Money and impressions of a lease fit together. Whoever has money but no impressions, or the other
+way round, keeps one of them from all others and can do nothing with it. So where impressions are
+scarce no more money goes with them than they can cost, and no more of them than it can pay for; and
+what does not make one impression is not lent at all.
+
 A lease is not taken from a worker for being slow, but when somebody else wants the money and the
-budget has no more: then those that are older than `lease_ms`, and unused for as long, are closed.
+budget has no more: then those that are older than `idle_ms`, and unused for as long, are closed.
 So a budget of one impression is always with someone, and moves to where the traffic is.
 
 Integers throughout. Arrays are (workers, slots).
@@ -21,6 +26,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from rtb.base.money import ceil_div
 from rtb.stores.board_money import GRANTED_MAX, MoneyBoard
 
 _MICRO: Final = 1_000_000
@@ -35,7 +41,12 @@ class Limits:
     lease_ms       2,000: of spending; what a killed worker keeps from others until its next start
     renew_percent  50: a second of spending is left when the next lease is asked for, and a turn of
                    the keeper takes a tenth of that
-    parts          2: of what is left a lease is at most one in (this x workers)
+    parts          2: of the money that is left a lease is at most one in (this x workers), so that
+                   what others spend sooner is not with this one. Impressions are counted and often
+                   few: of them it is one in `workers`, rounded up, or the last ones would go out
+                   one by one
+    idle_ms        500: a lease that was not used for so long is given to whoever is refused while
+                   the budget has no more; ten turns, so that it is not a pause between two bids
     rate_ms        1,000: over which spending is averaged
     hunger_ms      1,000: a refusal that is older is not waited upon any more
     silence_ms     1,000: a worker that has not answered for so long may be dead
@@ -49,6 +60,7 @@ class Limits:
     lease_ms: int = 2_000
     renew_percent: int = 50
     parts: int = 2
+    idle_ms: int = 500
     rate_ms: int = 1_000
     hunger_ms: int = 1_000
     silence_ms: int = 1_000
@@ -83,8 +95,20 @@ class Lent(NamedTuple):
 
 def can_serve(need: Need, room: Lent) -> bool:
     """Would what is left in the budget make one more impression for this worker?"""
-    wanted = need.wanted if need.refused else 1
-    return need.left + room.nanos >= wanted and need.left_units + room.units >= 1
+    return need.left + room.nanos >= _cost(need) and need.left_units + room.units >= 1
+
+
+def least(need: Need) -> int:
+    """Nanos without which a lease makes no impression."""
+    return max(_cost(need) - need.left, 0)
+
+
+def _cost(need: Need) -> int:
+    """Nanos of one impression: what was wanted, or what one cost lately."""
+    if need.refused:
+        return need.wanted
+    lately = need.rate * _MICRO // need.rate_units if need.rate_units else 0
+    return max(lately or need.last // max(need.last_units, 1), 1)
 
 
 def lend(need: Need, room: Lent, workers: int, limits: Limits) -> Lent | None:
@@ -94,17 +118,23 @@ def lend(need: Need, room: Lent, workers: int, limits: Limits) -> Lent | None:
     """
     if not can_serve(need, room):
         return None
-    share = limits.parts * max(workers, 1)
-    least = need.wanted if need.refused else 0
+    cost, workers = max(_cost(need), 1), max(workers, 1)
     again = 2 if need.refused and need.quick else 0
     few, few_nanos = _few(need, limits)
-    spent, spent_units = need.rate * limits.lease_ms, need.rate_units * limits.lease_ms // _MICRO
-    nanos = _one(need.left, max(spent, again * need.last, few_nanos), least, room.nanos, share)
-    aim_units = max(spent_units, again * need.last_units, few)
-    units = _one(need.left_units, aim_units, 1, room.units, share)
-    if nanos <= 0 and units <= 0:
-        return None
-    return Lent(max(nanos, 1), max(units, 0))
+    aim_units = max(need.rate_units * limits.lease_ms // _MICRO, again * need.last_units, few)
+    units = _one(need.left_units, aim_units, 1, room.units, ceil_div(room.units, workers))
+    held = need.left_units + max(units, 0)
+    scarce = held < aim_units
+    aim = max(need.rate * limits.lease_ms, again * need.last, few_nanos)
+    aim = min(aim, held * cost) if scarce else aim
+    share = room.nanos // (limits.parts * workers)
+    nanos = max(_one(need.left, aim, _cost(need), room.nanos, share), 0)
+    if need.left + nanos < aim:  # in whole impressions: a rest would be of use to nobody
+        nanos = max((need.left + nanos) // cost * cost - need.left, least(need), 0)
+    if scarce:
+        units = min(units, max((need.left + nanos) // cost, 1) - need.left_units)
+    units = max(units, 0)
+    return Lent(nanos, units) if nanos or units else None
 
 
 def _few(need: Need, limits: Limits) -> tuple[int, int]:
@@ -117,7 +147,7 @@ def _few(need: Need, limits: Limits) -> tuple[int, int]:
 
 def _one(left: int, target: int, least: int, room: int, share: int) -> int:
     """How much to add to what is left: up to the target, at most a share, at least one bid's."""
-    return min(max(min(target - left, room // share), least - left), room)
+    return min(max(min(target - left, share), least - left), room)
 
 
 class Demand:
@@ -222,9 +252,9 @@ class Demand:
         self._rate[worker] = self._rate_units[worker] = 0
 
     def idle(self, slots: list[int], now_ms: int) -> Mask:
-        """Which leases on these slots have something left that nobody used for a lease's time."""
+        """Which leases on these slots have something left that nobody has used lately."""
         found: Mask = np.zeros(self._taken.shape, np.bool_)
-        before = now_ms - self._limits.lease_ms
+        before = now_ms - self._limits.idle_ms
         old = (self._lent_ms[:, slots] <= before) & (self._used_ms[:, slots] <= before)
         left, left_units = self._left()
         some = (left[:, slots] > 0) | (left_units[:, slots] > 0)

@@ -19,6 +19,7 @@ from rtb.base import memory
 from rtb.base.errors import ConfigError, RtbError, StoreError
 from rtb.catalogue.snapshot import Snapshot
 from rtb.exchanges.settings import Exchange
+from rtb.keeper import exports
 from rtb.keeper.apply import REFUSED
 from rtb.keeper.caps import COUNTED_KINDS, CapsKeeper
 from rtb.keeper.caps import Settings as CapsSettings
@@ -63,6 +64,7 @@ class Options:
 
     ledger: URL of the books; profiles: "lmdb" or a redis URL, where impressions are counted
     keep_s: of journal segments whose records were all booked and counted
+    export_every_s: how often journals are exported, before which no segment goes; 0: never
     """
 
     ledger: str
@@ -75,6 +77,7 @@ class Options:
     pace_ms: int = 1_000
     nice: int = 5
     keep_s: int = 8 * 86_400
+    export_every_s: int = 0
 
     def settings(self) -> Settings:
         """Of the turns."""
@@ -103,6 +106,7 @@ class Process:
         self._board = MoneyBoard.open(paths.money_board)
         counters = Board.open(paths.board)
         self._page = Report(counters)
+        self._export = exports.Watch(paths, kernel, counters.keeper[0], options.export_every_s)
         self.pacers = Pacers(
             counters,
             self._board,
@@ -248,15 +252,27 @@ class Process:
         log.info("the keeper has the budgets of generation %d", file.generation)
 
     def _retire(self) -> None:
-        """Removes segments that are old and were booked whole."""
+        """Removes segments that are old, and were booked, counted and, if so wished, exported."""
         now_s, keep_s = int(time.time()), self._options.keep_s
-        counted = self.caps_tails.positions()
+        counted, exported = self.caps_tails.positions(), self._exported(now_s)
         for worker, booked in self.keeper.positions().items():
             position = min(booked, counted.get(worker, 0))
+            if exported is not None:
+                position = exports.may_remove(exported, worker, position)
             try:
                 journal_read.retire(self._paths.journals, worker, position, keep_s, now_s)
             except (StoreError, OSError) as error:
                 log.error("journal %d is not retired: %s", worker, error)
+
+    def _exported(self, now_s: int) -> dict[int, int] | None:
+        """Up to where each journal is exported; None where that is not wished."""
+        if not self._options.export_every_s:
+            return None
+        try:
+            return self._export.look(now_s)
+        except (StoreError, OSError) as error:
+            log.error("nothing is removed: what is exported cannot be told: %s", error)
+            return {}
 
     # -- telling ----------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from rtb.keeper import publish
 from rtb.keeper.apply import Exchange
 from rtb.keeper.batch import Batch, batch_of
 from rtb.keeper.desks import NEVER, Desk, Ended
-from rtb.keeper.leases import Demand, Lent, Limits, Mask, Need, can_serve, has_headroom, lend
+from rtb.keeper.leases import Demand, Lent, Limits, Mask, Need, can_serve, has_headroom, least, lend
 from rtb.keeper.letters import Letters
 from rtb.keeper.tail import Tail, Tails, bury
 from rtb.ledger.accounts import NO_FLIGHT, Line, State, place, scope_keys
@@ -323,7 +323,7 @@ class Keeper:
         expires_s = (now_ms + self._limits.lease_ms) // 1000 + 1
         holder = self._settings.node << _NODE_SHIFT | worker
         return Grant(now_s, key, holder, now_s, min(lent.nanos, AMOUNT_MAX),
-                     min(lent.units, AMOUNT_MAX), expires_s)  # fmt: skip
+                     min(lent.units, AMOUNT_MAX), expires_s, least(need))  # fmt: skip
 
     def _span(self, slot: int, line: Line, now_ms: int) -> tuple[int, int, int, int]:
         """[from, until) in ms of the account that now's money is of, its flight and day."""

@@ -2,19 +2,26 @@
 
 A tail that meets damage stops where it is and says so; the others go on. Nothing is lent to its
 worker from then on, and nothing expires, for the bills that stand behind the damage are not known.
+
+A journal that another node wrote is not read: `check` finds it before anything starts, and a tail
+that comes upon one later says so and stays out of it. Nobody waits for what stands in it.
 """
 
 import fcntl
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from rtb.base.errors import StoreError
+from rtb.base.errors import ConfigError, StoreError
 from rtb.base.events import record_time_ms
 from rtb.stores.journal import ALL_KINDS, Kernel, Record
+from rtb.stores.journal_kept import kept_in, stranger
 from rtb.stores.journal_read import MARK, Mark, Reader, folder_of
 from rtb.stores.journal_recover import recover
+
+log = logging.getLogger("rtb.keeper")
 
 
 class Tail:
@@ -43,6 +50,7 @@ class Tail:
         self._directory, self._node, self._kernel = directory, node, kernel
         self._positions, self._kinds = positions, kinds
         self._reader = Reader(directory, worker, kernel=kernel)
+        self._is_strange = False  # another node's
 
     @property
     def position(self) -> int:
@@ -75,16 +83,26 @@ class Tail:
         return records
 
     def _found(self) -> bool:
-        """Names the journal by its identity: one that was deleted begins anew in the books too."""
-        if not self.name and self._reader.durable_sequence() >= 0 and self._reader.identity:
-            identity = self._reader.identity
-            self.name = f"{self._node}/{self.worker}/{identity:016x}"
-            after = self._positions.get(self.name, 0)
-            self._reader.close()
-            self._reader = Reader(
-                self._directory, self.worker, after, self._kernel, identity, self._kinds
-            )
+        """Whether there is a journal that may be read."""
+        if not self.name and not self._is_strange and self._reader.durable_sequence() >= 0:
+            self._look()
         return bool(self.name)
+
+    def _look(self) -> None:
+        """Names the journal by its identity: one that was deleted begins anew in the books too."""
+        identity = self._reader.identity
+        if not identity:
+            return
+        wrong = stranger(self._directory, self.worker, self._node, self._kernel)
+        if wrong:
+            self._is_strange, self.fault = True, wrong
+            return
+        self.name = f"{self._node}/{self.worker}/{identity:016x}"
+        after = self._positions.get(self.name, 0)
+        self._reader.close()
+        self._reader = Reader(
+            self._directory, self.worker, after, self._kernel, identity, self._kinds
+        )
 
     def close(self) -> None:
         """Lets go of the files."""
@@ -154,6 +172,21 @@ class Tails:
         """Lets go of all files."""
         for tail in self._tails.values():
             tail.close()
+
+
+def check(directory: Path, node: int, kernel: Kernel) -> None:
+    """Finds journals that are another node's before anything starts. One that cannot be read now
+    may be later. Raises: ConfigError.
+    """
+    try:
+        found = [
+            stranger(directory, one.worker, node, kernel) for one in kept_in(directory, kernel)
+        ]
+    except StoreError as error:
+        log.warning("the journals cannot be looked at: %s", error)
+        return
+    for wrong in filter(None, found):
+        raise ConfigError(wrong)
 
 
 def bury(

@@ -157,7 +157,9 @@ class SetLimit(_Command, frozen=True):
 class Grant(_Command, frozen=True):
     """Lends a worker money of one day and flight, those that hold `at_s`; as much as there is.
 
-    The lease is used until `expires_s`; only `Return` ends it, after its worker was fenced.
+    The lease is used until `expires_s`; only `Return` ends it, after its worker was fenced. Units
+    may come without money, for a worker that has some left. least: nanos without which it is of no
+    use, and not lent.
     """
 
     time_s: int
@@ -167,6 +169,7 @@ class Grant(_Command, frozen=True):
     nanos: int
     units: int
     expires_s: int
+    least: int = 0
 
 
 class Return(_Command, frozen=True):

@@ -129,9 +129,9 @@ def _set_limit(state: State, command: SetLimit, changes: Changes) -> Outcome:
 
 
 def _grant(state: State, command: Grant, changes: Changes) -> Outcome:
-    if not (0 < command.nanos <= AMOUNT_MAX and 0 <= command.units <= AMOUNT_MAX):
+    if not (0 <= command.nanos <= AMOUNT_MAX and 0 <= command.units <= AMOUNT_MAX):
         return Outcome.MALFORMED
-    if not 0 <= command.at_s < TIME_MAX_S:
+    if not (command.nanos or command.units) or not 0 <= command.at_s < TIME_MAX_S:
         return Outcome.MALFORMED
     account = _account_at(state, command.line_item, command.at_s, changes)
     if account is None:
@@ -139,8 +139,8 @@ def _grant(state: State, command: Grant, changes: Changes) -> Outcome:
     changes.time_s = max(changes.time_s, command.time_s)
     _repay(account, changes)
     room_nanos, room_units, scarce = account.room()
-    nanos, units = min(command.nanos, room_nanos), max(min(command.units, room_units), 0)
-    if nanos <= 0 or (command.units and units <= 0):
+    nanos, units = max(min(command.nanos, room_nanos), 0), max(min(command.units, room_units), 0)
+    if nanos < max(command.least, min(command.nanos, 1)) or (command.units and not units):
         return Outcome(_EXHAUSTED + scarce)
     changes.move(account, Entry.GRANT, _OPEN, _GRANTED, nanos, units, worker=command.worker)
     key = (account.number, command.worker)

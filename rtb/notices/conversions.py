@@ -4,6 +4,7 @@
 
 The token came with the click, in the landing page. Everything behind it is the advertiser's word,
 unsigned and optional: who holds a token can say what he likes of his own click, and of no other.
+It is written as forms are (application/x-www-form-urlencoded), in the query and in a body alike.
 
 An order is counted once by its id, a conversion without one once a click. Of two that say different
 values the first stands, and a value that cannot be read is left out: the conversion is no less one.

@@ -86,10 +86,12 @@ def read(
     if isinstance(signed, Refusal):
         return Refused(signed)
     claims = Claims.unpack(signed)
-    fields = _fields(query, limits.fields_max)
     if kind == Kind.CONVERSION:
+        # Shops write forms, where a plus is a space; in the prices of exchanges it is a plus.
+        fields = _fields(query.replace(b"+", b" "), limits.fields_max)
         notice = conversions.notice(signed, claims, fields, now_ms)
         return Refused(Refusal.EXPIRED, notice) if _is_old(notice, limits) else notice
+    fields = _fields(query, limits.fields_max)
     known = terms.get(claims.exchange)
     if known is None:
         state = PriceState.GARBAGE if _PRICE in fields else PriceState.NONE

@@ -85,11 +85,23 @@ def keeper(board: Board) -> Iterator[Metric]:
     yield modes
     yield CounterMetricFamily("rtb_records_applied", "Journal records read", int(row["records"]))
     yield CounterMetricFamily("rtb_dead_letters", "Records that cannot be booked", letters)
+    yield CounterMetricFamily(
+        "rtb_export_damaged_records",
+        "Records that damage kept out of the exports",
+        int(row["export_damaged"]),
+    )
     for name, field, scale, help_text in (
         ("rtb_event_log_lag_seconds", "lag_ms", 1e3, "Age of the oldest record not booked yet"),
         ("rtb_keeper_waits", "waits", 1, "1 while books or journals keep it from going on"),
         ("rtb_keeper_turn_time_seconds", "beat_ms", 1e3, "When its last turn ended"),
         ("rtb_pacing_error_worst_ratio", "pacing_worst_e6", 1e6, "Furthest from its plan"),
         ("rtb_pacing_error_mean_ratio", "pacing_mean_e6", 1e6, "Mean distance from the plan"),
+        (
+            "rtb_export_lag_seconds",
+            "export_lag_ms",
+            1e3,
+            "Age of the oldest whole segment that waits to be exported; 0: none does",
+        ),
+        ("rtb_export_waiting_segments", "export_segments", 1, "Whole segments that wait"),
     ):
         yield GaugeMetricFamily(name, help_text, float(row[field]) / scale)

@@ -102,6 +102,8 @@ class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     commit_ms: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 5
     segment_mb: Annotated[int, msgspec.Meta(ge=16, le=1024)] = 64
     keep_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 8
+    export: bool = False
+    export_every_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 300
 
 
 class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

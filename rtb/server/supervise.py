@@ -57,13 +57,14 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 KEEPER: Final = -1  # its number among the children
+EXPORTER: Final = -2
 # The keeper books for up to two seconds what stopped workers have left.
 KEEPER_ENDS_S: Final = 3.0
 
 
 @dataclass
 class Child:
-    """One worker process, or the keeper."""
+    """One worker process, the keeper, or the exporter, which runs now and then."""
 
     number: int
     pid: int = 0
@@ -83,17 +84,21 @@ class Supervisor:
         paths: StatePaths,
         kernels: Kernels,
         be_keeper: Callable[[], None],
+        be_exporter: Callable[[], None],
     ) -> None:
-        """be_keeper: the body of the keeper's process."""
+        """be_keeper, be_exporter: the bodies of their processes."""
         self._config = config
         self._configs = configs
         self._paths = paths
         self._kernels = kernels
-        self._be_keeper = be_keeper
+        self._be_keeper, self._be_exporter = be_keeper, be_exporter
         self._door = Door(paths, config.server.verify_nice)
         self._workers = [Child(number) for number in range(config.server.workers)]
         self._keeper = Child(KEEPER)
+        self._exporter = Child(EXPORTER)
         self._children = [self._keeper, *self._workers]
+        if config.journal.export:
+            self._children.append(self._exporter)
         self._stopping = False
         self._lock = -1
 
@@ -174,7 +179,7 @@ class Supervisor:
     def _start(self, child: Child) -> None:
         if child is self._keeper:
             self._board.keeper["beat_ms"] = 0
-        else:
+        elif child is not self._exporter:
             # A stale heartbeat would look like a stall of the newcomer.
             self._board.columns["gauges"][child.number, Gauge.HEARTBEAT_MS] = 0
             self._board.columns["gauges"][child.number, Gauge.READY] = 0
@@ -207,6 +212,8 @@ class Supervisor:
     def _serve(self, number: int) -> None:
         if number == KEEPER:
             self._be_keeper()
+        elif number == EXPORTER:
+            self._be_exporter()
         else:
             worker.main(number, self._config, self._configs, self._paths, self._kernels)
 
@@ -219,6 +226,12 @@ class Supervisor:
                 self._ended(child, os.waitstatus_to_exitcode(status))
 
     def _ended(self, child: Child, code: int) -> None:
+        if child is self._exporter:
+            every_s = self._config.journal.export_every_s
+            child.pid, child.start_at_s = 0, time.monotonic() + every_s
+            if code and not self._stopping:
+                log.error("the export ended with %d, again in %d s", code, every_s)
+            return
         age_s = time.monotonic() - child.started_s
         failed = age_s < YOUNG_S and not self._was_ready(child)
         child.failures = child.failures + 1 if failed else 0
@@ -268,6 +281,7 @@ class Supervisor:
     def _finish(self) -> int:
         """Drains the workers, then lets the keeper book what they left; who is late is killed."""
         self._door.close()
+        self._end([self._exporter], 0)  # what it had not finished is done again
         server = self._config.server
         drain_s = (server.drain_timeout_ms + server.drain_notice_ms) / 1000 + 1
         late = self._end(self._workers, drain_s)
@@ -289,7 +303,7 @@ class Supervisor:
 
 
 def _name(number: int) -> str:
-    return "the keeper" if number == KEEPER else f"worker {number}"
+    return {KEEPER: "the keeper", EXPORTER: "the export"}.get(number, f"worker {number}")
 
 
 def _signal(children: list[Child], number: int) -> None:

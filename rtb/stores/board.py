@@ -20,7 +20,7 @@ from rtb.base.records import Decision
 from rtb.stores.mapped import open_mapped, replace_file
 
 MAGIC: Final = 0x4452_414F_4252_5442  # "BTRBOARD"
-VERSION: Final = 2
+VERSION: Final = 3
 
 EXCHANGES_MAX: Final = 32  # columns of counters per exchange
 NOBIDS_MAX: Final = 32
@@ -158,6 +158,9 @@ KEEPER: Final = np.dtype(
         ("pending_nanos", "i8", CURRENCIES_MAX),
         ("granted_nanos", "i8", CURRENCIES_MAX),
         ("over_nanos", "i8", CURRENCIES_MAX),
+        ("export_lag_ms", "i8"),  # how old the oldest whole segment is that was not exported
+        ("export_segments", "i8"),  # how many there are
+        ("export_damaged", "u8"),  # records that damage has kept out of the exports
     ]
 )
 _HEADER: Final = np.dtype(

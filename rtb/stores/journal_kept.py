@@ -2,13 +2,18 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from struct import Struct
+from typing import Final, NamedTuple
 
 from rtb.base.errors import StoreCorrupt
-from rtb.stores.journal import Kernel, Record
-from rtb.stores.journal_read import Reader, first_sequence
+from rtb.base.events import BID, CLAIMS_VERSION, Kind, bid_node
+from rtb.stores.journal import Kernel, Record, kinds_of
+from rtb.stores.journal_read import Reader, first_sequence, folder_of
 
 _BATCH: int = 10_000
+_BIDS: Final = kinds_of(Kind.BID)
+_BID: Final = Struct("<B7xQ80x")  # version, bid
+assert _BID.size == BID.itemsize
 
 
 class Kept(NamedTuple):
@@ -38,6 +43,40 @@ def kept_in(directory: Path, kernel: Kernel) -> list[Kept]:
                 first = first_sequence(directory, worker)
                 found.append(Kept(worker, reader.identity, first, last))
     return found
+
+
+def node_of(directory: Path, worker: int, kernel: Kernel) -> int | None:
+    """The node that wrote a journal, by the first of its bids; None where there is no bid yet.
+
+    Only bids tell: the notices of a bid may come to any node. Raises: StoreError when the disk
+    fails.
+    """
+    with Reader(directory, worker, first_sequence(directory, worker) - 1, kernel, kinds=_BIDS) as (
+        reader
+    ):
+        while reader.position < reader.durable_sequence():
+            try:
+                records = reader.read(_BATCH)
+            except StoreCorrupt:  # whoever reads on from here says so
+                if not reader.skip_damage():
+                    return None
+                continue
+            for _, _, body in records:
+                version, bid = _BID.unpack(body) if len(body) == _BID.size else (0, 0)
+                if version == CLAIMS_VERSION:
+                    return bid_node(bid)
+    return None
+
+
+def stranger(directory: Path, worker: int, node: int, kernel: Kernel) -> str:
+    """What is wrong with a journal that is another node's; "" when it is not.
+
+    Its records would be booked a second time, by who holds no money for them. Raises: StoreError.
+    """
+    found = node_of(directory, worker, kernel)
+    if found in (None, node):
+        return ""
+    return f"a journal of node {found}, not of node {node} - at `{folder_of(directory, worker)}`"
 
 
 class Records:

@@ -64,6 +64,11 @@ class StatePaths:
         return self.root / "journals"
 
     @property
+    def events(self) -> Path:
+        """Journals as Parquet."""
+        return self.root / "events"
+
+    @property
     def ledger(self) -> Path:
         return self.root / "ledger" / "ledger.db"
 

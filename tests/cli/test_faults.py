@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from rtb.base.events import Kind, bid_id
 from rtb.cli import main
 from rtb.sim.seed import Parameters, seed
+from rtb.stores.journal_write import Journal
 from rtb.stores.ledger_sql import LedgerStore
 from rtb.stores.serving import StatePaths
+from tests.keeper.node import SIZES
+from tests.keeper.records import bid_body, claims
+from tests.stores.journals import COMPILED, Disk
 
 
 @pytest.fixture(name="rtb")
@@ -66,6 +71,17 @@ def test_train_on_a_log_that_is_not_there(rtb, tmp_path: Path) -> None:
         code, lines = rtb("train", "--log", tmp_path / name, "--data", tmp_path)
         assert 2 == code
         assert [f"rtb: no such file - at `{tmp_path / name}`"] == lines
+
+
+def test_serve_with_the_journal_of_another_node(rtb, tmp_path: Path) -> None:
+    """A copied journal is named before any worker could write into it."""
+    paths = StatePaths(tmp_path / "state")
+    body = bid_body(claims(bid_id(9, 3, 0, 0), 7), 5, 4_000)
+    with Journal.open(paths.journals, 0, SIZES, COMPILED, Disk().world()) as journal:
+        journal.append(Kind.BID, body)
+    code, lines = rtb("serve", "--data", tmp_path / "state", "--node", 4)
+    assert (1, 1) == (code, len(lines))
+    assert f"rtb: a journal of node 3, not of node 4 - at `{paths.journals / '0'}`" == lines[0]
 
 
 def test_serve_with_the_books_of_another_node(rtb, tmp_path: Path) -> None:

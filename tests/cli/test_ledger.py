@@ -113,6 +113,35 @@ def test_flights_with_a_budget(tmp_path: Path) -> None:
     assert [flights[0]] == narrow
 
 
+def test_flights_for_programs(tmp_path: Path) -> None:
+    """With `--json` a flight says whose it is, which one, when it runs and what it may spend."""
+    node = Laid(tmp_path / "state")
+    runs = (
+        FlightBudget(81, FLIGHT_MS_MIN // 1000, T - 1000, 7_000),
+        FlightBudget(82, T - 1000, T + 90_000, 40_000, 50),
+        FlightBudget(83, T + 90_000, FLIGHT_MS_MAX // 1000, 8_000),
+    )
+    node.offer(replace_struct(line(1), flights=runs))
+    found = json.loads(ran(node, "show", "--json", "--line-item", "line 1").stdout)
+    node.close()
+    flights = [one for one in found if one["level"] == "flight"]
+
+    assert [
+        (1, f"{81:016x}", "", "2026-09-21T13:56:40Z", 7_000, None),
+        (2, f"{82:016x}", "2026-09-21T13:56:40Z", "2026-09-22T15:13:20Z", 40_000, 50),
+        (3, f"{83:016x}", "2026-09-22T15:13:20Z", "", 8_000, None),
+    ] == [
+        tuple(one[name] for name in ("flight", "key", "from", "until", "budget_nanos",
+                                     "budget_units"))
+        for one in flights
+    ]  # fmt: skip
+    assert {("line 1", "USD")} == {(one["under"], one["currency"]) for one in flights}
+    assert {("", 0, "", "")} == {
+        (one["under"], one["flight"], one["from"], one["until"])
+        for one in found if one["level"] != "flight"
+    }  # fmt: skip
+
+
 def test_one_day_of_all(node: Laid) -> None:
     """Then the budgets are those of days, and another day is empty."""
     today = next(iter(node.keeper.state.accounts.values())).day

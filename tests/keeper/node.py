@@ -92,7 +92,7 @@ class Worker:
         node = self.node
         key = (second, self.number)
         node.counted[key] = node.counted.get(key, -1) + 1
-        return bid_id(second, 0, self.number, node.counted[key])
+        return bid_id(second, node.number, self.number, node.counted[key])
 
 
 @dataclass
@@ -101,6 +101,7 @@ class Node:
 
     folder: Path
     workers_count: int = 2
+    number: int = 0
     seed: int = 1
     lease_ms: int = 2_000
     now_ms: int = T * 1000
@@ -126,7 +127,7 @@ class Node:
         """A new keeper process; the last one, if any, simply is no more."""
         self.keepers += 1
         self.books = LedgerStore.open(self.books_url)
-        settings = Settings(leases=Leases(lease_ms=self.lease_ms, **self.limits))
+        settings = Settings(self.number, leases=Leases(lease_ms=self.lease_ms, **self.limits))
         self.keeper = Keeper(
             self.books, self.board, self.journals, Letters(self.letters), EXCHANGES, COMPILED,
             settings,

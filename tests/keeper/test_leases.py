@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtb.keeper.leases import Lent, Limits, Need, can_serve, has_headroom, lend
+from rtb.keeper.leases import Lent, Limits, Need, can_serve, has_headroom, least, lend
 from rtb.stores.board_money import GRANTED_MAX
 
 LIMITS = Limits()
@@ -39,15 +39,54 @@ def test_a_slow_spender_is_not_lent_every_few_bids() -> None:
     slow = IDLE._replace(rate=6, rate_units=3_000, left=6_000, left_units=3)
 
     assert Lent(58_000, 29) == lend(slow, RICH, 2, LIMITS)
-    assert Lent(5_000, 2) == lend(slow, Lent(20_000, 11), 2, LIMITS)
+    assert Lent(4_000, 2) == lend(slow, Lent(20_000, 11), 2, LIMITS)
     assert lend(slow._replace(left=70_000, left_units=40), RICH, 2, LIMITS) is None
 
 
 def test_nobody_gets_more_than_a_share() -> None:
-    """Of two workers, a fourth of what is left."""
+    """Of two workers, a fourth of the money that is left, or half of the impressions."""
     steady = IDLE._replace(rate=1_000, rate_units=1_000_000)
 
-    assert Lent(25_000, 250) == lend(steady, Lent(100_000, 1_000), 2, LIMITS)
+    assert Lent(25_000, 25) == lend(steady, Lent(100_000, 1_000), 2, LIMITS)
+    assert Lent(500_000, 500) == lend(steady, Lent(1 << 60, 1_000), 2, LIMITS)
+
+
+def test_scarce_impressions_take_no_more_money_than_they_cost() -> None:
+    """Of seven impressions two workers have four and three, each with the money for them; a worker
+    that is alone has all."""
+    ahead = FIRST._replace(quick=True, last=32_000, last_units=32)
+
+    assert Lent(4_000, 4) == lend(ahead, Lent(1 << 60, 7), 2, LIMITS)
+    assert Lent(7_000, 7) == lend(ahead, Lent(1 << 60, 7), 1, LIMITS)
+    assert Lent(3_600, 4) == lend(ahead._replace(left=400), Lent(1 << 60, 7), 2, LIMITS)
+
+
+def test_scarce_money_takes_no_more_impressions_than_it_pays_for() -> None:
+    """The others can use the rest; where there are enough, a cheap bid may use one more."""
+    ahead = FIRST._replace(quick=True, last=32_000, last_units=32)
+
+    assert Lent(2_000, 2) == lend(ahead, Lent(10_000, 100), 2, LIMITS)
+    assert Lent(2_000, 64) == lend(ahead, Lent(10_000, 1 << 40), 2, LIMITS)
+
+
+def test_what_makes_no_impression_is_not_lent() -> None:
+    """Not a rest of money that a bid costs more than, nor impressions that nobody can pay for."""
+    low = IDLE._replace(rate=100, rate_units=100_000, left=300, left_units=1)
+
+    assert lend(low, Lent(699, 5), 1, LIMITS) is None
+    assert Lent(700, 0) == lend(low, Lent(700, 0), 1, LIMITS)
+    assert lend(
+        low._replace(rate=0, left=0, last=5_000, last_units=5), Lent(999, 5), 1, LIMITS
+    ) is (None)
+
+
+def test_impressions_come_without_money_to_who_has_some() -> None:
+    """The budget's money may all be lent, while impressions are left."""
+    rich = FIRST._replace(left=5_000)
+
+    assert Lent(0, 1) == lend(rich, Lent(0, 7), 2, LIMITS)
+    assert 0 == least(rich)
+    assert 600 == least(FIRST._replace(left=400))
 
 
 def test_the_last_impression_goes_to_one() -> None:
@@ -70,8 +109,7 @@ def test_a_lease_is_useful_and_within_the_budget(
     left: int, left_units: int, rate: int, rate_units: int, refused: bool, wanted: int,
     quick: bool, last: int, last_units: int, room: int, room_units: int, workers: int,
 ) -> None:  # fmt: skip
-    """Whoever is refused can bid after it; nobody gets what is not there, but one nano to carry
-    units; and what can be served is served."""
+    """It makes an impression; nobody gets what is not there; and what can be served is served."""
     need = Need(left, left_units, rate, rate_units, refused, wanted, quick, last, last_units)
     found = lend(need, Lent(room, room_units), workers, LIMITS)
 
@@ -79,8 +117,10 @@ def test_a_lease_is_useful_and_within_the_budget(
         enough = left >= (wanted if refused else 0) and left_units >= 1
         assert enough or not can_serve(need, Lent(room, room_units))
         return
-    assert 0 < found.nanos <= max(room, 1)
+    assert 0 <= found.nanos <= room
     assert 0 <= found.units <= room_units
+    assert any(found)
     assert left_units + found.units >= 1
+    assert found.nanos >= least(need)
     if refused:
         assert left + found.nanos >= wanted

@@ -161,6 +161,34 @@ def test_impressions_are_a_budget_too(node: Node) -> None:
     assert Overlay.EXHAUSTED == node.board.overlay[node.keeper.slots.slot[SHOES]]
 
 
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("nanos", [None, 7_000, 9_500])
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_last_impressions_are_lent_promptly(
+    tmp_path: Path, workers: int, nanos: int | None, alone: bool
+) -> None:
+    """Seven are seven, within half a second of turns where all workers have traffic, and soon after
+    where one has it all: what the others hold comes to it. No lease is without its money."""
+    node = Node(tmp_path, workers_count=workers)
+    node.offer(line(SHOES, nanos, units=7), costs={SHOES: 1_000})
+    node.start_all()
+    turns = 0
+    while len(node.sent) < 7 and turns < 40:
+        turns += 1
+        for number in [0] if alone else range(workers):
+            _bids(node, 7, number)
+        node.turn()
+        held = node.board.granted_units - node.board.taken_units
+        assert (held * 1_000 <= node.board.granted - node.board.taken).all()
+    node.turns(20)
+    _bids(node, 1)
+
+    assert 7 == len(node.sent)
+    assert turns <= (10 if workers == 1 or not alone else 30)
+    assert 0 == node.balance(Balance.GRANTED, SHOES)
+    node.close()
+
+
 def test_exhausted_ends_when_money_comes_back(node: Node) -> None:
     """The bit is for those who choose line items; it follows the budget."""
     node.offer(line(SHOES, 1_000))

@@ -1,13 +1,18 @@
 """Reading several journals in turn, and telling the dead from the silent."""
 
 import os
+import shutil
 from pathlib import Path
 
+import pytest
+
+from rtb.base.errors import ConfigError
 from rtb.base.events import Kind
-from rtb.keeper.tail import Tail, Tails, bury
+from rtb.keeper.tail import Tail, Tails, bury, check
+from rtb.ledger.accounts import Balance
 from rtb.stores.journal_write import Journal
-from tests.keeper.node import SIZES
-from tests.keeper.records import bid_body, claims
+from tests.keeper.node import SIZES, Node, line
+from tests.keeper.records import bid_body, claims, notice_body
 from tests.stores.journals import COMPILED, Disk
 
 BODY = bid_body(claims(9 << 32, 7), 5, 4_000)
@@ -94,3 +99,81 @@ def _unlocked(file: int) -> int:
     """What the system does for a process that was killed."""
     os.close(file)
     return -1
+
+
+# -- another node's --------------------------------------------------------------------------------
+
+
+def _sold(node: Node, worker: int) -> None:
+    """A worker bids on line item 7 until it may, and is billed; another bid stays in flight."""
+    seller = node.start(worker)
+    bids = []
+    while len(bids) < 2:
+        node.turn()
+        bid = seller.bid(7)
+        bids += [bid] if bid is not None else []
+    seller.notice(Kind.BILL, bids[0], 700)
+    node.turns(3)
+
+
+def test_the_journal_of_another_node_is_not_booked(tmp_path: Path) -> None:
+    """A copy under a worker's number stops that tail, with both numbers and the place; bills of the
+    other workers are booked, and their holds expire."""
+    other = Node(tmp_path / "other", number=2)
+    other.offer(line(7, 10_000_000))
+    _sold(other, 0)
+    other.close()
+    node = Node(tmp_path / "node")
+    shutil.copytree(other.journals / "0", node.journals / "1")
+    node.offer(line(7, 10_000_000))
+    _sold(node, 0)
+    held = node.balance(Balance.PENDING, 7)
+    node.turn(61_000)
+    node.turns(3)
+
+    said = f"a journal of node 2, not of node 0 - at `{node.journals / '1'}`"
+    assert {1: said} == node.keeper.tails.faults()
+    assert (700, 1000, 0) == (
+        node.balance(Balance.POSTED, 7),
+        held,
+        node.balance(Balance.PENDING, 7),
+    )
+    assert not node.letters.exists()
+    with pytest.raises(ConfigError, match="node 2, not of node 0"):
+        check(node.journals, 0, COMPILED)
+    check(other.journals, 2, COMPILED)
+    node.close()
+
+
+def test_bids_tell_whose_a_journal_is(tmp_path: Path) -> None:
+    """Notices of other nodes' bids do not, and neither does what no bid can be read from."""
+    foreign = claims(2 << 24 | 9 << 32, 7)
+    journal = _journal(tmp_path, 0)
+    journal.append(Kind.BILL, notice_body(foreign, 4_000, 700))
+    journal.append(Kind.BID, b"broken")
+    journal.turn()
+    tails = _tails(tmp_path, {}, 0)
+
+    assert 2 == len(tails.read(100, 1)[0].records)
+    check(tmp_path, 0, COMPILED)
+    journal.append(Kind.BID, bid_body(foreign, 5, 4_000))
+    journal.turn()
+    with pytest.raises(ConfigError):
+        check(tmp_path, 0, COMPILED)
+    tails.close()
+    journal.close()
+
+
+def test_damage_does_not_hide_whose_a_journal_is(tmp_path: Path) -> None:
+    """The first bid that can be read tells; the damage itself is the tail's to say."""
+    journal = _journal(tmp_path, 0, 1)
+    journal.append(Kind.BID, bid_body(claims(2 << 24 | 9 << 32, 7), 5, 4_000))
+    journal.turn()
+    segment = journal._segment.map
+    segment[segment.find(BODY) + 3] ^= 1
+    with pytest.raises(ConfigError):
+        check(tmp_path, 0, COMPILED)
+    check(tmp_path, 2, COMPILED)
+    (tmp_path / "0" / "durable").write_bytes(b"")
+    check(tmp_path, 0, COMPILED)  # who opens it says what is wrong
+    journal.close()

@@ -44,8 +44,8 @@ def limit(scope: Scope, key: int, nanos: int | None = None, units: int | None = 
 
 
 def grant(nanos: int, units: int = 100, worker: int = 0, line_item: int = SHOES,
-          at_s: int = T) -> Grant:  # fmt: skip
-    return Grant(T, line_item, worker, at_s, nanos, units, T + 60)
+          at_s: int = T, least: int = 0) -> Grant:  # fmt: skip
+    return Grant(T, line_item, worker, at_s, nanos, units, T + 60, least)
 
 
 def bid(number: int, worker: int = 0, time_s: int = T) -> int:

@@ -147,8 +147,10 @@ class Oracle:
         self.repay(place)
         room_nanos, room_units, scarce = self.room(place)
         nanos, units = min(c.nanos, room_nanos), max(min(c.units, room_units), 0)
-        if nanos <= 0 or (c.units > 0 and units <= 0):
+        needs = max(c.least, 1 if c.nanos else 0)
+        if nanos < needs or (c.units > 0 and units <= 0):
             return O["EXHAUSTED_" + scarce.name]
+        nanos = max(nanos, 0)
         self.put("lease", place, nanos, units, worker=c.worker)
         return O.GRANTED if (nanos, units) == (c.nanos, c.units) else O.GRANTED_PART
 

@@ -102,6 +102,19 @@ def test_the_second_bill() -> None:
     ])  # fmt: skip
 
 
+def test_a_lease_that_makes_no_impression() -> None:
+    """Less than is of use is not lent; units may come to who has money left."""
+    books = run([
+        (grant(60), O.GRANTED, {"granted": 60}),
+        (grant(60, least=41), O.EXHAUSTED_LINE_ITEM, {"granted": 60}),
+        (grant(60, least=40), O.GRANTED_PART, {"granted": 100}),
+        (grant(60, least=0), O.EXHAUSTED_LINE_ITEM, {"granted": 100}),
+        (grant(0, 3), O.GRANTED, {"granted": 100}),
+    ])  # fmt: skip
+    account = next(iter(books.state.accounts.values()))
+    assert 203 == account.units[Balance.GRANTED]
+
+
 def test_late_bills() -> None:
     """A bill after its hold is gone is booked, first from the budget, then beyond it."""
     books = run([
@@ -281,7 +294,8 @@ def test_refusals_change_nothing() -> None:
         (void(1, line_item=HATS), O.OTHER_LINE_ITEM),
         (void(2, line_item=3), O.UNKNOWN_LINE_ITEM),
         (void(-1), O.MALFORMED),
-        (grant(0), O.MALFORMED),
+        (grant(0, 0), O.MALFORMED),
+        (grant(-1), O.MALFORMED),
         (grant(1, -1), O.MALFORMED),
         (grant(1, at_s=-1), O.MALFORMED),
         (grant(1, line_item=3), O.UNKNOWN_LINE_ITEM),

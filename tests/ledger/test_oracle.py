@@ -83,9 +83,11 @@ class Agreement(RuleBasedStateMachine):
         if self.play(limit(*where, nanos, units)) is Outcome.LIMIT_BELOW:
             self.lowered.add(where)
 
-    @rule(nanos=st.integers(1, 40), units=st.integers(0, 8), worker=WORKERS, line=LINES, at=MOMENTS)
-    def grant(self, nanos: int, units: int, worker: int, line: int, at: int) -> None:
-        self.play(grant(nanos, units, worker, line, at))
+    @rule(nanos=st.integers(0, 40), units=st.integers(0, 8), worker=WORKERS, line=LINES, at=MOMENTS,
+          least=st.integers(0, 20))  # fmt: skip
+    def grant(self, nanos: int, units: int, worker: int, line: int, at: int, least: int) -> None:
+        if nanos or units:
+            self.play(grant(nanos, units, worker, line, at, min(least, nanos)))
 
     @rule(worker=WORKERS, line=LINES | st.just(0))
     def give(self, worker: int, line: int) -> None:

@@ -92,6 +92,16 @@ def test_ids_that_are_none(order: str) -> None:
     assert (0, 5_000_000, EUR) == found.order
 
 
+def test_a_plus_is_a_space_and_an_escaped_one_is_a_plus() -> None:
+    """Forms are encoded so: both ways to write an id are the same order."""
+    written = bids.received(url_of() + b"?order=A+10%2B1&value=+59.90+&currency=eur+")
+    meant = told(order="A 10+1", value="59.90", currency="EUR")
+
+    assert isinstance(written, Notice)
+    assert (Kind.ORDER, OK) == (written.kind, written.price_state)
+    assert meant.order == written.order
+
+
 @given(st.binary(max_size=80))
 def test_any_query_is_read(query: bytes) -> None:
     """No bytes raise, and whatever they say fits the record."""

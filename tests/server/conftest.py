@@ -221,7 +221,9 @@ def start_node(tmp_path_factory: pytest.TempPathFactory, nodes: list[Node]) -> S
         if patient:
             options += ["--configs", str(_patient_configs(folder))]
             config += PATIENT_BID
-        (folder / "bidder.toml").write_text(config + SMALL_JOURNAL)
+        if "[journal]" not in config:
+            config += SMALL_JOURNAL
+        (folder / "bidder.toml").write_text(config)
         options += ["--config", str(folder / "bidder.toml")]
         port, log = free_port(), folder / "log"
         command = [sys.executable, "-m", "rtb.cli.main", "serve", "--data", str(folder)]

@@ -362,3 +362,39 @@ def test_test_requests_never_count(start_node: StartNode) -> None:
 def _counters(node: Node) -> dict[str, str]:
     rows = [row for row in node.get("/metrics")[1].decode().splitlines() if row[:1] != "#"]
     return {row.rpartition(" ")[0]: row.rpartition(" ")[2] for row in rows}
+
+
+def test_journals_become_parquet(start_node: StartNode) -> None:
+    """What a worker wrote before its restart is exported by a child of the node, with the names of
+    the catalogue that it serves; bids join their bills by the id that stood in the answer. A child
+    that fails is reported, disturbs nobody, and is started again."""
+    import pyarrow.parquet as pq  # tests of nodes that do not export run without it
+
+    config = "[journal]\nsegment_mb = 16\nexport = true\nexport_every_s = 1\n"
+    node = start_node(config=config)
+    answers = [json.loads(node.post(json.dumps(REQUEST | {"id": f"e{n}"}).encode())[1])
+               for n in range(3)]  # fmt: skip
+    bids = [bid for answer in answers for seat in answer["seatbid"] for bid in seat["bid"]]
+    bill = bids[0]["burl"].replace("${AUCTION_PRICE}", str(bids[0]["price"]))
+    assert 204 == node.get("/n/" + bill.partition("/n/")[2])[0]
+    assert 0 == node.stop()
+    assert "ERROR" not in node.log.read_text()
+    if (node.data / "events").exists():
+        shutil.rmtree(node.data / "events")
+    (node.data / "events").write_text("in the way")
+    again = start_node(data=node.data, line_items=0, config=config)
+    again.wait_for(lambda: "the export ended with 1, again in 1 s" in node.log.read_text(), 20)
+    assert 200 == again.post(BODY)[0]
+    (node.data / "events").unlink()
+    again.wait_for(lambda: bool(list(node.data.glob("events/*/*.parquet"))), 20)
+    (path,) = node.data.glob("events/*/*.parquet")
+    rows = [row for row in pq.read_table(path).to_pylist() if row["kind"] in ("bid", "bill")]
+    assert node.snapshot is not None
+    ids = {node.snapshot.id_of("line_items", row) for row in range(300)}
+
+    assert {bid["id"] for bid in bids} == {row["bid"] for row in rows}
+    assert {bids[0]["id"]} == {row["bid"] for row in rows if row["kind"] == "bill"}
+    assert {row["line_item"] for row in rows} <= ids
+    assert {"generic"} == {row["exchange"] for row in rows}
+    assert b"rtb_export_waiting_segments" in again.get("/metrics")[1]
+    assert 0 == again.stop()

@@ -242,17 +242,18 @@ def test_a_conversion_that_says_nonsense_counts(node: Node) -> None:
 
 
 def test_a_conversion_may_be_a_form(node: Node) -> None:
-    """Fields may stand in the body of a POST, which comes when it comes; the connection goes on."""
+    """Fields may stand in the body of a POST, which comes when it comes; the connection goes on.
+    An order is the same one however its space is written."""
     before = conversions_in(node)
     target = conversion_of(node, bid_on(node), "")
-    form = b"order=F-1&value=9.75&currency=CHF"
     head = (
         b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n"
-        b"content-length: %d\r\n\r\n" % (target.encode(), len(form))
+        b"content-length: %d\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
-        for _ in range(2):
-            connection.sendall(head)
+        for order in (b"F+1", b"F%201"):
+            form = b"order=" + order + b"&value=9.75&currency=CHF"
+            connection.sendall(head % (target.encode(), len(form)))
             time.sleep(0.05)
             connection.sendall(form)
             assert 200 == split_answer(read_answer(connection))[0]
