@@ -39,7 +39,7 @@ from rtb.stores.caps_board import CapsBoard
 from rtb.stores.caps_table import CapsTable
 from rtb.stores.counts_lmdb import CountsStore
 from rtb.stores.journal import Kernel
-from rtb.stores.ledger_sql import LedgerStore
+from rtb.stores.ledger_pool import open_books
 from rtb.stores.profiles import CountsWriter
 from rtb.stores.profiles_lmdb import ProfileStore
 from rtb.stores.serving import StatePaths, read_serving, stamp
@@ -99,7 +99,7 @@ class Process:
         """Raises: StoreError when books or board cannot be opened, ConfigError for a bad URL."""
         self._options, self._paths, self._kernel = options, paths, kernel
         paths.ledger.parent.mkdir(parents=True, exist_ok=True)
-        self._books = LedgerStore.open(options.ledger)
+        self._books = open_books(options.ledger, options.node)
         self._board = MoneyBoard.open(paths.money_board)
         counters = Board.open(paths.board)
         self._page = Report(counters)
@@ -297,14 +297,14 @@ def check(options: Options) -> None:
     may be later. Raises: ConfigError.
     """
     try:
-        with LedgerStore.open(options.ledger) as books:
+        with open_books(options.ledger, options.node) as books:
             owner = books.owner()
     except StoreError as error:
         log.warning("the books are not there yet: %s", error)
         return
     if owner not in (None, options.node):
         raise ConfigError(
-            f"these are the books of node {owner}: each node keeps its own - at `money.ledger`"
+            f"these are the books of node {owner}; nodes share PostgreSQL only - at `money.ledger`"
         )
 
 

@@ -18,6 +18,7 @@ node draws on a share only after it was written down.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
 from typing import NamedTuple
 
 from rtb.ledger.accounts import NO_LIMIT, Balance, Pot, State, scope_keys
@@ -34,19 +35,27 @@ NOTHING = Amount(0, 0)
 UNLIMITED = Amount(NO_LIMIT, NO_LIMIT)
 
 
+class Wants(IntEnum):
+    """What a node could not have. Numbers are stored, the greater one counts."""
+
+    NOTHING = 0
+    MORE = 1  # the others shall keep what they need
+    ALL = 2  # more is drawn than there is: the others shall call back what they can
+
+
 class Share(NamedTuple):
     """What one node has of a pot.
 
     lent    counts against the budget
     bound   what it may draw: less than was lent where some was overspent
     budget  as its own catalogue says
-    wants   it could not have what it needs
+    wants   what the others are asked for
     """
 
     lent: Amount
     bound: Amount
     budget: Amount
-    wants: bool = False
+    wants: Wants = Wants.NOTHING
 
 
 class Ask(NamedTuple):
@@ -70,7 +79,7 @@ class _Part(NamedTuple):
 
     lent: int
     bound: int
-    wants: bool
+    wants: Wants
 
 
 def answer(
@@ -96,7 +105,7 @@ def answer(
     )
     return Share(
         Amount(nanos.lent, units.lent), Amount(nanos.bound, units.bound), ask.budget,
-        nanos.wants or units.wants,
+        max(nanos.wants, units.wants),
     )  # fmt: skip
 
 
@@ -105,16 +114,17 @@ def _part(
     wanted: bool,
 ) -> _Part:  # fmt: skip
     if budget == NO_LIMIT:
-        return _Part(drawn, NO_LIMIT, False)
+        return _Part(drawn, NO_LIMIT, Wants.NOTHING)
     most = budget - others
-    if most < drawn:  # beyond the budget: the others shall give back what they can
-        return _Part(drawn, max(most, 0), True)
+    if most < drawn:
+        return _Part(drawn, max(most, 0), Wants.ALL)
     if alone:
-        return _Part(most, most, False)
+        return _Part(most, most, Wants.NOTHING)
     free = most - drawn
     part = 0 if free < least else max(least, min(ahead, free // 2))
     lent = drawn + (part if wanted else min(max(part, have - drawn), free))
-    return _Part(lent, lent, least > 0 and lent - drawn < max(least, ahead // 2))
+    wants = least > 0 and lent - drawn < max(least, ahead // 2)
+    return _Part(lent, lent, Wants.MORE if wants else Wants.NOTHING)
 
 
 # -- what a node says of itself --------------------------------------------------------------------

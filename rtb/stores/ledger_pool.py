@@ -35,7 +35,7 @@ from sqlalchemy import (
 
 from rtb.ledger.accounts import NO_LIMIT, Pot, lend, lend_all
 from rtb.ledger.commands import Scope
-from rtb.ledger.pool import Amount, Ask, Share, answer, ask_for, overspent
+from rtb.ledger.pool import Amount, Ask, Share, Wants, answer, ask_for, overspent
 from rtb.stores import ledger_schema as schema
 from rtb.stores.ledger_engines import columns, engine_of, is_shared
 from rtb.stores.ledger_schema import signed, unsigned
@@ -110,12 +110,12 @@ class Told(NamedTuple):
     """What a node hears from the pool.
 
     shares  the answers to what it asked
-    wanted  pots of which other nodes want more
+    wanted  what other nodes want of pots
     nodes   all that ever took part, itself included, and whether each still does
     """
 
     shares: dict[Pot, Share]
-    wanted: list[Pot]
+    wanted: dict[Pot, Wants]
     nodes: dict[int, bool]
 
 
@@ -175,13 +175,12 @@ class PooledStore(LedgerStore):
         Raises: StoreError; the node then has at most what is written down.
         """
         asks = sorted(asks, key=lambda ask: _key(ask.pot))
-        with self._transaction() as connection:
-            self._fence(connection)
+        with self._transaction(reading=not asks) as connection:
+            if asks:
+                self._fence(connection)
             nodes = _nodes(connection)
             live = frozenset(node for node, takes_part in nodes.items() if takes_part)
-            query = select(SHARES.c.scope, SHARES.c.key, SHARES.c.day)
-            elsewhere = query.where(SHARES.c.wants != 0, SHARES.c.node != self.node).distinct()
-            wanted = [_pot(*row) for row in connection.execute(elsewhere)]
+            wanted = _wanted(connection, self.node)
             shares = self._answers(connection, asks, alone=live <= {self.node})
             for ask, share in zip(asks, shares, strict=True):
                 self._lower(ask.pot, share.bound)
@@ -305,6 +304,14 @@ def _nodes(connection: Connection) -> dict[int, bool]:
     return {int(node): not released for node, released in connection.execute(select(NODES))}
 
 
+def _wanted(connection: Connection, node: int) -> dict[Pot, Wants]:
+    """What nodes but this one want."""
+    columns = (SHARES.c.scope, SHARES.c.key, SHARES.c.day)
+    query = select(*columns, func.max(SHARES.c.wants)).group_by(*columns)
+    found = connection.execute(query.where(SHARES.c.wants != 0, SHARES.c.node != node))
+    return {_pot(*pot): Wants(wants) for *pot, wants in found}
+
+
 def _locked(
     connection: Connection, keys: Sequence[tuple[int, int, int]]
 ) -> dict[Pot, dict[int, Share]]:
@@ -362,5 +369,5 @@ def _share(row: Sequence[int | str]) -> tuple[Pot, int, Share]:
     scope, key, day, node, *amounts, wants = row
     nanos = [NO_LIMIT if one == "" else int(one) for one in amounts]
     lent, bound, budget = (Amount(*nanos[start : start + 2]) for start in (0, 2, 4))
-    share = Share(lent, bound, budget, bool(wants))
+    share = Share(lent, bound, budget, Wants(int(wants)))
     return _pot(int(scope), int(key), int(day)), int(node), share

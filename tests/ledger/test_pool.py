@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from rtb.ledger.accounts import NO_LIMIT
 from rtb.ledger.commands import Scope
-from rtb.ledger.pool import NOTHING, Amount, Ask, Share, answer
+from rtb.ledger.pool import NOTHING, Amount, Ask, Share, Wants, answer
 
+NONE, MORE, ALL = Wants
 POT = (Scope.CAMPAIGN_DAY, 7, 739_000)
 
 
@@ -19,7 +20,7 @@ def asked(drawn: int, least: int = 0, ahead: int = 0, budget: int = 100) -> Ask:
     return Ask(POT, Amount(drawn, 0), Amount(least, 0), Amount(ahead, 0), whole)
 
 
-def has(lent: int, *, wants: bool = False, budget: int = 100) -> Share:
+def has(lent: int, *, wants: Wants = NONE, budget: int = 100) -> Share:
     """What another node has."""
     amount = Amount(lent, 0)
     return Share(amount, amount, Amount(budget, NO_LIMIT), wants)
@@ -28,21 +29,21 @@ def has(lent: int, *, wants: bool = False, budget: int = 100) -> Share:
 @pytest.mark.parametrize(
     ("ask", "mine", "others", "alone", "expected"),
     [
-        (asked(0, 1, 1), None, [], True, (100, 100, False)),  # alone: everything
-        (asked(0, 5, 30), None, [], False, (30, 30, False)),  # what it needs
-        (asked(10, 5, 80), None, [has(10)], False, (50, 50, False)),  # half of what is free
-        (asked(10, 5, 8), has(90), [has(10)], False, (90, 90, False)),  # keeps, for nobody wants
-        (asked(10, 5, 8), has(90), [has(10, wants=True)], False, (18, 18, False)),
-        (asked(10), has(90), [has(10, wants=True)], False, (10, 10, False)),
-        (asked(10, 5, 8), None, [has(88)], False, (10, 10, True)),  # a splinter serves nobody
-        (asked(10, 5, 8), has(18), [has(85)], False, (15, 15, False)),  # lowered meanwhile
-        (asked(40), has(40), [has(70)], False, (40, 30, True)),  # overspent: no more, and told
-        (asked(120), has(40), [], True, (120, 100, True)),
-        (asked(0, 5, 50), None, [has(0, budget=20)], False, (10, 10, True)),  # the lowest holds
+        (asked(0, 1, 1), None, [], True, (100, 100, NONE)),  # alone: everything
+        (asked(0, 5, 30), None, [], False, (30, 30, NONE)),  # what it needs
+        (asked(10, 5, 80), None, [has(10)], False, (50, 50, NONE)),  # half of what is free
+        (asked(10, 5, 8), has(90), [has(10)], False, (90, 90, NONE)),  # keeps, for nobody wants
+        (asked(10, 5, 8), has(90), [has(10, wants=MORE)], False, (18, 18, NONE)),
+        (asked(10), has(90), [has(10, wants=MORE)], False, (10, 10, NONE)),
+        (asked(10, 5, 8), None, [has(88)], False, (10, 10, MORE)),  # a splinter serves nobody
+        (asked(10, 5, 8), has(18), [has(85)], False, (15, 15, NONE)),  # lowered meanwhile
+        (asked(40), has(40), [has(70)], False, (40, 30, ALL)),  # overspent: no more, and told
+        (asked(120), has(40), [], True, (120, 100, ALL)),
+        (asked(0, 5, 50), None, [has(0, budget=20)], False, (10, 10, MORE)),  # the lowest holds
     ],
 )
 def test_shares(
-    ask: Ask, mine: Share | None, others: list[Share], alone: bool, expected: tuple[int, int, bool]
+    ask: Ask, mine: Share | None, others: list[Share], alone: bool, expected: tuple[int, int, Wants]
 ) -> None:
     """What is answered, by the rules."""
     found = answer(ask, mine, others, alone=alone)
@@ -128,10 +129,10 @@ def test_never_more_than_the_budget(
 
 @given(
     st.integers(0, 200), st.integers(0, 100), st.integers(0, 50), st.integers(0, 50),
-    st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=4),
+    st.lists(st.tuples(st.integers(0, 60), st.sampled_from(Wants)), max_size=4),
 )  # fmt: skip
 def test_overspend_counts_for_all(
-    drawn: int, budget: int, least: int, ahead: int, others: list[tuple[int, bool]]
+    drawn: int, budget: int, least: int, ahead: int, others: list[tuple[int, Wants]]
 ) -> None:
     """A share is never below what was drawn; beyond the budget nothing can be bought on it."""
     found = answer(

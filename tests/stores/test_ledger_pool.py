@@ -6,7 +6,7 @@ from sqlalchemy.exc import DBAPIError
 from rtb.base.errors import StoreError
 from rtb.ledger.accounts import NO_LIMIT, Pot
 from rtb.ledger.commands import Grant, Outcome, Repay, Scope
-from rtb.ledger.pool import Amount, Ask
+from rtb.ledger.pool import Amount, Ask, Wants
 from rtb.stores.ledger_pool import Mail, PooledStore, Told, open_books
 from rtb.stores.ledger_sql import LedgerStore
 from tests.ledger.books import SHOES, T, enrol, limit, post, take
@@ -62,7 +62,7 @@ def test_each_node_has_books_of_its_own(url: str) -> None:
         assert {"1/0/aa": 3} == one.load(1)[1]
         assert [] == one.audit() + two.audit()
         with opened(url, 1), pytest.raises(StoreError, match="another keeper took over"):
-            one.exchange([])
+            one.exchange([ask()])
 
 
 def test_nothing_is_drawn_that_was_not_lent(url: str) -> None:
@@ -85,7 +85,7 @@ def test_two_nodes_share(url: str) -> None:
             assert {1: True, 2: True} == one.exchange([]).nodes
             assert {TOTAL: 0} == bounds(two.exchange([ask(least=10, ahead=80)]))
 
-            assert [TOTAL] == one.exchange([]).wanted
+            assert {TOTAL: Wants.MORE} == one.exchange([]).wanted
             assert {TOTAL: 55} == bounds(one.exchange([ask(40, least=10, ahead=15)]))
             assert {TOTAL: 22} == bounds(two.exchange([ask(least=10, ahead=80)]))
             assert [Outcome.GRANTED_PART] == one.apply([grant(40)]).outcomes
@@ -161,7 +161,7 @@ def test_a_node_that_is_gone_is_released(url: str) -> None:
             assert isinstance(again, PooledStore)
             again.release()
         with pytest.raises(StoreError, match="took over"):
-            one.exchange([])
+            one.exchange([ask()])
 
         told = two.exchange([ask(least=10, ahead=10)])
         assert {1: False, 2: True} == told.nodes
