@@ -20,7 +20,8 @@ from rtb.base.money import currency_name
 from rtb.base.records import Dim
 from rtb.catalogue.model import FLIGHT_MS_MAX, FLIGHT_MS_MIN
 from rtb.catalogue.tokens import hash_of
-from rtb.cli import audit
+from rtb.cli import audit, pool
+from rtb.cli.nodes import view_of
 from rtb.ledger.accounts import NO_LIMIT, Balance, Limit, Line, place
 from rtb.ledger.amounts import nanos_text
 from rtb.ledger.calendar import day_name
@@ -28,13 +29,16 @@ from rtb.ledger.changes import NO_WORKER, Row
 from rtb.ledger.commands import Flight, Scope
 from rtb.server import settings
 from rtb.stores.ledger_view import Account, LedgerView, Look, name_of
-from rtb.stores.serving import StatePaths
 
 app: Final = typer.Typer(help="Show what the books say; compare them with an invoice.")
 _BETWEEN: Final = " / "  # the names of advertiser, campaign and line item
 _Data = Annotated[Path, typer.Option("--data", help="State directory of the node.")]
 _Ledger = Annotated[
     str, typer.Option(help="URL of the books, where they are not in the state directory.")
+]
+_Node = Annotated[
+    int | None,
+    typer.Option("--node", help="Number of the node, where its journals do not tell."),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
@@ -322,6 +326,7 @@ def _row(number: int, row: Row, account: Account, look: Look) -> Moved:
 def show(
     data: _Data,
     ledger: _Ledger = "",
+    node: _Node = None,
     advertiser: Annotated[str, typer.Option(help="Only this advertiser, by its id.")] = "",
     campaign: Annotated[str, typer.Option(help="Only this campaign, by its id.")] = "",
     line_item: Annotated[str, typer.Option(help="Only this line item, by its id.")] = "",
@@ -331,8 +336,7 @@ def show(
 ) -> None:
     """Print what is budgeted, spent, in flight, lent out and left; or the rows of it."""
     wanted = Wanted(advertiser, campaign, line_item, _day(day))
-    paths = StatePaths(data.resolve())
-    with LedgerView.open(ledger or paths.ledger_url) as view:
+    with view_of(data, ledger, node) as view:
         look = view.look()
         if rows:
             found = rows_of(view, look, wanted)
@@ -356,14 +360,19 @@ def import_invoice(
     invoice: Annotated[list[Path], typer.Argument(help="Billing reports of exchanges, CSV.")],
     data: _Data,
     ledger: _Ledger = "",
+    node: _Node = None,
     configs: Annotated[Path, typer.Option(help="Folder of exchange settings.")] = settings.CONFIGS,
     as_json: _Json = False,
 ) -> None:
     """Compare billing reports with the books, bid by bid, and say what differs."""
-    compared = audit.compare(data, ledger, invoice, configs)
+    compared = audit.compare(data, ledger, node, invoice, configs)
     if as_json:
         typer.echo(msgspec.json.encode(compared))
     else:
         audit.show_findings(compared, audit.console())
     if any(map(audit.differs, compared)):
         raise typer.Exit(audit.DIFFERS)
+
+
+app.command("pool")(pool.show)
+app.command("release")(pool.release)

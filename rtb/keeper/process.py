@@ -249,7 +249,7 @@ class Process:
         log.info("the keeper has the budgets of generation %d", file.generation)
 
     def _retire(self) -> None:
-        """Removes segments that are old and were booked whole."""
+        """Removes segments and mail that are old and were booked whole."""
         now_s, keep_s = int(time.time()), self._options.keep_s
         counted = self.caps_tails.positions()
         for worker, booked in self.keeper.positions().items():
@@ -258,6 +258,10 @@ class Process:
                 journal_read.retire(self._paths.journals, worker, position, keep_s, now_s)
             except (StoreError, OSError) as error:
                 log.error("journal %d is not retired: %s", worker, error)
+        try:
+            self.keeper.tidy_mail(now_s - keep_s)
+        except StoreError as error:
+            log.error("mail is not tidied: %s", error)
 
     # -- telling ----------------------------------------------------------------------------------
 

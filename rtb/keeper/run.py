@@ -144,6 +144,11 @@ class Keeper:
         read = self._pool is None or self._mailbox.is_empty
         return self._work is None and self.tails.are_read() and read
 
+    def tidy_mail(self, before_s: int) -> None:
+        """Deletes mail that was booked and is older. Raises: StoreError."""
+        if isinstance(self._books, PooledStore) and self._work is None:
+            self._books.tidy_mail(self._mailbox.booked, before_s)
+
     def lag_ms(self, now_ms: int) -> int:
         """How old the oldest record is that has not been read."""
         return now_ms - self.tails.horizon_ms(now_ms)

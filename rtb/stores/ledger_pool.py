@@ -13,8 +13,9 @@ it: a crash, or a commit of which nothing was heard, leaves a node with less tha
 and its next start reads what that is.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from sqlalchemy import (
     BigInteger,
@@ -37,7 +38,7 @@ from rtb.ledger.accounts import NO_LIMIT, Pot, lend, lend_all
 from rtb.ledger.commands import Scope
 from rtb.ledger.pool import Amount, Ask, Share, Wants, answer, ask_for, overspent
 from rtb.stores import ledger_schema as schema
-from rtb.stores.ledger_engines import columns, engine_of, is_shared
+from rtb.stores.ledger_engines import columns, engine_of, is_shared, place_of, transaction
 from rtb.stores.ledger_schema import signed, unsigned
 from rtb.stores.ledger_sql import LOCK_WAIT_MS, LedgerStore
 
@@ -48,6 +49,8 @@ MAIL_TO: Final = "mail-to/"
 MAIL_FROM: Final = "mail-from/"
 # Held while schemas are made: two nodes may start at the same time. Any number of our own.
 _MAKING: Final = 0x7274_6200
+
+_SCHEMA: Final = re.compile(r"rtb_node_([0-9]{1,3})", re.ASCII)
 
 METADATA: Final = MetaData()
 
@@ -122,6 +125,20 @@ class Told(NamedTuple):
 def schema_of(node: int) -> str:
     """Where a node's books are."""
     return f"rtb_node_{node}"
+
+
+def nodes_in(url: str, *, lock_wait_ms: int = LOCK_WAIT_MS) -> list[int]:
+    """The nodes whose books are in a database, in order; none in SQLite. Raises: StoreError."""
+    if not is_shared(url):
+        return []
+    engine = engine_of(url, lock_wait_ms)
+    try:
+        with transaction(engine, place_of(engine), reading=True) as connection:
+            names = connection.exec_driver_sql("SELECT nspname FROM pg_namespace").scalars()
+            found = (_SCHEMA.fullmatch(name) for name in names)
+            return sorted(int(one[1]) for one in found if one is not None)
+    finally:
+        engine.dispose()
 
 
 def open_books(url: str, node: int, *, lock_wait_ms: int = LOCK_WAIT_MS) -> LedgerStore:
@@ -344,7 +361,63 @@ def _mail_after(
         "AND mail.number > sent.last ORDER BY mail.from_node, mail.number LIMIT %s",
         (*columns(list(after.items())), node, count),
     )
-    return [Mail._make((*row[:-1], bytes(row[-1]))) for row in found]
+    return [_mail(row) for row in found]
+
+
+class Post(NamedTuple):
+    """The mail of a node as an audit needs it.
+
+    sent      journal -> sequences of its records that other nodes book
+    received  what others have sent, as far as it was booked
+    waiting   how many of others' records were not booked yet
+    from_s    all mail since then is kept
+    """
+
+    sent: dict[str, set[int]]
+    received: list[Mail]
+    waiting: int
+    from_s: int
+
+
+NO_POST: Final = Post({}, [], 0, 0)
+
+
+def post_of(connection: Connection, node: int, positions: Mapping[str, int]) -> Post:
+    """The mail of a node; positions: of its books, in the same look."""
+    sent: dict[str, set[int]] = {}
+    query = select(MAIL.c.journal, MAIL.c.sequence).where(MAIL.c.from_node == node)
+    for journal, sequence in connection.execute(query):
+        sent.setdefault(journal, set()).add(sequence)
+    received, waiting = [], 0
+    query = select(MAIL).where(MAIL.c.to_node == node)
+    for row in connection.execute(query.order_by(MAIL.c.from_node, MAIL.c.number)):
+        mail = _mail(row)
+        if mail.number <= positions.get(f"{MAIL_FROM}{mail.from_node}", 0):
+            received.append(mail)
+        else:
+            waiting += 1
+    return Post(sent, received, waiting, mail_from_s(connection))
+
+
+def mail_from_s(connection: Connection) -> int:
+    """All mail that was sent since then is kept."""
+    query = select(META.c.value).where(META.c.name == "mail_from_s")
+    return connection.execute(query).scalar() or 0
+
+
+def shares_in(connection: Connection) -> list[tuple[Pot, int, Share]]:
+    """What each node was lent of every pot."""
+    return [_share(row) for row in connection.execute(select(SHARES))]
+
+
+def lent_elsewhere(connection: Connection, node: int) -> dict[Pot, Amount]:
+    """What nodes but this one have of each pot."""
+    found: dict[Pot, Amount] = {}
+    for row in connection.execute(select(SHARES).where(SHARES.c.node != node)):
+        pot, _, share = _share(row)
+        before = found.get(pot, Amount(0, 0))
+        found[pot] = Amount(before.nanos + share.lent.nanos, before.units + share.lent.units)
+    return found
 
 
 # -- between rows and values -----------------------------------------------------------------------
@@ -357,6 +430,11 @@ def _key(pot: Pot) -> tuple[int, int, int]:
 
 def _pot(scope: int, key: int, day: int) -> Pot:
     return Scope(scope), unsigned(key), day
+
+
+def _mail(row: Sequence[Any]) -> Mail:
+    """A row of `pool_mail`."""
+    return Mail._make((*row[:-1], bytes(row[-1])))
 
 
 def _values(share: Share) -> tuple[int | str, ...]:
