@@ -184,9 +184,9 @@ def _read(node: Node, kept: list[Kept], look: Look, conversions: Conversions) ->
     for mail in look.post.received:
         charge(f"{MAIL_FROM}{mail.from_node}", (mail.number, mail.kind, mail.body))
     if found.mailed:
-        found.notes.append(f"{found.mailed:,} notices are of other nodes' bids, and booked there")
+        found.notes.append(f"notices of other nodes' bids, booked there: {found.mailed:,}")
     if look.post.received:
-        found.notes.append(f"{len(look.post.received):,} notices came from other nodes")
+        found.notes.append(f"notices from other nodes: {len(look.post.received):,}")
     found.not_applied += look.post.waiting
     unknown = found.charges.left_out["unknown_exchange"]
     if unknown:  # without them every sum is wrong: that is no difference of the books

@@ -26,7 +26,7 @@ from rtb.base.records import Overlay
 from rtb.keeper import publish
 from rtb.keeper.apply import Exchange
 from rtb.keeper.batch import Batch, batch_of, is_never_away
-from rtb.keeper.borrow import NO_NEWS, Borrower
+from rtb.keeper.borrow import NO_NEWS, WAITS_MAX, Borrower
 from rtb.keeper.desks import NEVER, Desk, Ended
 from rtb.keeper.leases import Demand, Lent, Limits, Mask, Need, can_serve, has_headroom, lend
 from rtb.keeper.letters import Letters
@@ -353,7 +353,7 @@ class Keeper:
         """Leases for those that want them; without money for one, looks who does not need his."""
         self._look_again(now_ms)
         short: list[int] = []
-        grants = 0
+        grants = waits = 0
         live = sum(desk.open for desk in self._desks)
         for worker, slot, need in self._demand.hungry(now_ms):
             desk = self._desks[worker]
@@ -363,8 +363,11 @@ class Keeper:
             if self._close[worker, slot] or (desk.closing is not None and desk.closing[slot]):
                 continue
             grant = self._grant(worker, slot, need, live, now_ms)
-            if grant is None:
-                continue  # what the pool says is worth waiting for
+            if grant is None:  # what the pool says is worth waiting for
+                waits += 1
+                if waits >= WAITS_MAX:
+                    break
+                continue
             if not isinstance(grant, Grant) and self._demand.expected(worker, slot):
                 self._demand.let_go(worker, slot)  # it may still ask for less
             elif isinstance(grant, Grant):

@@ -90,10 +90,10 @@ def test_each_node_agrees_with_its_journals_and_the_mail(
     """What went to the other node is left out, what came from it is counted."""
     configs = configs_of(tmp_path)
     for node, bills, notes in (
-        (nodes[0], 5, ["1 notices are of other nodes' bids, and booked there",
-                       "5 notices came from other nodes"]),
-        (nodes[1], 3, ["5 notices are of other nodes' bids, and booked there",
-                       "1 notices came from other nodes"]),
+        (nodes[0], 5, ["notices of other nodes' bids, booked there: 1",
+                       "notices from other nodes: 5"]),
+        (nodes[1], 3, ["notices of other nodes' bids, booked there: 5",
+                       "notices from other nodes: 1"]),
     ):  # fmt: skip
         code, report = audit([node], configs)
         assert (0, True, bills) == (code, report["agrees"], report["bills"])
