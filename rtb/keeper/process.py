@@ -23,6 +23,7 @@ from rtb.keeper.apply import REFUSED
 from rtb.keeper.caps import COUNTED_KINDS, CapsKeeper
 from rtb.keeper.caps import Settings as CapsSettings
 from rtb.keeper.chart import chart_of, plans_of
+from rtb.keeper.elsewhere import Elsewhere
 from rtb.keeper.expect import Expected
 from rtb.keeper.leases import Limits
 from rtb.keeper.letters import Letters
@@ -39,7 +40,7 @@ from rtb.stores.caps_board import CapsBoard
 from rtb.stores.caps_table import CapsTable
 from rtb.stores.counts_lmdb import CountsStore
 from rtb.stores.journal import Kernel
-from rtb.stores.ledger_pool import open_books
+from rtb.stores.ledger_pool import PooledStore, open_books
 from rtb.stores.profiles import CountsWriter
 from rtb.stores.profiles_lmdb import ProfileStore
 from rtb.stores.serving import StatePaths, read_serving, stamp
@@ -122,6 +123,9 @@ class Process:
             options.settings(),
         )
         self.expected = Expected(self._board)
+        self._elsewhere: Elsewhere | None = None
+        if isinstance(self._books, PooledStore):
+            self._elsewhere = Elsewhere(self._books)
         self._open_caps()
         self._served: tuple[int, int, int] = (0, 0, 0)
         self._retired_s = self._alarmed_s = 0.0
@@ -175,10 +179,20 @@ class Process:
         most = self._options.batch_records
         booked = self.keeper.step(_now_ms())
         counted = self.caps.step(self.caps_tails, _now_ms())
+        self._hear()
         self.pacers.turn(self.keeper.state, _now_ms())
         self.expected.turn(self.keeper.state, _now_ms())
         self._report()
         return booked >= most or counted >= most
+
+    def _hear(self) -> None:
+        """What pacers of other nodes have seen; without it each goes on with what it knew."""
+        if self._elsewhere is None:
+            return
+        try:
+            self._elsewhere.turn(self.pacers, self.keeper.nodes, _now_ms())
+        except StoreError as error:
+            log.warning("pacing does not hear of other nodes: %s", error)
 
     def close(self) -> None:
         """Lets go of journals, books and counts."""

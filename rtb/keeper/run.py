@@ -135,6 +135,11 @@ class Keeper:
         """The books, to look at."""
         return self._books.state
 
+    @property
+    def nodes(self) -> Mapping[int, bool]:
+        """All nodes on these books, and whether each takes part; none where it is one node's."""
+        return self._pool.nodes if self._pool is not None else {}
+
     def positions(self) -> dict[int, int]:
         """How far each worker's journal has been booked; nothing while a batch waits."""
         return {} if self._work is not None else self.tails.positions()

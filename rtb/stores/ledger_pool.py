@@ -13,6 +13,7 @@ it: a crash, or a commit of which nothing was heard, leaves a node with less tha
 and its next start reads what that is.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Self
@@ -30,6 +31,7 @@ from sqlalchemy import (
     Table,
     Text,
     func,
+    or_,
     select,
     text,
 )
@@ -90,10 +92,19 @@ MAIL: Final = Table(
     _text("journal"), _big("sequence"), _small("kind"), Column("body", LargeBinary, nullable=False),
     PrimaryKeyConstraint("to_node", "from_node", "number"),
 )  # fmt: skip
+# What the pacers of each node have seen of a budget, for those of the others.
+SEEN: Final = Table(
+    "pool_seen", METADATA,
+    _small("scope"), _big("key"), _big("day"), _small("units"), _small("node"), _text("seen"),
+    PrimaryKeyConstraint("scope", "key", "day", "units", "node"),
+)  # fmt: skip
 # Numbers by name. mail_from_s: all mail that was sent since then is kept.
 META: Final = Table(
     "pool_meta", METADATA, Column("name", Text, primary_key=True), _big("value")
 )  # fmt: skip
+
+
+Paced = tuple[Pot, bool]  # whether in impressions
 
 
 class Mail(NamedTuple):
@@ -252,13 +263,36 @@ class PooledStore(LedgerStore):
         assert state.lent is not None
         with self._transaction() as connection:
             self._fence(connection)
-            old = SHARES.c.day.between(1, before_day - 1)
-            connection.execute(SHARES.delete().where(old, SHARES.c.node == self.node))
+            for table in (SHARES, SEEN):
+                old = table.c.day.between(1, before_day - 1)
+                connection.execute(table.delete().where(old, table.c.node == self.node))
             pots = tuple(POTS.c[name] == SHARES.c[name] for name in ("scope", "key", "day"))
             unused = ~select(SHARES.c.node).where(*pots).exists()
             connection.execute(POTS.delete().where(POTS.c.day.between(1, before_day - 1), unused))
         for pot in [pot for pot in state.lent if 0 < pot[2] < before_day]:
             del state.lent[pot]
+
+    # -- pacing ------------------------------------------------------------------------------------
+
+    def tell(
+        self, seen: Mapping[Paced, Sequence[int]], from_day: int
+    ) -> list[tuple[Paced, list[int]]]:
+        """Tells the others what this node has seen of budgets; returns what each of them has.
+
+        from_day: of daily budgets. Raises: StoreError.
+        """
+        with self._transaction() as connection:
+            rows = [
+                (*_key(pot), int(units), self.node, json.dumps(list(numbers)))
+                for (pot, units), numbers in sorted(seen.items())
+            ]
+            self._bulk.upsert(connection, SEEN, rows)
+            days = or_(SEEN.c.day == 0, SEEN.c.day >= from_day)
+            found = connection.execute(select(SEEN).where(SEEN.c.node != self.node, days))
+            return [
+                ((_pot(scope, key, day), bool(units)), json.loads(numbers))
+                for scope, key, day, units, _, numbers in found
+            ]
 
     # -- mail --------------------------------------------------------------------------------------
 
