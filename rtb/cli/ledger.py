@@ -46,7 +46,8 @@ _Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 class Shown(msgspec.Struct, frozen=True):
     """One line of the report; amounts in nanos of `currency`, None: no limit.
 
-    `left` is what may still be lent out, negative where a budget was set below what is committed.
+    `left` is what may still be lent out, here or by other nodes on the same books; negative where a
+    budget was set below what is committed.
     """
 
     level: str  # "advertiser", "campaign", "line item", "flight", "day"
@@ -129,10 +130,11 @@ def chosen(look: Look, wanted: Wanted) -> dict[int, Line]:
 
 
 class _Sum:
-    """Balances of several accounts."""
+    """Balances of several accounts; elsewhere: nanos that other nodes were lent beside them."""
 
     def __init__(self) -> None:
         self.nanos, self.units = [0] * len(Balance), [0] * len(Balance)
+        self.elsewhere = 0
 
     def add(self, account: Account) -> None:
         """One more account."""
@@ -146,6 +148,7 @@ class _Sum:
         budget = limit.nanos if limit is not None and limit.nanos < NO_LIMIT else None
         units = limit.units if limit is not None and limit.units < NO_LIMIT else None
         drawn = nanos[Balance.POSTED] + nanos[Balance.PENDING] + nanos[Balance.GRANTED]
+        drawn += self.elsewhere
         return Shown(
             level, name, currency_name(currency), budget,
             nanos[Balance.POSTED], nanos[Balance.PENDING], nanos[Balance.GRANTED],
@@ -201,7 +204,17 @@ def _sums(look: Look, day: int) -> dict[tuple[Scope, int, int], _Sum]:
             (Scope.FLIGHT, account.flight, 0),
         ):  # fmt: skip
             found.setdefault(key, _Sum()).add(account)
+    for (scope, of, on), amount in look.elsewhere.items():
+        if on and (not day or on == day):
+            found.setdefault(
+                (_OF_DAY[scope], of, 0 if day else on), _Sum()
+            ).elsewhere += amount.nanos
+        elif not (on or day):
+            found.setdefault((scope, of, 0), _Sum()).elsewhere += amount.nanos
     return found
+
+
+_OF_DAY: Final = {Scope.LINE_ITEM_DAY: Scope.LINE_ITEM, Scope.CAMPAIGN_DAY: Scope.CAMPAIGN}
 
 
 def _runs(look: Look) -> Counter[int]:

@@ -197,6 +197,10 @@ class Process:
     def close(self) -> None:
         """Lets go of journals, books and counts."""
         self.pacers.save(_now_ms() // 1000)
+        try:
+            self.keeper.give_back()
+        except StoreError as error:
+            log.warning("other nodes wait for what this one was lent: %s", error)
         self.keeper.close()
         self.caps_tails.close()
         self._books.close()

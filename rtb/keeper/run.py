@@ -149,6 +149,15 @@ class Keeper:
         read = self._pool is None or self._mailbox.is_empty
         return self._work is None and self.tails.are_read() and read
 
+    def give_back(self) -> None:
+        """Leaves what it was lent to the other nodes, if there are any, before a stop.
+
+        Raises: StoreError.
+        """
+        shared = sum(self.nodes.values()) > 1
+        if isinstance(self._books, PooledStore) and shared and self._work is None:
+            self._books.give_back()
+
     def tidy_mail(self, before_s: int) -> None:
         """Deletes mail that was booked and is older. Raises: StoreError."""
         if isinstance(self._books, PooledStore) and self._work is None:

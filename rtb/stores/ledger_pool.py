@@ -241,20 +241,28 @@ class PooledStore(LedgerStore):
         now = self.state.bound(pot)
         lend(self.state, pot, (min(now[0], bound.nanos), min(now[1], bound.units)))
 
-    def release(self) -> None:
-        """Gives back what the node has not drawn, and takes it out of the pool until its keeper
-        loads the books again. A keeper that has them by now is refused from then on.
-
-        Raises: StoreError.
-        """
-        self.load(self.node)
+    def give_back(self) -> None:
+        """Returns what the node was lent and has not drawn. Raises: StoreError."""
         state = self.state
         assert state.lent is not None
         over = overspent(state, state.accounts)
         asks = [ask_for(state, pot, over) for pot in sorted(state.lent, key=_key)]
         with self._transaction() as connection:
             self._fence(connection)
-            self._answers(connection, asks, alone=False, leaves=True)
+            shares = self._answers(connection, asks, alone=False, leaves=True)
+            for ask, share in zip(asks, shares, strict=True):
+                self._lower(ask.pot, share.bound)
+
+    def release(self) -> None:
+        """Gives back, and takes the node out of the pool until its keeper loads the books again. A
+        keeper that has them by now is refused from then on.
+
+        Raises: StoreError.
+        """
+        self.load(self.node)
+        self.give_back()
+        with self._transaction() as connection:
+            self._fence(connection)
             self._bulk.upsert(connection, NODES, [(self.node, 1)])
 
     def let_go(self, before_day: int) -> None:

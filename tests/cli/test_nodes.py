@@ -139,6 +139,19 @@ def test_whose_books_is_found_by_the_journals(nodes: list[Placed], tmp_path: Pat
     assert "none of node 9" in str(absent.exception)
 
 
+def test_what_is_left_is_left_for_all(nodes: list[Placed], tmp_path: Path) -> None:
+    """Budgets are whole on each node; what others were lent is not left."""
+    url = nodes[0].books_url
+    text = called("ledger", "pool", "--ledger", url, "--json")[1]
+    lent = {one["node"]: one["lent_nanos"] for one in msgspec.json.decode(text)}
+    for node, other in ((nodes[0], 2), (nodes[1], 1)):
+        shown = called("ledger", "show", "--data", node.folder, "--ledger", url, "--json")[1]
+        [item] = [one for one in msgspec.json.decode(shown) if one["level"] == "line item"]
+        here = item["posted_nanos"] + item["pending_nanos"] + item["granted_nanos"]
+        assert 1_000_000 == item["budget_nanos"]
+        assert 1_000_000 - here - lent[other] == item["left_nanos"]
+
+
 def test_what_nodes_were_lent(nodes: list[Placed], tmp_path: Path) -> None:
     """One line for each node and budget; a node that is gone keeps what it has drawn."""
     url = nodes[0].books_url

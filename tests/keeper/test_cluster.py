@@ -247,6 +247,35 @@ def test_a_limit_that_comes_later_counts_what_was_spent(cluster: Cluster) -> Non
     cluster.check(spent + 5_000)
 
 
+def test_who_stops_leaves_the_rest_to_the_others(cluster: Cluster) -> None:
+    """The first node had all while it was alone; after its stop the other can spend what it has not
+    lent."""
+    first, second = cluster.nodes
+    second.kill_keeper()
+    with open_books(cluster.url, 2) as books:
+        assert isinstance(books, PooledStore)
+        books.release()
+    for node in cluster.nodes[:1]:
+        node.offer(line(SHOES, 50_000))
+        node.start_all()
+    while len(first.sent) < 5:
+        cluster.bid(0, 1)
+        first.turn()
+    second.start_keeper()
+    second.offer(line(SHOES, 50_000))
+    first.turns(6)
+    first.keeper.give_back()
+    kept = first.committed(SHOES)
+    second.start_all()
+    for _ in range(200):
+        cluster.bid(1, 3)
+        second.turn()
+
+    assert (50_000 - kept) // 1000 == len(second.sent)
+    assert kept < 50_000
+    cluster.check(50_000)
+
+
 def test_keepers_die_at_any_time(cluster: Cluster) -> None:
     """Keepers are killed between what the pool wrote down and what the books hear of it: nothing is
     lent twice, and nothing is lost for good."""
