@@ -101,6 +101,8 @@ class Borrower:
         self._untold: set[Pot] = set()  # to be said, though nothing is needed
         self._budgets: dict[Pot, Amount] = {}  # that the pool was told
         self._beyond: set[Pot] = set()  # more is drawn of them than there is
+        # Others said so, and it was not true any more: who said it may be gone.
+        self._calm: set[Pot] = set()
         self._wanted: Mapping[Pot, Wants] = {}  # by others
         self._over = {
             number for number, one in state.accounts.items()
@@ -175,7 +177,8 @@ class Borrower:
         for ask in asks:
             self._note(ask, told.shares[ask.pot], now_ms)
         lent = self._state.lent or {}
-        called = {pot: wants for pot, wants in told.wanted.items() if pot in lent}
+        self._calm &= {pot for pot, wants in told.wanted.items() if wants is Wants.ALL}
+        called = {pot: Wants.MORE for pot in told.wanted if pot in lent}
         called |= dict.fromkeys(self._beyond, Wants.ALL)
         return News(
             any(any(map(gt, self._state.bound(pot), bound)) for pot, bound in before.items()),
@@ -193,6 +196,8 @@ class Borrower:
             self._beyond.add(ask.pot)
         else:
             self._beyond.discard(ask.pot)
+            if self._wanted.get(ask.pot) is Wants.ALL:
+                self._calm.add(ask.pot)
 
     def _let_go(self, now_ms: int) -> None:
         """Forgets pots of days two before any that can be booked: zones differ, and change."""
@@ -222,7 +227,8 @@ class Borrower:
         for pot, wants in self._wanted.items():
             if pot in asks or pot not in (state.lent or {}):
                 continue
-            keep = NOTHING if wants is Wants.ALL else self._ahead(pot, now_ms)
+            called_back = wants is Wants.ALL and pot not in self._calm
+            keep = NOTHING if called_back else self._ahead(pot, now_ms)
             if keep is not None and self._has_more(pot, keep):
                 asks[pot] = ask_for(state, pot, over, NOTHING, keep)
         for pot in self._untold - asks.keys():

@@ -87,7 +87,8 @@ def answer(
 ) -> Share:
     """The new share of a node.
 
-    mine: what it has by now; alone: there are no other nodes; leaves: it gives back what it can
+    mine: what it has by now; alone: there are no other nodes
+    leaves: it gives back what it can, and has no say any more until it is back
     """
     wanted = leaves or any(other.wants for other in others)
     nanos, units = (
@@ -103,10 +104,10 @@ def answer(
         )
         for place in (0, 1)
     )
-    return Share(
-        Amount(nanos.lent, units.lent), Amount(nanos.bound, units.bound), ask.budget,
-        max(nanos.wants, units.wants),
-    )  # fmt: skip
+    lent, bound = Amount(nanos.lent, units.lent), Amount(nanos.bound, units.bound)
+    if leaves:
+        return Share(lent, bound, UNLIMITED, Wants.NOTHING)
+    return Share(lent, bound, ask.budget, max(nanos.wants, units.wants))
 
 
 def _part(

@@ -36,6 +36,7 @@ from sqlalchemy import (
     text,
 )
 
+from rtb.base.errors import StoreCorrupt
 from rtb.ledger.accounts import NO_LIMIT, Pot, lend, lend_all
 from rtb.ledger.commands import Scope
 from rtb.ledger.pool import Amount, Ask, Share, Wants, answer, ask_for, overspent
@@ -45,6 +46,7 @@ from rtb.stores.ledger_schema import signed, unsigned
 from rtb.stores.ledger_sql import LOCK_WAIT_MS, LedgerStore
 
 POOL: Final = "rtb_pool"
+POOL_VERSION: Final = 1
 NODES_MAX: Final = 256  # a node's number is 8 bits of every bid's id
 # Names of positions in a node's books: how much was sent to a node, and read of what it sent.
 MAIL_TO: Final = "mail-to/"
@@ -98,7 +100,7 @@ SEEN: Final = Table(
     _small("scope"), _big("key"), _big("day"), _small("units"), _small("node"), _text("seen"),
     PrimaryKeyConstraint("scope", "key", "day", "units", "node"),
 )  # fmt: skip
-# Numbers by name. mail_from_s: all mail that was sent since then is kept.
+# Numbers by name: `version` of these tables; mail_from_s: all mail that was sent since is kept.
 META: Final = Table(
     "pool_meta", METADATA, Column("name", Text, primary_key=True), _big("value")
 )  # fmt: skip
@@ -181,9 +183,22 @@ class PooledStore(LedgerStore):
             for name in (POOL, schema_of(self.node)):
                 connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {name}")
             _move_here(connection, self.node)
-            connection.exec_driver_sql(f"SET LOCAL search_path TO {POOL}")
-            METADATA.create_all(connection)
+            self._prepare_pool(connection)
         super()._prepare()
+
+    def _prepare_pool(self, connection: Connection) -> None:
+        """Makes the tables that nodes share, if they are not there."""
+        if _is_there(connection, f"{POOL}.{META.name}"):
+            query = select(META.c.value).where(META.c.name == "version")
+            found = connection.execute(query).scalar()
+            if found != POOL_VERSION:
+                raise StoreCorrupt(
+                    f"a pool of version {found}, expected {POOL_VERSION} - at `{self._place}`"
+                )
+            return
+        connection.exec_driver_sql(f"SET LOCAL search_path TO {POOL}")
+        METADATA.create_all(connection)
+        self._bulk.insert(connection, META, [("version", POOL_VERSION)])
 
     def _take_over(self, connection: Connection) -> None:
         super()._take_over(connection)
@@ -346,8 +361,7 @@ def _move_here(connection: Connection, node: int) -> None:
     """Books of a version that kept one node's alone, in the default schema."""
     here = f"{schema_of(node)}.meta"
     for name, found in (("public.lines", True), ("public.sheets", True), (here, False)):
-        query = select(func.to_regclass(name).is_not(None))
-        if bool(connection.execute(query).scalar()) is not found:
+        if _is_there(connection, name) is not found:
             return
     owner = connection.exec_driver_sql("SELECT value FROM public.meta WHERE name = 'node'").scalar()
     if owner != node:
@@ -356,6 +370,10 @@ def _move_here(connection: Connection, node: int) -> None:
         connection.exec_driver_sql(
             f"ALTER TABLE IF EXISTS public.{table} SET SCHEMA {schema_of(node)}"
         )
+
+
+def _is_there(connection: Connection, table: str) -> bool:
+    return bool(connection.execute(select(func.to_regclass(table).is_not(None))).scalar())
 
 
 def _nodes(connection: Connection) -> dict[int, bool]:

@@ -1,18 +1,22 @@
 """Two nodes on one PostgreSQL: one budget, and notices that come to the wrong node."""
 
+import heapq
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rtb.base.errors import StoreError
 from rtb.base.events import Kind
+from rtb.keeper import publish
 from rtb.ledger.accounts import Balance, lend
 from rtb.ledger.chart import LineItem
 from rtb.ledger.commands import Outcome
 from rtb.stores.ledger_pool import PooledStore, open_books
+from tests.keeper.market import Market
 from tests.keeper.node import UNLIMITED, Bid, Node, Worker, line
 from tests.stores.journals import Killed
 from tests.stores.postgres import Postgres
@@ -245,6 +249,29 @@ def test_a_limit_that_comes_later_counts_what_was_spent(cluster: Cluster) -> Non
 
     assert spent + 5_000 == cluster.total(Balance.POSTED)
     cluster.check(spent + 5_000)
+
+
+def test_who_left_has_no_say(cluster: Cluster) -> None:
+    """A node that overspent and had a lower budget is released: the other goes by its own budget,
+    and nobody calls back its leases."""
+    cluster.offer(line(SHOES, 2_000))
+    cluster.start()
+    bids = [_bid(cluster, 0), _bid(cluster, 0)]
+    cluster.turns(4, 20_000)
+    for bid in (*bids, _bid(cluster, 1)):
+        cluster.worker(0).notice(Kind.BILL, bid, 1000)
+    cluster.turns(12)
+    assert 1000 == cluster.total(Balance.OVER)
+    with open_books(cluster.url, 1) as books:
+        assert isinstance(books, PooledStore)
+        books.release()
+    here = cluster.nodes[1]
+    here.offer(line(SHOES, 13_000))
+    for _ in range(60):
+        cluster.bid(1, 2)
+        here.turn()
+
+    assert 1 + 10 == len(here.sent)  # two of 13 are booked there
 
 
 def test_who_stops_leaves_the_rest_to_the_others(cluster: Cluster) -> None:
@@ -496,3 +523,100 @@ def test_without_the_database_a_node_spends_what_it_was_lent(
 
     assert all(node.keeper.is_idle() for node in cluster.nodes)
     cluster.check(1_000_000)
+
+
+# -- everything at once ----------------------------------------------------------------------------
+
+
+@dataclass
+class Everywhere(Market):
+    """The bids of one node; notices come to any worker of any node, now and then to two."""
+
+    others: list[Node] = field(default_factory=list)
+
+    def deliver(self) -> None:
+        """See `Market`."""
+        alive = [worker for node in self.others for worker in node.workers if worker is not None]
+        while alive and self._waiting and self._waiting[0][0] <= self.node.now_ms:
+            _, _, kind, bid, nanos = heapq.heappop(self._waiting)
+            for worker in self.node.chance.choices(alive, k=self.node.chance.choice((1, 1, 2))):
+                worker.notice(kind, bid, nanos)
+            if kind == Kind.BILL:
+                self.billed[int(bid.said["bid"][0])] = nanos
+
+
+def _deadly(monkeypatch: pytest.MonkeyPatch, cluster: Cluster, share: float) -> None:
+    """Keepers die before or after what they write: on the board, in the books, in the pool."""
+
+    def wrap(owner: object, name: str) -> None:
+        write = getattr(owner, name)
+
+        def wrapped(*words: Any, **more: Any) -> Any:
+            fate = cluster.chance.random()
+            if fate < share:
+                raise Killed
+            found = write(*words, **more)
+            if fate > 1 - share:
+                raise Killed
+            return found
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    for name in ("shut", "ask", "settle", "admit", "raise_grant"):
+        wrap(publish, name)
+    for name in ("exchange", "receive"):
+        wrap(PooledStore, name)
+    wrap(PooledStore, "_write")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_kills(cluster: Cluster, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers and keepers of both nodes die between any two steps, notices come to any node, lost
+    bids and silence give money back: each bill is booked once by its own node, and one budget holds
+    over both, is never overspent, and is delivered."""
+    cluster.chance = random.Random(seed)
+    budget = 150_000
+    cluster.offer(line(SHOES, budget), line(HATS, 60_000), nanos=200_000)
+    cluster.start()
+    markets = [Everywhere(node, (SHOES, HATS), others=cluster.nodes) for node in cluster.nodes]
+
+    def play(turns: int, most: int) -> None:
+        for _ in range(turns):
+            for market in markets:
+                market.offer(most)
+                market.deliver()
+                market.node.turn()
+            assert budget >= sum(node.committed(SHOES) for node in cluster.nodes)
+
+    with monkeypatch.context() as deadly:
+        _deadly(deadly, cluster, 0.01)
+        for _ in range(30):
+            play(2, 6)
+            node = cluster.chance.choice(cluster.nodes)
+            if (worker := cluster.chance.choice(node.workers)) is not None and (
+                cluster.chance.random() < 0.3
+            ):
+                worker.kill()
+            for number, one in enumerate(node.workers):
+                if one is None and cluster.chance.random() < 0.5:
+                    node.start(number)
+    for node in cluster.nodes:
+        for number, one in enumerate(node.workers):
+            if one is None:
+                node.start(number)
+    for _ in range(3):  # what expires is spent once more
+        play(25, 8)
+        play(10, 0)
+        cluster.turns(4, 20_000)
+        cluster.turns(8)
+
+    for market in markets:
+        own = market.node.books.booked(market.billed)
+        assert market.billed == {bid: nanos for bid, nanos in own.items() if nanos}
+        for other in cluster.nodes:
+            if other is not market.node:
+                assert not any(other.books.booked(market.billed).values())
+    cluster.check(budget)
+    total = cluster.total(Balance.POSTED) + cluster.total(Balance.POSTED, HATS)
+    assert 190_000 <= total <= 200_000
+    assert sum(node.keepers for node in cluster.nodes) > 5

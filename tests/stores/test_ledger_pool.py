@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from rtb.base.errors import StoreError
+from rtb.base.errors import StoreCorrupt, StoreError
 from rtb.ledger.accounts import NO_LIMIT, Pot
 from rtb.ledger.commands import Grant, Outcome, Repay, Scope
 from rtb.ledger.pool import Amount, Ask, Wants
@@ -224,3 +224,12 @@ def test_books_of_the_former_version_are_moved(url: str) -> None:
     with open_books(url, 3) as same:
         assert {"3/0/aa": 9} == same.load(3)[1]
         assert [] == same.audit()
+
+
+def test_another_version_of_the_pool_is_refused(url: str) -> None:
+    """Nodes of two versions do not lend to each other by different rules."""
+    with opened(url, 1) as store, store._transaction() as connection:
+        connection.exec_driver_sql("UPDATE pool_meta SET value = 9 WHERE name = 'version'")
+
+    with pytest.raises(StoreCorrupt, match="a pool of version 9, expected 1"):
+        open_books(url, 2)
