@@ -5,7 +5,7 @@ differs; 2 wrong usage, or it could not be looked: no books, no invoice, a serve
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -17,10 +17,10 @@ from rich.table import Table
 
 from rtb.base.errors import RtbError
 from rtb.base.money import format_amounts
-from rtb.cli.reconcile import Compared, Node, Report, Spent, audit_of, invoices_of
+from rtb.cli.nodes import view_of, views_of
+from rtb.cli.reconcile import Compared, Node, Report, Spent, audit_all, invoices_of
 from rtb.ledger.amounts import nanos_text
 from rtb.server import kernels, settings
-from rtb.stores.ledger_view import LedgerView
 from rtb.stores.serving import StatePaths
 
 DIFFERS: Final = 1
@@ -31,10 +31,17 @@ _WIDE: Final = 200
 
 
 def command(
-    data: Annotated[Path, typer.Option("--data", help="State directory of the node.")],
+    data: Annotated[
+        list[Path],
+        typer.Option("--data", help="State directory of the node; repeatable for several nodes."),
+    ],
     ledger: Annotated[
         str, typer.Option(help="URL of the books, where they are not in the state directory.")
     ] = "",
+    node: Annotated[
+        list[int] | None,
+        typer.Option(help="Number of the node, one for each --data; found by its journals."),
+    ] = None,
     invoice: Annotated[
         list[Path] | None, typer.Option(help="An exchange's billing report as CSV; repeatable.")
     ] = None,
@@ -43,7 +50,7 @@ def command(
 ) -> None:
     """Compare the books with their rows, the journals and invoices; 0: agrees to the micro."""
     try:
-        report = run(data, ledger, invoice or [], configs)
+        report = run(data, ledger, node or [], invoice or [], configs)
     except RtbError as error:
         typer.echo(f"rtb: {error}", err=True)
         raise typer.Exit(NOT_LOOKED) from error
@@ -55,18 +62,22 @@ def command(
         raise typer.Exit(DIFFERS)
 
 
-def run(data: Path, ledger: str, invoices: list[Path], configs: Path) -> Report:
-    """The audit of a node. Raises: StoreError, InputError, ConfigError."""
-    node = node_of(data, configs)
-    with LedgerView.open(ledger or node.paths.ledger_url) as view:
-        return audit_of(view, node, invoices)
+def run(
+    datas: Sequence[Path], ledger: str, numbers: Sequence[int], invoices: list[Path], configs: Path
+) -> Report:
+    """The audit of nodes. Raises: StoreError, InputError, ConfigError."""
+    nodes = [node_of(data, configs) for data in datas]
+    with views_of(datas, ledger, numbers) as views:
+        return audit_all(list(zip(views, nodes, strict=True)), invoices)
 
 
-def compare(data: Path, ledger: str, invoices: list[Path], configs: Path) -> list[Compared]:
-    """Invoices against the books. Raises: as `run`."""
+def compare(
+    data: Path, ledger: str, number: int | None, invoices: list[Path], configs: Path
+) -> list[Compared]:
+    """Invoices against the books of a node. Raises: as `run`."""
     node = node_of(data, configs)
-    with LedgerView.open(ledger or node.paths.ledger_url) as view:
-        return invoices_of(view, node, invoices)
+    with view_of(data, ledger, number) as view:
+        return invoices_of([(view, node)], invoices)
 
 
 def node_of(data: Path, configs: Path) -> Node:

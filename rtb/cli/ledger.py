@@ -21,7 +21,8 @@ from rtb.base.money import currency_name
 from rtb.base.records import Dim
 from rtb.catalogue.model import FLIGHT_MS_MAX, FLIGHT_MS_MIN
 from rtb.catalogue.tokens import hash_of
-from rtb.cli import audit
+from rtb.cli import audit, pool
+from rtb.cli.nodes import view_of
 from rtb.ledger.accounts import NO_LIMIT, Balance, Limit, Line, place
 from rtb.ledger.amounts import nanos_text
 from rtb.ledger.calendar import day_name
@@ -29,7 +30,6 @@ from rtb.ledger.changes import NO_WORKER, Row
 from rtb.ledger.commands import Flight, Scope
 from rtb.server import settings
 from rtb.stores.ledger_view import Account, LedgerView, Look, name_of
-from rtb.stores.serving import StatePaths
 
 app: Final = typer.Typer(help="Show what the books say; compare them with an invoice.")
 _BETWEEN: Final = " / "  # the names of advertiser, campaign and line item
@@ -38,13 +38,18 @@ _Data = Annotated[Path, typer.Option("--data", help="State directory of the node
 _Ledger = Annotated[
     str, typer.Option(help="URL of the books, where they are not in the state directory.")
 ]
+_Node = Annotated[
+    int | None,
+    typer.Option("--node", help="Number of the node, where its journals do not tell."),
+]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
 
 class Shown(msgspec.Struct, frozen=True):
     """One line of the report; amounts in nanos of `currency`, None: no limit.
 
-    `left` is what may still be lent out, negative where a budget was set below what is committed.
+    `left` is what may still be lent out, here or by other nodes on the same books; negative where a
+    budget was set below what is committed.
 
     key     as the books have it, in hex; of a day, that of its line item
     under   of a flight, the name of the line item or campaign that runs in it; "" for others
@@ -137,10 +142,11 @@ def chosen(look: Look, wanted: Wanted) -> dict[int, Line]:
 
 
 class _Sum:
-    """Balances of several accounts."""
+    """Balances of several accounts; elsewhere: nanos that other nodes were lent beside them."""
 
     def __init__(self) -> None:
         self.nanos, self.units = [0] * len(Balance), [0] * len(Balance)
+        self.elsewhere = 0
 
     def add(self, account: Account) -> None:
         """One more account."""
@@ -154,6 +160,7 @@ class _Sum:
         budget = limit.nanos if limit is not None and limit.nanos < NO_LIMIT else None
         units = limit.units if limit is not None and limit.units < NO_LIMIT else None
         drawn = nanos[Balance.POSTED] + nanos[Balance.PENDING] + nanos[Balance.GRANTED]
+        drawn += self.elsewhere
         return Shown(
             level, name, f"{key:016x}", currency_name(currency), budget,
             nanos[Balance.POSTED], nanos[Balance.PENDING], nanos[Balance.GRANTED],
@@ -210,7 +217,17 @@ def _sums(look: Look, day: int) -> dict[tuple[Scope, int, int], _Sum]:
             (Scope.FLIGHT, account.flight, 0),
         ):  # fmt: skip
             found.setdefault(key, _Sum()).add(account)
+    for (scope, of, on), amount in look.elsewhere.items():
+        if on and (not day or on == day):
+            found.setdefault(
+                (_OF_DAY[scope], of, 0 if day else on), _Sum()
+            ).elsewhere += amount.nanos
+        elif not (on or day):
+            found.setdefault((scope, of, 0), _Sum()).elsewhere += amount.nanos
     return found
+
+
+_OF_DAY: Final = {Scope.LINE_ITEM_DAY: Scope.LINE_ITEM, Scope.CAMPAIGN_DAY: Scope.CAMPAIGN}
 
 
 def _runs(look: Look) -> Counter[int]:
@@ -343,6 +360,7 @@ def _row(number: int, row: Row, account: Account, look: Look) -> Moved:
 def show(
     data: _Data,
     ledger: _Ledger = "",
+    node: _Node = None,
     advertiser: Annotated[str, typer.Option(help="Only this advertiser, by its id.")] = "",
     campaign: Annotated[str, typer.Option(help="Only this campaign, by its id.")] = "",
     line_item: Annotated[str, typer.Option(help="Only this line item, by its id.")] = "",
@@ -352,8 +370,7 @@ def show(
 ) -> None:
     """Print what is budgeted, spent, in flight, lent out and left; or the rows of it."""
     wanted = Wanted(advertiser, campaign, line_item, _day(day))
-    paths = StatePaths(data.resolve())
-    with LedgerView.open(ledger or paths.ledger_url) as view:
+    with view_of(data, ledger, node) as view:
         look = view.look()
         if rows:
             found = rows_of(view, look, wanted)
@@ -377,14 +394,19 @@ def import_invoice(
     invoice: Annotated[list[Path], typer.Argument(help="Billing reports of exchanges, CSV.")],
     data: _Data,
     ledger: _Ledger = "",
+    node: _Node = None,
     configs: Annotated[Path, typer.Option(help="Folder of exchange settings.")] = settings.CONFIGS,
     as_json: _Json = False,
 ) -> None:
     """Compare billing reports with the books, bid by bid, and say what differs."""
-    compared = audit.compare(data, ledger, invoice, configs)
+    compared = audit.compare(data, ledger, node, invoice, configs)
     if as_json:
         typer.echo(msgspec.json.encode(compared))
     else:
         audit.show_findings(compared, audit.console())
     if any(map(audit.differs, compared)):
         raise typer.Exit(audit.DIFFERS)
+
+
+app.command("pool")(pool.show)
+app.command("release")(pool.release)

@@ -8,8 +8,8 @@ records are partly retired are left out on both sides.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -31,15 +31,16 @@ from rtb.exchanges.settings import Exchange
 from rtb.keeper import letters as dead
 from rtb.ledger import audit
 from rtb.ledger.accounts import Line, place
-from rtb.ledger.audit import Charges, Terms, Verdict
+from rtb.ledger.audit import Charge, Charges, Terms, Verdict
 from rtb.ledger.calendar import day_name
 from rtb.notices.conversions import Conversions
 from rtb.notices.notice import CONVERSIONS
 from rtb.notices.settle import settles
 from rtb.stores import invoice_read
 from rtb.stores.invoice_read import Billed
-from rtb.stores.journal import Kernel
+from rtb.stores.journal import Kernel, Record
 from rtb.stores.journal_kept import Kept, Records, kept_in
+from rtb.stores.ledger_pool import MAIL_FROM, MAIL_TO
 from rtb.stores.ledger_view import LedgerView, Look, name_of
 from rtb.stores.serving import StatePaths
 
@@ -135,13 +136,13 @@ class Node(NamedTuple):
 class _Read:
     """What the journals say up to where the books are."""
 
-    charges: Charges
-    conversions: Conversions
-    journals: list[Journal]
-    records: int
-    not_applied: int
-    notes: list[str]
-    from_s: int
+    conversions: Conversions  # of all nodes
+    charges: Charges = field(default_factory=Charges)
+    journals: list[Journal] = field(default_factory=list)
+    records: int = 0
+    not_applied: int = 0
+    mailed: int = 0  # records that another node books
+    notes: list[str] = field(default_factory=list)
     damaged: int = 0  # records that are missing, and that no operator has given up
 
 
@@ -160,46 +161,69 @@ def _from_s(node: Node, kept: Iterable[Kept]) -> int:
     return max(times) // 1000 + 1 if times else 0
 
 
-def _read(node: Node, kept: list[Kept], look: Look, from_s: int) -> _Read:
-    found = _Read(Charges(), Conversions(from_s), [], 0, 0, [], from_s)
+def _read(node: Node, kept: list[Kept], look: Look, conversions: Conversions) -> _Read:
+    found = _Read(conversions)
     letters = {(one.journal, one.sequence): one for one in dead.read(node.paths.letters)}
     days = _Days(look.lines)
     terms = {key: _terms(exchange) for key, exchange in node.exchanges.items()}
-    for journal in kept:
-        name = next((name for name in look.positions if journal.is_named(name)), "")
-        booked = look.positions.get(name, 0)
-        found.journals.append(Journal(name or str(journal.worker), journal.first, journal.last,
-                                      booked))  # fmt: skip
-        found.not_applied += max(journal.last - booked, 0)
-        records = Records(node.paths.journals, journal, booked, node.kernel)
-        for sequence, kind, body in records:
-            found.records += 1
-            if kind in CONVERSIONS:
-                _convert(found, body)
-            if kind not in _SETTLING:
-                continue
-            if len(body) != NOTICE.itemsize:
-                found.charges.left_out["of another version"] += 1
-                continue
-            letter = letters.get((name, sequence))
-            if letter is not None:
-                found.charges.left_out[f"dead letter: {letter.reason.name.lower()}"] += 1
-                continue
+
+    def charge(name: str, record: Record) -> None:
+        sequence, kind, body = record
+        letter = letters.get((name, sequence))
+        if kind not in _SETTLING:
+            return
+        if len(body) != NOTICE.itemsize:
+            found.charges.left_out["of another version"] += 1
+        elif letter is not None:
+            found.charges.left_out[f"dead letter: {letter.reason.name.lower()}"] += 1
+        else:
             found.charges.add(Kind(kind), body, days.of, terms)
-        if records.given_up:
-            found.notes.append(f"journal {name}: {records.given_up} damaged records are missing")
-        if records.damaged:
-            found.damaged += records.damaged
-            found.notes.append(f"journal {name}: look at it with `rtb journal check`")
+
+    for journal in kept:
+        _read_journal(found, node, journal, look, charge)
+    for mail in look.post.received:
+        charge(f"{MAIL_FROM}{mail.from_node}", (mail.number, mail.kind, mail.body))
+    if found.mailed:
+        found.notes.append(f"notices of other nodes' bids, booked there: {found.mailed:,}")
+    if look.post.received:
+        found.notes.append(f"notices from other nodes: {len(look.post.received):,}")
+    found.not_applied += look.post.waiting
     unknown = found.charges.left_out["unknown_exchange"]
     if unknown:  # without them every sum is wrong: that is no difference of the books
         raise ConfigError(
             f"{unknown} notices are of exchanges without settings: put back those that the node "
             "ran with, or name their folder - at `--configs`"
         )
-    missing = [name for name in look.positions if not any(one.is_named(name) for one in kept)]
+    journals = [name for name in look.positions if not name.startswith((MAIL_FROM, MAIL_TO))]
+    missing = [name for name in journals if not any(one.is_named(name) for one in kept)]
     found.notes += [f"journal {name}: in the books, but not here" for name in sorted(missing)]
     return found
+
+
+def _read_journal(
+    found: _Read, node: Node, journal: Kept, look: Look, charge: Callable[[str, Record], None]
+) -> None:
+    """What one journal says, up to where the books are, but for what went to other nodes."""
+    name = next((name for name in look.positions if journal.is_named(name)), "")
+    booked = look.positions.get(name, 0)
+    found.journals.append(Journal(name or str(journal.worker), journal.first, journal.last,
+                                  booked))  # fmt: skip
+    found.not_applied += max(journal.last - booked, 0)
+    sent = look.post.sent.get(name, set())
+    records = Records(node.paths.journals, journal, booked, node.kernel)
+    for record in records:
+        found.records += 1
+        if record[1] in CONVERSIONS:
+            _convert(found, record[2])
+        if record[0] in sent:
+            found.mailed += 1
+        else:
+            charge(name, record)
+    if records.given_up:
+        found.notes.append(f"journal {name}: {records.given_up} damaged records are missing")
+    if records.damaged:
+        found.damaged += records.damaged
+        found.notes.append(f"journal {name}: look at it with `rtb journal check`")
 
 
 def _convert(found: _Read, body: bytes) -> None:
@@ -212,6 +236,15 @@ def _convert(found: _Read, body: bytes) -> None:
 def _terms(exchange: Exchange) -> Terms:
     kind = next(kind for kind in _SETTLING if settles(kind, exchange))
     return Terms(kind, exchange.empty_price == "bid")
+
+
+class _Looked(NamedTuple):
+    """One node: what its books and its journals say."""
+
+    view: LedgerView
+    node: Node
+    look: Look
+    found: _Read
 
 
 class _Days:
@@ -230,23 +263,26 @@ class _Days:
         return place(line, time_s)[1] if line is not None else 0
 
 
-def _spend(charged: audit.Spend, look: Look) -> list[Spent]:
-    """Both figures for every line item and day."""
+def _spend(charged: Iterable[tuple[audit.Spend, Look]]) -> list[Spent]:
+    """Both figures for every line item and day, summed over nodes."""
+    sums: dict[tuple[int, int], list[int]] = {}
+    names: dict[int, tuple[str, str]] = {}
+    for journals, look in charged:
+        for column, spend in enumerate((journals, look.spent)):
+            for key, nanos in spend.items():
+                sums.setdefault(key, [0, 0])[column] += nanos
+                names[key[0]] = name_of(key[0], look.lines), _currency(key[0], look.lines)
     return [
-        Spent(
-            name_of(line_item, look.lines), day_name(day) if day else "?",
-            _currency(line_item, look), charged.get((line_item, day), 0),
-            look.spent.get((line_item, day), 0),
-        )
-        for line_item, day in sorted(charged.keys() | look.spent.keys())
-    ]  # fmt: skip
+        Spent(names[line_item][0], day_name(day) if day else "?", names[line_item][1], *both)
+        for (line_item, day), both in sorted(sums.items())
+    ]
 
 
-def _converted(found: Conversions, look: Look) -> list[Converted]:
+def _converted(found: Conversions, lines: dict[int, Line]) -> list[Converted]:
     """By line item, in the order of their names."""
     rows = (
         Converted(
-            name_of(line_item, look.lines), total.conversions, total.orders,
+            name_of(line_item, lines), total.conversions, total.orders,
             {currency_name(code): micros for code, micros in sorted(total.value_micros.items())},
         )
         for line_item, total in found.by_line_item.items()
@@ -254,8 +290,8 @@ def _converted(found: Conversions, look: Look) -> list[Converted]:
     return sorted(rows, key=lambda row: row.line_item)
 
 
-def _currency(line_item: int, look: Look) -> str:
-    line = look.lines.get(line_item)
+def _currency(line_item: int, lines: Mapping[int, Line]) -> str:
+    line = lines.get(line_item)
     return currency_name(line.currency) if line is not None else "?"
 
 
@@ -270,44 +306,50 @@ class _Group:
         self.bids: set[int] = set()  # of ours that the lines ought to name
 
 
-def _compare(
-    view: LedgerView, invoices: Iterable[Path], node: Node, found: _Read, look: Look
-) -> list[Compared]:
+def _compare(looked: Sequence[_Looked], invoices: Iterable[Path]) -> list[Compared]:
     """Each exchange's lines against what was booked for its bids in the days that they are of."""
+    exchanges = {key: one for each in looked for key, one in each.node.exchanges.items()}
+    lines = {key: line for each in looked for key, line in each.look.lines.items()}
+    charges = {bid: one for each in looked for bid, one in each.found.charges.by_bid.items()}
     groups: dict[tuple[str, str], _Group] = {}
     days: dict[int, set[int]] = {}
-    names = {one.name: key for key, one in node.exchanges.items()}
+    names = {one.name: key for key, one in exchanges.items()}
     for path in invoices:
         for line in invoice_read.read(path):
             key = names.get(line.exchange)
             if key is None:
                 raise InputError(f"no exchange {line.exchange!r} in our settings", str(path))
             days.setdefault(key, set()).add(line.time_s // _DAY_S)
-            _add(groups, line, found.charges, look)
-    for bid, charge in found.charges.by_bid.items():
-        exchange = node.exchanges.get(charge.exchange)
+            _add(groups, line, charges.get(line.bid), lines)
+    for bid, charge in charges.items():
+        exchange = exchanges.get(charge.exchange)
         in_period = charge.time_ms // 1000 // _DAY_S in days.get(charge.exchange, ())
         if exchange is not None and in_period:
-            group = groups.setdefault((exchange.name, _currency(charge.line_item, look)), _Group())
-            group.bids.add(bid)
-    return [_compared(view, *key, group) for key, group in sorted(groups.items())]
+            key_of_group = exchange.name, _currency(charge.line_item, lines)
+            groups.setdefault(key_of_group, _Group()).bids.add(bid)
+    views = [each.view for each in looked]
+    return [_compared(views, *key, group) for key, group in sorted(groups.items())]
 
 
-def _add(groups: dict[tuple[str, str], _Group], line: Billed, charges: Charges, look: Look) -> None:
+def _add(
+    groups: dict[tuple[str, str], _Group], line: Billed, charge: Charge | None,
+    lines: Mapping[int, Line],
+) -> None:  # fmt: skip
     """Files a line; its cost becomes the line item's currency as the ledger does it."""
-    charge = charges.by_bid.get(line.bid)
     currency, nanos = line.currency, line.nanos
     if charge is not None:
-        currency = _currency(charge.line_item, look)
+        currency = _currency(charge.line_item, lines)
         if charge.rate_e9 != RATE_ONE:
             nanos = cost_nanos(nanos, charge.rate_e9)
     group = groups.setdefault((line.exchange, currency), _Group())
     group.lines.append(audit.Line(line.exchange, line.bid, nanos))
 
 
-def _compared(view: LedgerView, exchange: str, currency: str, group: _Group) -> Compared:
+def _compared(views: Iterable[LedgerView], exchange: str, currency: str, group: _Group) -> Compared:
     named = {line.bid for line in group.lines}
-    booked = view.booked(group.bids | named)
+    booked: Counter[int] = Counter()  # of a bid that two nodes booked: both
+    for view in views:
+        booked.update(view.booked(group.bids | named))
     result = audit.reconcile(group.lines, booked, exchange)
     return Compared(
         exchange, currency, len(group.lines),
@@ -325,52 +367,82 @@ def _compared(view: LedgerView, exchange: str, currency: str, group: _Group) -> 
 
 
 def audit_of(view: LedgerView, node: Node, invoices: Iterable[Path] = ()) -> Report:
-    """Everything compared.
+    """Everything compared, of one node. Raises: as `audit_all`."""
+    return audit_all([(view, node)], invoices)
+
+
+def audit_all(pairs: Sequence[tuple[LedgerView, Node]], invoices: Iterable[Path] = ()) -> Report:
+    """Everything compared, of nodes that an exchange knows as one.
 
     Raises: StoreError where books or journals cannot be read; InputError for an invoice;
         ConfigError where exchanges of the journals have no settings.
     """
-    books = view.audit()
-    kept, look, from_s = _looked(view, node)
-    found = _read(node, kept, look, from_s)
-    found.charges.resolve(view.booked(found.charges.contested))
-    spend = _spend(found.charges.spend(from_s), look)
-    compared = _compare(view, invoices, node, found, look)
+    books = [one for view, _ in pairs for one in view.audit()]
+    looked, from_s = _look_at(pairs)
+    for each in looked:
+        each.found.charges.resolve(each.view.booked(each.found.charges.contested))
+    spend = _spend((each.found.charges.spend(from_s), each.look) for each in looked)
+    compared = _compare(looked, invoices)
     off = sum(abs(one.journals_nanos - one.books_nanos) for one in spend)
     off += sum(_off(one) for one in compared)
+    founds = [each.found for each in looked]
+    damaged = sum(found.damaged for found in founds)
+    conversions = founds[0].conversions
+    left_out = sum((found.charges.left_out for found in founds), Counter(conversions.left_out))
+    lines = {key: line for each in looked for key, line in each.look.lines.items()}
     return Report(
-        agrees=not (books or off or found.damaged or any(map(_differs, compared))),
+        agrees=not (books or off or damaged or any(map(_differs, compared))),
         difference_micros=ceil_div(off, NANOS_PER_MICRO),
         books=[_sentence(one) for one in books],
-        journals=found.journals,
-        records=found.records,
-        bills=len(found.charges.by_bid),
-        not_applied=found.not_applied,
-        left_out=dict(sorted((found.charges.left_out + found.conversions.left_out).items())),
-        notes=found.notes,
+        journals=[journal for found in founds for journal in found.journals],
+        records=sum(found.records for found in founds),
+        bills=sum(len(found.charges.by_bid) for found in founds),
+        not_applied=sum(found.not_applied for found in founds),
+        left_out=dict(sorted(left_out.items())),
+        notes=[note for found in founds for note in found.notes],
         from_s=from_s,
         spend=spend,
         invoices=compared,
-        conversions=_converted(found.conversions, look),
+        conversions=_converted(conversions, lines),
     )
 
 
-def invoices_of(view: LedgerView, node: Node, invoices: Iterable[Path]) -> list[Compared]:
-    """Invoices alone against the books. Raises: as `audit_of`."""
-    kept, look, from_s = _looked(view, node)
-    return _compare(view, invoices, node, _read(node, kept, look, from_s), look)
+def invoices_of(
+    pairs: Sequence[tuple[LedgerView, Node]], invoices: Iterable[Path]
+) -> list[Compared]:
+    """Invoices alone against the books. Raises: as `audit_all`."""
+    return _compare(_look_at(pairs)[0], invoices)
 
 
-def _looked(view: LedgerView, node: Node) -> tuple[list[Kept], Look, int]:
-    """The journals, the books, and since when bids can be compared: all of one moment."""
+def _look_at(pairs: Sequence[tuple[LedgerView, Node]]) -> tuple[list[_Looked], int]:
+    """Every node's journals and books, and since when bids can be compared on all of them."""
+    from_s = 0
+    while True:
+        moments = [_at_one_moment(view, node, from_s) for view, node in pairs]
+        latest_s = max(moment[2] for moment in moments)
+        if all(moment[2] == latest_s for moment in moments):
+            break
+        from_s = latest_s
+    conversions = Conversions(latest_s)
+    looked = [
+        _Looked(view, node, look, _read(node, kept, look, conversions))
+        for (view, node), (kept, look, _) in zip(pairs, moments, strict=True)
+    ]
+    return looked, latest_s
+
+
+def _at_one_moment(view: LedgerView, node: Node, since_s: int) -> tuple[list[Kept], Look, int]:
+    """The journals, the books, and since when bids can be compared, not before `since_s`."""
     kept = kept_in(node.paths.journals, node.kernel)
     while True:
-        from_s = _from_s(node, kept)
+        mail_s = view.mail_from_s()
+        from_s = max(since_s, mail_s, _from_s(node, kept))
         look = view.look(from_s)
         # The books may know a journal that has only just begun; a segment may have just gone.
         before, kept = kept, kept_in(node.paths.journals, node.kernel)
         firsts = {(one.worker, one.identity): one.first for one in kept}
-        if all(firsts.get((one.worker, one.identity)) == one.first for one in before):
+        is_same = all(firsts.get((one.worker, one.identity)) == one.first for one in before)
+        if is_same and mail_s == look.post.from_s:
             return kept, look, from_s
 
 

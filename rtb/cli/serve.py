@@ -26,7 +26,8 @@ def command(
         str | None, typer.Option(help='"lmdb" or redis://[:password@]host:port/db.')
     ] = None,
     ledger: Annotated[
-        str | None, typer.Option(help="Books of money: postgresql://user:password@host/db.")
+        str | None,
+        typer.Option(help="Books of money, for all nodes: postgresql://user:password@host/db."),
     ] = None,
     node: Annotated[int | None, typer.Option(help="Number of this node in a cluster.")] = None,
     base_url: Annotated[

@@ -7,7 +7,7 @@ record by itself; here only those bids are put together of which it would say `T
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Final
@@ -39,12 +39,14 @@ class Batch:
 
     commands: `Takes` of the bids at `taken`, if there are any, then one of each record at `places`
     dead: what cannot be booked
+    away: what another node books
     """
 
     commands: list[Command] = field(default_factory=list)
     taken: list[Place] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     dead: list[Letter] = field(default_factory=list)
+    away: list[Place] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.taken) + len(self.places)
@@ -69,8 +71,21 @@ def _letter(place: Place, reason: Reason) -> Letter:
     return Letter(name, sequence, kind, reason, body)
 
 
-def batch_of(reads: Iterable[Read], exchanges: Mapping[int, Exchange], state: State) -> Batch:
-    """The batch of some records; exchanges and state as in `apply.booking`."""
+def is_never_away(kind: int, body: bytes) -> bool:
+    """Where nobody else books: nothing goes away."""
+    return False
+
+
+def batch_of(
+    reads: Iterable[Read],
+    exchanges: Mapping[int, Exchange],
+    state: State,
+    is_away: Callable[[int, bytes], bool] = is_never_away,
+) -> Batch:
+    """The batch of some records; exchanges and state as in `apply.booking`.
+
+    is_away: whether another node books a record, by its kind and body
+    """
     places = [(tail.name, record) for tail, records, *_ in reads for record in records]
     found = Batch()
     if not places:  # most turns of a node at rest
@@ -80,6 +95,9 @@ def batch_of(reads: Iterable[Read], exchanges: Mapping[int, Exchange], state: St
         if index in done:
             continue
         _, (_, kind, body) = place
+        if is_away(kind, body):
+            found.away.append(place)
+            continue
         command = booking(kind, body, exchanges, state)
         if isinstance(command, Reason):
             found.dead.append(_letter(place, command))

@@ -34,7 +34,7 @@ from rtb.keeper.pace_memory import kept_of
 from rtb.ledger.accounts import Balance, State
 from rtb.ledger.commands import Scope
 from rtb.pacing import controller, curve
-from rtb.pacing.estimate import NOTHING, Observed, Recent
+from rtb.pacing.estimate import NOTHING, Observed, Recent, together
 from rtb.pacing.goal import DEFAULT, Control, Mode, Tuning, tightest
 from rtb.pacing.schedule import ONE_E6, Shape, pacing_error_e6
 from rtb.stores.board import FUNNEL_SAMPLE, Board
@@ -103,6 +103,9 @@ class Summary:
     mean_e6: int
 
 
+Key = tuple[Name, int]  # a budget, and the day of a daily one
+
+
 @dataclass
 class _Pacer:
     """One budget and its controller.
@@ -159,6 +162,9 @@ class Pacers:
         self._began_ms = self._told_ms = 0
         self._round_s = 1
         self._learned: tuple[int, int] | None = None  # when, and requests by then
+        self.own: dict[Key, Observed] = {}  # what this node has seen
+        self._elsewhere: Mapping[Key, Observed] = {}
+        self._fresh: set[Key] = set()
         self.fault = ""  # of the last report; "" when it went well
 
     # -- what is served ----------------------------------------------------------------------------
@@ -240,6 +246,12 @@ class Pacers:
         needs = self._joined(place).multiplier_e6 < MULTIPLIER_E6_ONE
         return needs and said == (MULTIPLIER_E6_ONE, PARTICIPATION_E4_ALL)
 
+    def hear(self, elsewhere: Mapping[Key, Observed]) -> None:
+        """What other nodes have seen of the budgets that they share with this one: all pacers then
+        see the same, and keep one plan together."""
+        self._fresh |= elsewhere.keys() - self._elsewhere.keys()
+        self._elsewhere = elsewhere
+
     # -- a round -----------------------------------------------------------------------------------
 
     def turn(self, state: State, now_ms: int) -> None:
@@ -290,6 +302,10 @@ class Pacers:
             pacer.aim = aim_of(pacer.budget, now_s, self._weights)
             work += len(pacer.aim.goal.schedule.traffic) // _HOURS_A_WORK
         seen = self._observed(pacer.budget, pacer.aim, state, now_s)
+        if (pacer.budget.name, pacer.aim.day) in self._fresh:  # what is new is long past
+            self._fresh.discard((pacer.budget.name, pacer.aim.day))
+            pacer.state = replace(pacer.state, seen=seen, mark=seen, open_requests=0.0)
+            pacer.seen = seen
         waits = pacer.stepped and not turned
         if waits and not self._says_something(pacer.seen, seen, pacer.control):
             return work
@@ -355,7 +371,10 @@ class Pacers:
             bids, requests = int(counts.bids[places].sum()), int(counts.requests[places].sum())
             reserved = int(counts.reserved[places].sum())
         reserved = bids if budget.name.units else reserved
-        return Observed(now_s, spent, pending, reserved, bids, wins, requests)
+        key = budget.name, aim.day
+        own = self.own[key] = Observed(now_s, spent, pending, reserved, bids, wins, requests)
+        others = self._elsewhere.get(key)
+        return own if others is None else together(own, others)
 
     # -- the traffic -------------------------------------------------------------------------------
 

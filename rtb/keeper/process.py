@@ -24,6 +24,7 @@ from rtb.keeper.apply import REFUSED
 from rtb.keeper.caps import COUNTED_KINDS, CapsKeeper
 from rtb.keeper.caps import Settings as CapsSettings
 from rtb.keeper.chart import chart_of, plans_of
+from rtb.keeper.elsewhere import Elsewhere
 from rtb.keeper.expect import Expected
 from rtb.keeper.leases import Limits
 from rtb.keeper.letters import Letters
@@ -40,7 +41,7 @@ from rtb.stores.caps_board import CapsBoard
 from rtb.stores.caps_table import CapsTable
 from rtb.stores.counts_lmdb import CountsStore
 from rtb.stores.journal import Kernel
-from rtb.stores.ledger_sql import LedgerStore
+from rtb.stores.ledger_pool import PooledStore, open_books
 from rtb.stores.profiles import CountsWriter
 from rtb.stores.profiles_lmdb import ProfileStore
 from rtb.stores.serving import StatePaths, read_serving, stamp
@@ -102,7 +103,7 @@ class Process:
         """Raises: StoreError when books or board cannot be opened, ConfigError for a bad URL."""
         self._options, self._paths, self._kernel = options, paths, kernel
         paths.ledger.parent.mkdir(parents=True, exist_ok=True)
-        self._books = LedgerStore.open(options.ledger)
+        self._books = open_books(options.ledger, options.node)
         self._board = MoneyBoard.open(paths.money_board)
         counters = Board.open(paths.board)
         self._page = Report(counters)
@@ -126,6 +127,9 @@ class Process:
             options.settings(),
         )
         self.expected = Expected(self._board)
+        self._elsewhere: Elsewhere | None = None
+        if isinstance(self._books, PooledStore):
+            self._elsewhere = Elsewhere(self._books)
         self._open_caps()
         self._served: tuple[int, int, int] = (0, 0, 0)
         self._retired_s = self._alarmed_s = 0.0
@@ -179,14 +183,28 @@ class Process:
         most = self._options.batch_records
         booked = self.keeper.step(_now_ms())
         counted = self.caps.step(self.caps_tails, _now_ms())
+        self._hear()
         self.pacers.turn(self.keeper.state, _now_ms())
         self.expected.turn(self.keeper.state, _now_ms())
         self._report()
         return booked >= most or counted >= most
 
+    def _hear(self) -> None:
+        """What pacers of other nodes have seen; without it each goes on with what it knew."""
+        if self._elsewhere is None:
+            return
+        try:
+            self._elsewhere.turn(self.pacers, self.keeper.nodes, _now_ms())
+        except StoreError as error:
+            log.warning("pacing does not hear of other nodes: %s", error)
+
     def close(self) -> None:
         """Lets go of journals, books and counts."""
         self.pacers.save(_now_ms() // 1000)
+        try:
+            self.keeper.give_back()
+        except StoreError as error:
+            log.warning("other nodes wait for what this one was lent: %s", error)
         self.keeper.close()
         self.caps_tails.close()
         self._books.close()
@@ -252,7 +270,8 @@ class Process:
         log.info("the keeper has the budgets of generation %d", file.generation)
 
     def _retire(self) -> None:
-        """Removes segments that are old, and were booked, counted and, if so wished, exported."""
+        """Removes mail that is old and was booked, and segments that are old and were booked,
+        counted and, if so wished, exported."""
         now_s, keep_s = int(time.time()), self._options.keep_s
         counted, exported = self.caps_tails.positions(), self._exported(now_s)
         for worker, booked in self.keeper.positions().items():
@@ -263,6 +282,10 @@ class Process:
                 journal_read.retire(self._paths.journals, worker, position, keep_s, now_s)
             except (StoreError, OSError) as error:
                 log.error("journal %d is not retired: %s", worker, error)
+        try:
+            self.keeper.tidy_mail(now_s - keep_s)
+        except StoreError as error:
+            log.error("mail is not tidied: %s", error)
 
     def _exported(self, now_s: int) -> dict[int, int] | None:
         """Up to where each journal is exported; None where that is not wished."""
@@ -312,14 +335,14 @@ def check(options: Options) -> None:
     may be later. Raises: ConfigError.
     """
     try:
-        with LedgerStore.open(options.ledger) as books:
+        with open_books(options.ledger, options.node) as books:
             owner = books.owner()
     except StoreError as error:
         log.warning("the books are not there yet: %s", error)
         return
     if owner not in (None, options.node):
         raise ConfigError(
-            f"these are the books of node {owner}: each node keeps its own - at `money.ledger`"
+            f"these are the books of node {owner}; nodes share PostgreSQL only - at `money.ledger`"
         )
 
 

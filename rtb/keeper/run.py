@@ -1,5 +1,6 @@
 """The keeper's turn: read the journals, book what they say, lend what is left, publish.
 
+    borrow    where nodes share the budgets, what this one may lend, and mail from the others
     read      records of all journals, as many as a batch takes
     book      one transaction: their commands, returns of ended leases, what is due, new leases,
               and the positions of the journals
@@ -18,22 +19,37 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from sqlalchemy import Connection
 
 from rtb.base.errors import StoreError
 from rtb.base.records import Overlay
 from rtb.keeper import publish
 from rtb.keeper.apply import Exchange
-from rtb.keeper.batch import Batch, batch_of
+from rtb.keeper.batch import Batch, batch_of, is_never_away
+from rtb.keeper.borrow import NO_NEWS, WAITS_MAX, Borrower
 from rtb.keeper.desks import NEVER, Desk, Ended
 from rtb.keeper.leases import Demand, Lent, Limits, Mask, Need, can_serve, has_headroom, least, lend
 from rtb.keeper.letters import Letters
+from rtb.keeper.mail import Mailbox, positions_of
 from rtb.keeper.tail import Tail, Tails, bury
-from rtb.ledger.accounts import NO_FLIGHT, Line, State, place, scope_keys
+from rtb.ledger.accounts import NO_FLIGHT, Balance, Line, State, place, scope_keys
 from rtb.ledger.changes import Entry, Row
 from rtb.ledger.chart import Chart, changes_to
-from rtb.ledger.commands import AMOUNT_MAX, Command, Enrol, Expire, Forget, Grant, Outcome, Return
+from rtb.ledger.commands import (
+    AMOUNT_MAX,
+    Command,
+    Enrol,
+    Expire,
+    Forget,
+    Grant,
+    Outcome,
+    Return,
+    Scope,
+)
+from rtb.ledger.pool import Amount, Wants
 from rtb.stores.board_money import MoneyBoard
 from rtb.stores.journal import Kernel
+from rtb.stores.ledger_pool import Mail, PooledStore
 from rtb.stores.ledger_sql import Applied, LedgerStore
 
 NO_COSTS: Final[Mapping[int, int]] = {}
@@ -67,6 +83,7 @@ class _Work:
     batch: Batch = field(default_factory=Batch)
     commands: list[Command] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
+    mail: list[Mail] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
     returned: list[int] = field(default_factory=list)  # ghosts
     spans: dict[int, tuple[int, int]] = field(default_factory=dict)  # slot -> [from, until) ms
@@ -88,6 +105,9 @@ class Keeper:
         self._books, self._board, self._letters = books, board, letters
         self._exchanges, self._settings, self._limits = exchanges, settings, settings.leases
         _, positions = books.load(settings.node)
+        self._pool: Borrower | None = None
+        if isinstance(books, PooledStore):
+            self._pool, self._mailbox = Borrower(books), Mailbox(books, positions)
         self.tails = Tails(lambda one: Tail(journals, settings.node, one, kernel, positions))
         self.slots = publish.Slots(board)
         self._demand = Demand(board, self._limits)
@@ -101,7 +121,7 @@ class Keeper:
         self._close: Mask = np.zeros(board.taken.shape, np.bool_)
         self._leaving: set[int] = set()
         self._charted = False
-        self._near: dict[int, list[int]] = {}  # slots by advertiser; empty: to be made
+        self._near: dict[tuple[Scope, int], list[int]] = {}  # slots by scope; empty: to be made
         self._costs: dict[int, int] = {}  # by slot
         self._spans: dict[int, tuple[int, int, int, int]] = {}
         self._exhausted: dict[int, int] = {}  # slot -> nanos of the least bid that was refused
@@ -115,13 +135,33 @@ class Keeper:
         """The books, to look at."""
         return self._books.state
 
+    @property
+    def nodes(self) -> Mapping[int, bool]:
+        """All nodes on these books, and whether each takes part; none where it is one node's."""
+        return self._pool.nodes if self._pool is not None else {}
+
     def positions(self) -> dict[int, int]:
         """How far each worker's journal has been booked; nothing while a batch waits."""
         return {} if self._work is not None else self.tails.positions()
 
     def is_idle(self) -> bool:
         """Whether all that can be read has been booked."""
-        return self._work is None and self.tails.are_read()
+        read = self._pool is None or self._mailbox.is_empty
+        return self._work is None and self.tails.are_read() and read
+
+    def give_back(self) -> None:
+        """Leaves what it was lent to the other nodes, if there are any, before a stop.
+
+        Raises: StoreError.
+        """
+        shared = sum(self.nodes.values()) > 1
+        if isinstance(self._books, PooledStore) and shared and self._work is None:
+            self._books.give_back()
+
+    def tidy_mail(self, before_s: int) -> None:
+        """Deletes mail that was booked and is older. Raises: StoreError."""
+        if isinstance(self._books, PooledStore) and self._work is None:
+            self._books.tidy_mail(self._mailbox.booked, before_s)
 
     def lag_ms(self, now_ms: int) -> int:
         """How old the oldest record is that has not been read."""
@@ -152,6 +192,8 @@ class Keeper:
         self._near.clear()
         if Outcome.LIMIT_BELOW in outcomes:
             self._close_overdrawn(now_ms)
+        if self._pool is not None:
+            self._pool.charted()
         offered = {item.key for item in chart.line_items}
         self._leaving = self.slots.slot.keys() - offered
         new = offered - self.slots.slot.keys()
@@ -184,12 +226,14 @@ class Keeper:
             only a new one can go on.
         """
         if self._work is None:
+            if self._pool is not None and not self._borrow(self._pool, now_ms):
+                return 0
             self._work = self._gather(now_ms)
         work = self._work
         applied = Applied([], [])
         if work.commands or work.positions:
             try:
-                applied = self._books.apply(work.commands, work.positions)
+                applied = self._books.apply(work.commands, work.positions, self._also(work))
             except StoreError as error:
                 if not error.transient:
                     raise
@@ -199,6 +243,37 @@ class Keeper:
         self._after(work, applied, now_ms)
         self._board.header["beat_ms"] = now_ms
         return len(work.batch)
+
+    def _borrow(self, pool: Borrower, now_ms: int) -> bool:
+        """Brings this node's shares of the budgets up to date, and fetches mail.
+
+        False when the books cannot be reached. Then nothing is read either: who takes part, and so
+        gets mail, must be known before a record is judged.
+        """
+        try:
+            news = pool.turn(now_ms)
+            if news is not NO_NEWS:
+                self._mailbox.fetch(pool.nodes, self._settings.batch_records)
+        except StoreError as error:
+            if not error.transient:
+                raise
+            self.fault = str(error)
+            return False
+        if news.raised:
+            self._exhausted_ms = 0
+        for pot, wants in news.called.items():
+            near = self._slots_near(*pot[:2])
+            if wants is Wants.ALL:
+                self._close[:, near] |= self._board.until_ms[:, near] > 0
+            else:
+                self._close |= self._demand.idle(near, now_ms)
+        return True
+
+    def _also(self, work: _Work) -> Callable[[Connection], None] | None:
+        """What belongs to a batch beside its commands."""
+        if not work.mail or not isinstance(self._books, PooledStore):
+            return None
+        return partial(self._books.send, mail=work.mail)
 
     def _gather(self, now_ms: int) -> _Work:
         work = _Work()
@@ -212,8 +287,15 @@ class Keeper:
     def _read(self, work: _Work, now_ms: int) -> None:
         """Commands of records; what cannot be booked goes to the dead letters first."""
         reads = self.tails.read(self._settings.batch_records, now_ms)
-        work.batch = batch_of(reads, self._exchanges, self.state)
+        is_away = is_never_away
+        if self._pool is not None:
+            reads += self._mailbox.read(self._settings.batch_records)
+            is_away = self._mailbox.is_for_another
+        work.batch = batch_of(reads, self._exchanges, self.state, is_away)
         work.commands += work.batch.commands
+        if work.batch.away:
+            work.mail = self._mailbox.stamp(work.batch.away, now_ms // 1000)
+            work.positions |= positions_of(work.mail)
         for tail, records, _, last in reads:
             work.positions[tail.name] = last
             self.records += len(records)
@@ -221,6 +303,8 @@ class Keeper:
 
     def _clock(self, work: _Work, now_ms: int) -> None:
         """What is due by the time up to which everything was read."""
+        if self._pool is not None:
+            work.commands += self._pool.repays(now_ms // 1000)
         horizon_s = self.tails.horizon_ms(now_ms) // 1000
         if horizon_s > self._expired_s:
             self._expired_s = horizon_s
@@ -283,7 +367,7 @@ class Keeper:
         """Leases for those that want them; without money for one, looks who does not need his."""
         self._look_again(now_ms)
         short: list[int] = []
-        grants = 0
+        grants = waits = 0
         live = sum(desk.open for desk in self._desks)
         for worker, slot, need in self._demand.hungry(now_ms):
             desk = self._desks[worker]
@@ -293,6 +377,11 @@ class Keeper:
             if self._close[worker, slot] or (desk.closing is not None and desk.closing[slot]):
                 continue
             grant = self._grant(worker, slot, need, live, now_ms)
+            if grant is None:  # what the pool says is worth waiting for
+                waits += 1
+                if waits >= WAITS_MAX:
+                    break
+                continue
             if not isinstance(grant, Grant) and self._demand.expected(worker, slot):
                 self._demand.let_go(worker, slot)  # it may still ask for less
             elif isinstance(grant, Grant):
@@ -305,13 +394,17 @@ class Keeper:
                 break
         self._reclaim(short, work, now_ms)
 
-    def _grant(self, worker: int, slot: int, need: Need, live: int, now_ms: int) -> Grant | Outcome:
-        """The lease of one worker and line item, or why there is none."""
+    def _grant(
+        self, worker: int, slot: int, need: Need, live: int, now_ms: int
+    ) -> Grant | Outcome | None:
+        """The lease of one worker and line item, or why there is none; None: not yet."""
         key = self.slots.key[slot]
         line = self.state.lines[key]
         room = self._room(slot, line, now_ms)
         if room is None:
             return Outcome.NOTHING
+        if self._pool is not None and self._waits(self._pool, slot, need, room, live):
+            return None
         if not can_serve(need, room):
             if need.refused and not self._demand.expected(worker, slot):
                 self._exhausted[slot] = min(self._exhausted.get(slot, need.wanted), need.wanted)
@@ -324,6 +417,17 @@ class Keeper:
         holder = self._settings.node << _NODE_SHIFT | worker
         return Grant(now_s, key, holder, now_s, min(lent.nanos, AMOUNT_MAX),
                      min(lent.units, AMOUNT_MAX), expires_s, least(need))  # fmt: skip
+
+    def _waits(self, pool: Borrower, slot: int, need: Need, room: Lent, live: int) -> bool:
+        """Asks the pool for what a lease needs, if there is little; whether to wait for it."""
+        wish = lend(need, _PLENTY, live, self._limits)
+        if wish is None or all(map(_is_plenty, room, wish)):
+            return False
+        line = self.state.lines[self.slots.key[slot]]
+        _, _, flight, day = self._spans[slot]
+        least = Amount(max(need.wanted - need.left if need.refused else 1, 1), 1)
+        pool.want(line, flight, day, least, Amount(*wish))
+        return not (can_serve(need, room) or pool.is_spent(line, flight, day, least))
 
     def _span(self, slot: int, line: Line, now_ms: int) -> tuple[int, int, int, int]:
         """[from, until) in ms of the account that now's money is of, its flight and day."""
@@ -352,16 +456,26 @@ class Keeper:
         if not short:
             return
         lines = self.state.lines
-        if not self._near:
-            for slot, key in self.slots.key.items():
-                self._near.setdefault(lines[key].advertiser, []).append(slot)
         owners = {lines[self.slots.key[slot]].advertiser for slot in short}
-        near = [slot for owner in sorted(owners) for slot in self._near[owner]]
+        near = [
+            slot for owner in sorted(owners) for slot in self._slots_near(Scope.ADVERTISER, owner)
+        ]
         idle = self._demand.idle(near, now_ms)
         idle[:, list(work.spans)] = False  # just lent on
         self._close |= idle
         for slot in set(short) - set(np.flatnonzero(idle.any(axis=0)).tolist()):
             self._mark(slot, now_ms)
+
+    def _slots_near(self, scope: Scope, key: int) -> list[int]:
+        """The places of all line items that draw on a scope."""
+        if not self._near:
+            for slot, item in self.slots.key.items():
+                line = self.state.lines[item]
+                pots = scope_keys(line, NO_FLIGHT, 0)
+                flights = [(Scope.FLIGHT, flight.key, 0) for flight in line.flights]
+                for pot in (*pots, *flights):
+                    self._near.setdefault(pot[:2], []).append(slot)
+        return self._near.get((scope, key), [])
 
     def _mark(self, slot: int, now_ms: int) -> None:
         """Says whether a line item can pay for the least bid that was refused."""
@@ -373,6 +487,10 @@ class Keeper:
         publish.overlay(self._board, slot, Overlay.EXHAUSTED, on=out)
         if not out:
             del self._exhausted[slot]
+        elif self._pool is not None:
+            _, _, flight, day = self._spans[slot]
+            least = Amount(max(self._exhausted[slot], 1), 1)
+            self._pool.want(line, flight, day, least, least)
 
     def _look_again(self, now_ms: int) -> None:
         """Money may have come back, or a day begun."""
@@ -401,6 +519,8 @@ class Keeper:
         for row in applied.rows:
             if row.entry == Entry.GRANT:
                 self._publish_grant(work, row, now_ms)
+            elif row.target == Balance.OVER and self._pool is not None:
+                self._pool.overspent(row.account)
         self._ghosts.difference_update(work.returned)
         self._free_slots()
         self._say_served()
@@ -436,4 +556,10 @@ class Keeper:
             self._near.clear()
 
 
+def _is_plenty(room: int, wish: int) -> bool:
+    return room >= _WISHES * wish
+
+
 _FAR_MS: Final = 1 << 62  # fits the board
+_PLENTY: Final = Lent(1 << 80, 1 << 80)  # more than anybody needs
+_WISHES: Final = 32  # leases for which a share is enough, so that the pool need not be asked

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from rtb.base.errors import ConfigError, StoreError
 from rtb.base.events import record_time_ms
@@ -109,10 +109,16 @@ class Tail:
         self._reader.close()
 
 
+class Source(Protocol):
+    """Where records come from, by the name that the books know."""
+
+    name: str
+
+
 class Read(NamedTuple):
     """What is wanted of the records of one journal that come after `after`, up to `last`."""
 
-    tail: Tail
+    tail: Source
     records: list[Record]
     after: int
     last: int

@@ -13,6 +13,9 @@ money as for units:
 Every amount is written once, in its account. A limit stands at a *scope* (`commands.Scope`), which
 is the sum over its accounts: `drawn = granted + pending + posted`. So the scopes of a line item
 cannot disagree, and `drawn <= limit` is the whole promise.
+
+Where several nodes share the budgets, each draws on what the pool has lent it of a *pot*, one scope
+of one day (`rtb.ledger.pool`): `State.lent` then bounds it as a limit does.
 """
 
 from dataclasses import dataclass, field
@@ -32,6 +35,8 @@ NO_LIMIT: Final = 1 << 100  # larger than any sum
 NO_FLIGHT: Final = 0
 DAILY: Final = frozenset({Scope.LINE_ITEM_DAY, Scope.CAMPAIGN_DAY})
 _TIME_MAX: Final = 1 << 62
+
+Pot = tuple[Scope, int, int]  # scope, key, day; day 0 where a scope has no days
 
 
 class Balance(IntEnum):
@@ -97,7 +102,8 @@ class Limit:
 
 @dataclass(slots=True)
 class Drawn:
-    """What was drawn in a scope, and its limit (shared by all days of a daily scope)."""
+    """What was drawn in a scope, and its limit: shared by all days of a daily scope, but of each
+    day its own where it is what the pool has lent."""
 
     scope: Scope
     limit: Limit
@@ -165,13 +171,15 @@ class State:
     pages: bids in flight that were taken together; holds: those that were taken one by one
     settled, spent: the marks of bids, and the pages that have expired. A store that keeps them
     elsewhere shows here what the bids of a batch ask for.
+    lent: nanos and units that may be drawn of each pot; None where the budgets are all its own
     """
 
     lines: dict[int, Line] = field(default_factory=dict)
     accounts: dict[int, Account] = field(default_factory=dict)  # by number, from 1
     numbers: dict[tuple[int, int, int], int] = field(default_factory=dict)
     limits: dict[tuple[Scope, int], Limit] = field(default_factory=dict)
-    drawn: dict[tuple[Scope, int, int], Drawn] = field(default_factory=dict)
+    drawn: dict[Pot, Drawn] = field(default_factory=dict)
+    lent: dict[Pot, tuple[int, int]] | None = None
     leases: dict[tuple[int, int], Lease] = field(default_factory=dict)  # account, worker
     holds: dict[int, Hold] = field(default_factory=dict)
     due: dict[int, list[int]] = field(default_factory=dict, compare=False)  # deadline -> bids
@@ -209,11 +217,23 @@ class State:
 
         day: for daily scopes; 0 for the others.
         """
-        limit = self.limits.get((scope, key)) or Limit()
         drawn = self.drawn.get((scope, key, day))
         if drawn is None:
+            return self.bound((scope, key, day))
+        return drawn.limit.nanos - drawn.nanos, drawn.limit.units - drawn.units
+
+    def bound(self, pot: Pot) -> tuple[int, int]:
+        """Money and units that may be drawn of a pot: its budget, or what of it the pool lent."""
+        limit = self.limits.get(pot[:2])
+        if limit is None:
+            return NO_LIMIT, NO_LIMIT
+        if self.lent is None:
             return limit.nanos, limit.units
-        return limit.nanos - drawn.nanos, limit.units - drawn.units
+        nanos, units = self.lent.get(pot, (0, 0))
+        return (
+            NO_LIMIT if limit.nanos == NO_LIMIT else min(nanos, limit.nanos),
+            NO_LIMIT if limit.units == NO_LIMIT else min(units, limit.units),
+        )
 
     def leases_due(self, now_s: int) -> list[tuple[int, int]]:
         """(line item, worker) of every lease that has run out: fence, read on, then `Return`."""
@@ -310,5 +330,27 @@ def _drawn(state: State, scope: Scope, key: int, day: int) -> Drawn:
     if found is None:
         limit = state.limits.setdefault((scope, key), Limit())
         limit.days.append(day)
-        found = state.drawn[scope, key, day] = Drawn(scope, limit)
+        own = limit if state.lent is None else Limit(*state.bound((scope, key, day)))
+        found = state.drawn[scope, key, day] = Drawn(scope, own)
     return found
+
+
+def lend(state: State, pot: Pot, amounts: tuple[int, int]) -> None:
+    """The pool has lent so much of a pot; less than is drawn stops all grants, as a limit would."""
+    assert state.lent is not None
+    state.lent[pot] = amounts
+    bind(state, pot)
+
+
+def lend_all(state: State, lent: dict[Pot, tuple[int, int]]) -> None:
+    """From now on only what the pool has lent may be drawn."""
+    state.lent = lent
+    for pot, drawn in state.drawn.items():
+        drawn.limit = Limit(*state.bound(pot))
+
+
+def bind(state: State, pot: Pot) -> None:
+    """Brings the bound of a pot up to date after its limit or its share has changed."""
+    drawn = state.drawn.get(pot)
+    if state.lent is not None and drawn is not None:
+        drawn.limit.nanos, drawn.limit.units = state.bound(pot)

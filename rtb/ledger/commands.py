@@ -66,6 +66,7 @@ class Outcome(IntEnum):
     LIMIT_BELOW = 19  # set below what is committed: no grants until that much came back
     ENROLLED = 20
     FORGOTTEN = 21
+    REPAID = 22  # overspend, from what the budget has again
 
     EXHAUSTED_LINE_ITEM = 33  # 32 + Scope: the scarcest one
     EXHAUSTED_LINE_ITEM_DAY = 34
@@ -251,6 +252,16 @@ class Expire(_Command, frozen=True):
     now_s: int
 
 
+class Repay(_Command, frozen=True):
+    """Pays for an account's overspend from what the pool has lent meanwhile.
+
+    Money that comes back by a command of the books does so by itself.
+    """
+
+    time_s: int
+    account: int
+
+
 class Forget(_Command, frozen=True):
     """Lets go of settled bids made before `before_s`: a notice for them is TOO_OLD from now on.
 
@@ -276,4 +287,17 @@ class Adjust(_Command, frozen=True):
     bid: int = 0
 
 
-Command = Enrol | SetLimit | Grant | Return | Take | Takes | Post | Void | Expire | Forget | Adjust
+Command = (
+    Enrol
+    | SetLimit
+    | Grant
+    | Return
+    | Take
+    | Takes
+    | Post
+    | Void
+    | Expire
+    | Forget
+    | Adjust
+    | Repay
+)

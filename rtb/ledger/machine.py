@@ -31,6 +31,7 @@ from rtb.ledger.accounts import (
     Settled,
     State,
     account_at,
+    bind,
     known_zone,
     open_account,
     place,
@@ -49,6 +50,7 @@ from rtb.ledger.commands import (
     Grant,
     Outcome,
     Post,
+    Repay,
     Return,
     SetLimit,
     Take,
@@ -120,6 +122,8 @@ def _set_limit(state: State, command: SetLimit, changes: Changes) -> Outcome:
         return Outcome.NOTHING
     limit.nanos, limit.units = nanos, units
     changes.limits.append(command)
+    for day in limit.days:
+        bind(state, (command.scope, command.key, day))
     scopes = (state.drawn[command.scope, command.key, day] for day in limit.days)
     below = any(drawn.nanos > nanos or drawn.units > units for drawn in scopes)
     return Outcome.LIMIT_BELOW if below else Outcome.LIMIT_SET
@@ -413,6 +417,17 @@ def _refund(account: Account, command: Adjust, changes: Changes) -> None:
     _repay(account, changes)
 
 
+def _repay_account(state: State, command: Repay, changes: Changes) -> Outcome:
+    account = state.accounts.get(command.account)
+    if account is None:
+        return Outcome.NOTHING
+    before = account.nanos[_OVER], account.units[_OVER]
+    changes.time_s = max(changes.time_s, command.time_s)
+    _repay(account, changes)
+    done = (account.nanos[_OVER], account.units[_OVER]) != before
+    return Outcome.REPAID if done else Outcome.NOTHING
+
+
 # -- what the handlers share -----------------------------------------------------------------------
 
 
@@ -500,4 +515,5 @@ _HANDLERS: Final[dict[type, Callable[[State, Any, Changes], Outcome]]] = {
     Expire: _expire,
     Forget: _forget,
     Adjust: _adjust,
+    Repay: _repay_account,
 }

@@ -33,6 +33,19 @@ class Observed:
     requests_eligible: int = 0
 
 
+def together(one: Observed, other: Observed) -> Observed:
+    """What two nodes have seen of one budget, at the moment of the first."""
+    return Observed(
+        one.now_s,
+        one.spent_nanos + other.spent_nanos,
+        one.pending_nanos + other.pending_nanos,
+        one.reserved_nanos + other.reserved_nanos,
+        one.bids + other.bids,
+        one.wins + other.wins,
+        one.requests_eligible + other.requests_eligible,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """What came between two observations; nothing is negative."""

@@ -280,7 +280,7 @@ def audited(node: Node, invoice: Path, since_s: int) -> Audited:
         whole = stack.enter_context(LedgerView.open(node.paths.ledger_url))
         run = stack.enter_context(RunView.open(node.paths.ledger_url))
         run.since_s = since_s
-        return Audited(audit_of(whole, node), invoices_of(run, node, [invoice]))
+        return Audited(audit_of(whole, node), invoices_of([(run, node)], [invoice]))
 
 
 # -- conversions -----------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from sqlalchemy import (
     event,
     make_url,
 )  # fmt: skip
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from rtb.base.errors import ConfigError, StoreCorrupt, StoreError
@@ -160,7 +161,7 @@ class PostgresBulk:
         connection.exec_driver_sql(
             f"DELETE FROM {table.name} WHERE ({', '.join(names)}) "
             f"IN (SELECT * FROM unnest({arrays}))",
-            _columns(keys),
+            columns(keys),
         )
 
     def delete_ranges(
@@ -171,7 +172,7 @@ class PostgresBulk:
             connection.exec_driver_sql(
                 f"DELETE FROM {table.name} USING {_RANGES} "
                 f"WHERE {_keys(table)[0]} BETWEEN range.first_key AND range.last_key",
-                _columns(ranges),
+                columns(ranges),
             )
 
     def find_ranges(
@@ -181,7 +182,7 @@ class PostgresBulk:
         found = connection.exec_driver_sql(
             f"SELECT {table.name}.* FROM {_RANGES} JOIN {table.name} "
             f"ON {_keys(table)[0]} BETWEEN range.first_key AND range.last_key",
-            _columns(ranges),
+            columns(ranges),
         )
         return [tuple(row) for row in found]
 
@@ -204,7 +205,7 @@ class PostgresBulk:
         arrays = ", ".join(f"%s::{_type(table, column.name)}[]" for column in table.columns)
         connection.exec_driver_sql(
             f"INSERT INTO {table.name} ({_names(table)}) SELECT * FROM unnest({arrays}){end}",
-            _columns(rows),
+            columns(rows),
         )
 
 
@@ -219,8 +220,8 @@ def _type(table: Table, name: str) -> str:
 _RANGES: Final = "unnest(%s::bigint[], %s::bigint[]) AS range (first_key, last_key)"
 
 
-def _columns(rows: Sequence[Values]) -> tuple[str, ...]:
-    """One array a column."""
+def columns(rows: Sequence[Values]) -> tuple[str, ...]:
+    """One array a column, in PostgreSQL's text form."""
     return tuple(map(_array, zip(*rows, strict=True)))
 
 
@@ -259,8 +260,16 @@ def _checked(url: str) -> URL:
     return parsed
 
 
-def engine_of(text: str, lock_wait_ms: int) -> Engine:
-    """The engine of a URL; nothing is connected yet. Raises: ConfigError."""
+def is_shared(text: str) -> bool:
+    """Whether several nodes may keep their books at a URL. Raises: ConfigError."""
+    return _checked(text).get_backend_name() == "postgresql"
+
+
+def engine_of(text: str, lock_wait_ms: int, schemas: Sequence[str] = ()) -> Engine:
+    """The engine of a URL; nothing is connected yet. Raises: ConfigError.
+
+    schemas: of PostgreSQL, where tables are looked for in this order; () for its default.
+    """
     url = _checked(text)
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url)
@@ -278,9 +287,24 @@ def engine_of(text: str, lock_wait_ms: int) -> Engine:
         event.listen(engine, "begin", _on_sqlite_begin)
         return engine
     try:
-        return create_engine(url, pool_pre_ping=True)
+        engine = create_engine(url, pool_pre_ping=True)
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigError("PostgreSQL needs `pip install rtb[postgres]` - at `ledger`") from error
+    if schemas:
+        _look_in(engine, schemas, lock_wait_ms)
+    return engine
+
+
+def _look_in(engine: Engine, schemas: Sequence[str], lock_wait_ms: int) -> None:
+    """Sets the schemas of every connection, and how long it waits for another node's lock."""
+
+    @event.listens_for(engine, "connect", insert=True)  # before SQLAlchemy asks for the default
+    def prepare(connection: DBAPIConnection, _: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"SET search_path TO {', '.join(schemas)}")
+        cursor.execute(f"SET lock_timeout TO {lock_wait_ms}")
+        cursor.close()
+        connection.commit()  # what a transaction has set ends with its rollback
 
 
 def _on_sqlite_begin(connection: Connection) -> None:

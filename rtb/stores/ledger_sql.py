@@ -8,7 +8,7 @@ the writer; a former one is refused from then on, so two keepers cannot both spe
 Readers (`rows`, `balances`, `audit`) may be other processes, at any time.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import islice
 from typing import Final, NamedTuple, Self
@@ -131,12 +131,16 @@ class LedgerStore(Database):
         return self._state
 
     def apply(
-        self, commands: Sequence[Command], positions: Mapping[str, int] | None = None
+        self,
+        commands: Sequence[Command],
+        positions: Mapping[str, int] | None = None,
+        also: Callable[[Connection], None] | None = None,
     ) -> Applied:
         """Applies a batch, and moves the journals to `positions`, all or nothing.
 
         positions: journal -> sequence of the last record that the batch holds or leaves out. A
             journal that begins anew needs a new name.
+        also: writes what else belongs to the batch, in the same transaction.
 
         After a StoreError nothing of the batch has happened; a transient one may be tried again
         with the same batch. Only a network that breaks during a commit leaves it open whether it
@@ -157,6 +161,8 @@ class LedgerStore(Database):
             self._stage(connection, state, commands)
             outcomes = [apply(state, command, changes) for command in commands]
             self._write(connection, state, changes, positions)
+            if also is not None:
+                also(connection)
         self._positions.update(positions)
         self._sequence += len(changes.rows) + len(changes.sums)
         self._limits_sequence += len(changes.limits)

@@ -3,17 +3,19 @@
 Nothing here takes over the books, makes them or changes them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from sqlalchemy import Connection, Engine, case, func, select
 
-from rtb.base.errors import StoreError
+from rtb.base.errors import ConfigError, StoreError
 from rtb.ledger import audit
-from rtb.ledger.accounts import BALANCES, Balance, Limit, Line
+from rtb.ledger.accounts import BALANCES, Balance, Limit, Line, Pot
 from rtb.ledger.changes import Entry, Row
 from rtb.ledger.commands import Scope
+from rtb.ledger.pool import Amount, Share
+from rtb.stores import ledger_pool as pool
 from rtb.stores import ledger_read as read
 from rtb.stores import ledger_schema as schema
 from rtb.stores.ledger_engines import Database, engine_of
@@ -25,6 +27,9 @@ _BILLS: Final = (Entry.POST, Entry.LATE)
 _SECOND_SHIFT: Final = 32  # of a bid's id, see base.events
 # Rows of one query: a report of millions must not hold a snapshot of the database for minutes.
 _PAGE_ROWS: Final = 5_000
+
+
+NOBODY_ELSE: Final[Mapping[Pot, Amount]] = {}
 
 
 class Account(NamedTuple):
@@ -42,6 +47,8 @@ class Look(NamedTuple):
     """The books at one moment.
 
     positions   of each journal: sequence of the last record that is in the books
+    post        notices that went to or came from other nodes
+    elsewhere   what other nodes were lent of each pot
     """
 
     lines: dict[int, Line]
@@ -49,22 +56,31 @@ class Look(NamedTuple):
     accounts: list[Account]
     positions: dict[str, int]
     spent: audit.Spend
+    post: pool.Post = pool.NO_POST
+    elsewhere: Mapping[Pot, Amount] = NOBODY_ELSE
 
 
 class LedgerView(Database):
-    """Reads the books of one database."""
+    """Reads the books of one node; node: None where no others are beside them."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, node: int | None = None) -> None:
         super().__init__(engine)
         self._store = LedgerStore(engine)
+        self.node = node
 
     @classmethod
-    def open(cls, url: str, *, lock_wait_ms: int = LOCK_WAIT_MS) -> Self:
+    def open(cls, url: str, *, node: int | None = None, lock_wait_ms: int = LOCK_WAIT_MS) -> Self:
         """Opens books that are there.
 
-        Raises: ConfigError for a URL that names none; StoreError where there are no books,
-            StoreCorrupt where they are of another version.
+        node: whose; may be None where the database has one node's only.
+        Raises: ConfigError for a URL that names none, or several nodes' books; StoreError where
+            there are no books, StoreCorrupt where they are of another version.
         """
+        nodes = pool.nodes_in(url, lock_wait_ms=lock_wait_ms)
+        if nodes:
+            found = _which(nodes, node)
+            schemas = (pool.schema_of(found), pool.POOL)
+            return cls(engine_of(url, lock_wait_ms, schemas), found)._opened()
         engine = engine_of(url, lock_wait_ms)
         path = engine.url.database or ""
         if engine.dialect.name == "sqlite" and not Path(path).exists():
@@ -84,14 +100,41 @@ class LedgerView(Database):
         Raises: StoreError.
         """
         with self._transaction(reading=True) as connection:
-            positions = connection.execute(select(schema.POSITIONS))
+            found = connection.execute(select(schema.POSITIONS))
+            positions = {str(journal): int(position) for journal, position in found}
             return Look(
                 lines=read.read_lines(connection),
                 limits=read.read_limits(connection),
                 accounts=list(_accounts(connection)),
-                positions={str(journal): int(position) for journal, position in positions},
+                positions=positions,
                 spent=_spent(connection, from_s),
+                post=pool.NO_POST
+                if self.node is None
+                else pool.post_of(connection, self.node, positions),
+                elsewhere=NOBODY_ELSE
+                if self.node is None
+                else pool.lent_elsewhere(connection, self.node),
             )
+
+    def positions(self) -> dict[str, int]:
+        """See `Look`. Raises: StoreError."""
+        with self._transaction(reading=True) as connection:
+            found = connection.execute(select(schema.POSITIONS))
+            return {str(journal): int(position) for journal, position in found}
+
+    def shares(self) -> list[tuple[Pot, int, Share]]:
+        """What each node was lent of every pot. Raises: StoreError."""
+        if self.node is None:
+            return []
+        with self._transaction(reading=True) as connection:
+            return pool.shares_in(connection)
+
+    def mail_from_s(self) -> int:
+        """Since when all mail is kept; 0 for all. Raises: StoreError."""
+        if self.node is None:
+            return 0
+        with self._transaction(reading=True) as connection:
+            return pool.mail_from_s(connection)
 
     def audit(self) -> list[audit.Difference]:
         """See `LedgerStore.audit`."""
@@ -113,6 +156,18 @@ class LedgerView(Database):
             ):
                 yield from page
                 after = page[-1][0]
+
+
+def _which(nodes: list[int], node: int | None) -> int:
+    """Whose books are meant. Raises: ConfigError, StoreError."""
+    if node is None and len(nodes) == 1:
+        return nodes[0]
+    names = ", ".join(map(str, nodes))
+    if node is None:
+        raise ConfigError(f"there are books of nodes {names}: say which - at `--node`")
+    if node not in nodes:
+        raise StoreError(f"there are books of {names}, none of node {node}", transient=False)
+    return node
 
 
 def _accounts(connection: Connection) -> Iterator[Account]:

@@ -24,7 +24,7 @@ from rtb.ledger.commands import Outcome, Scope
 from rtb.stores.board_money import NO_SLOT, MoneyBoard, Purse
 from rtb.stores.journal_write import Journal
 from rtb.stores.journal_write import Limits as Sizes
-from rtb.stores.ledger_sql import LedgerStore
+from rtb.stores.ledger_pool import open_books
 from tests.keeper.records import EXCHANGES, bid_body, claims, notice_body
 from tests.stores.journals import COMPILED, Disk, Killed
 
@@ -112,12 +112,13 @@ class Node:
     counted: dict[tuple[int, int], int] = field(default_factory=dict)
     outcomes: Counter[Outcome] = field(default_factory=Counter)  # of keepers that are no more
     limits: dict[str, int] = field(default_factory=dict)  # of leases, over the defaults
+    books_url: str = ""  # "": in its folder
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
         self.journals = self.folder / "journals"
         self.board = MoneyBoard.create(self.folder / "run" / "money", self.workers_count, 8)
-        self.books_url = f"sqlite:///{self.folder / 'ledger.db'}"
+        self.books_url = self.books_url or f"sqlite:///{self.folder / 'ledger.db'}"
         self.workers: list[Worker | None] = [None] * self.workers_count
         self.letters = self.folder / "dead.jsonl"
         self.plan = Chart()
@@ -126,7 +127,7 @@ class Node:
     def start_keeper(self) -> None:
         """A new keeper process; the last one, if any, simply is no more."""
         self.keepers += 1
-        self.books = LedgerStore.open(self.books_url)
+        self.books = open_books(self.books_url, self.number)
         settings = Settings(self.number, leases=Leases(lease_ms=self.lease_ms, **self.limits))
         self.keeper = Keeper(
             self.books, self.board, self.journals, Letters(self.letters), EXCHANGES, COMPILED,

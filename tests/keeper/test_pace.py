@@ -477,3 +477,45 @@ def test_report_that_cannot_be_written(tmp_path: Path) -> None:
 
     assert "memory" in node.pacers.fault
     assert Mode.WAITING not in node.pacers.summary().modes
+
+
+# -- several nodes ---------------------------------------------------------------------------------
+
+
+def test_nodes_keep_one_plan(tmp_path: Path) -> None:
+    """Two nodes, one with twice the traffic, spend a day's budget together as one would alone; each
+    hears every few seconds what the other has seen. Without it they spend twice the plan."""
+    nodes = []
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        nodes.append(PacedNode(tmp_path / str(number)))
+        nodes[-1].serve(snapshot_of({"li": {"budget": Budget(daily="1400")}}))
+    for second in range(900):
+        for node, requests in zip(nodes, (7, 13), strict=True):
+            node.turn()
+            node.offer("li", requests, floor=0.5)
+        if second % 2 == 0:
+            for node, other in pairwise([*nodes, nodes[0]]):
+                node.pacers.hear(dict(other.pacers.own))
+    plan = 1400 * 10**9 * (nodes[0].now_s - MIDNIGHT_S) // DAY_S
+    spent = [node.spent["li"] for node in nodes]
+
+    assert plan == pytest.approx(sum(spent), abs=1400 * 10**9 * 0.001)
+    assert min(spent) > plan // 4
+
+
+def test_what_is_heard_late_is_no_news(tmp_path: Path) -> None:
+    """What another node spent before this one heard of it is not taken for spent just now."""
+    node = PacedNode(tmp_path)
+    node.serve(snapshot_of({"li": {"budget": Budget(daily="1400")}}))
+    for _ in range(60):
+        node.turn()
+        node.offer("li", 20, floor=0.5)
+    [(name, day)] = node.pacers.own
+    before = node.pacers._pacers[0].state.recent
+    node.pacers.hear({(name, day): replace(node.pacers.own[name, day], spent_nanos=500 * 10**9)})
+    node.turn()
+    after = node.pacers._pacers[0].state.recent
+
+    assert after.spent_nanos - before.spent_nanos < 10**9
+    assert node.pacers._pacers[0].seen.spent_nanos > 500 * 10**9

@@ -1,0 +1,511 @@
+"""The books of several nodes in one PostgreSQL: a schema each, and one that they share.
+
+    rtb_node_<n>   the books of node n, whose one writer is its keeper
+    rtb_pool       who takes part, what each was lent of every pot, and mail: notices of other
+                   nodes' bids
+
+Everything here is done while the node's own books are locked by its writer, so a keeper that was
+replaced can neither borrow nor return. A pot's row is locked while its shares are looked at and
+changed, in the order of the pots: two nodes never wait for each other.
+
+A share is written down before it is drawn on, and given back after the node has stopped drawing on
+it: a crash, or a commit of which nothing was heard, leaves a node with less than is written down,
+and its next start reads what that is.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Self
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Index,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    func,
+    or_,
+    select,
+    text,
+)
+
+from rtb.base.errors import StoreCorrupt
+from rtb.ledger.accounts import NO_LIMIT, Pot, lend, lend_all
+from rtb.ledger.commands import Scope
+from rtb.ledger.pool import Amount, Ask, Share, Wants, answer, ask_for, overspent
+from rtb.stores import ledger_schema as schema
+from rtb.stores.ledger_engines import columns, engine_of, is_shared, place_of, transaction
+from rtb.stores.ledger_schema import signed, unsigned
+from rtb.stores.ledger_sql import LOCK_WAIT_MS, LedgerStore
+
+POOL: Final = "rtb_pool"
+POOL_VERSION: Final = 1
+NODES_MAX: Final = 256  # a node's number is 8 bits of every bid's id
+# Names of positions in a node's books: how much was sent to a node, and read of what it sent.
+MAIL_TO: Final = "mail-to/"
+MAIL_FROM: Final = "mail-from/"
+# Held while schemas are made: two nodes may start at the same time. Any number of our own.
+_MAKING: Final = 0x7274_6200
+
+_SCHEMA: Final = re.compile(r"rtb_node_([0-9]{1,3})", re.ASCII)
+
+METADATA: Final = MetaData()
+
+
+def _big(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _small(name: str) -> Column[int]:
+    return Column(name, SmallInteger, nullable=False)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+# Amounts are decimal text as in `ledger_schema.LIMITS`; a budget without limit is "".
+NODES: Final = Table(
+    "pool_nodes", METADATA, Column("node", SmallInteger, primary_key=True), _small("released")
+)
+POTS: Final = Table(
+    "pool_pots", METADATA, _small("scope"), _big("key"), _big("day"),
+    PrimaryKeyConstraint("scope", "key", "day"),
+)  # fmt: skip
+SHARES: Final = Table(
+    "pool_shares", METADATA,
+    _small("scope"), _big("key"), _big("day"), _small("node"),
+    _text("lent_nanos"), _text("lent_units"), _text("bound_nanos"), _text("bound_units"),
+    _text("budget_nanos"), _text("budget_units"), _small("wants"),
+    PrimaryKeyConstraint("scope", "key", "day", "node"),
+    Index("pool_shares_of_node", "node"),
+    Index("pool_shares_wanted", "node", postgresql_where=text("wants != 0")),
+)  # fmt: skip
+MAIL: Final = Table(
+    "pool_mail", METADATA,
+    _small("to_node"), _small("from_node"), _big("number"), _big("time_s"),
+    _text("journal"), _big("sequence"), _small("kind"), Column("body", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("to_node", "from_node", "number"),
+)  # fmt: skip
+# What the pacers of each node have seen of a budget, for those of the others.
+SEEN: Final = Table(
+    "pool_seen", METADATA,
+    _small("scope"), _big("key"), _big("day"), _small("units"), _small("node"), _text("seen"),
+    PrimaryKeyConstraint("scope", "key", "day", "units", "node"),
+)  # fmt: skip
+# Numbers by name: `version` of these tables; mail_from_s: all mail that was sent since is kept.
+META: Final = Table(
+    "pool_meta", METADATA, Column("name", Text, primary_key=True), _big("value")
+)  # fmt: skip
+
+
+Paced = tuple[Pot, bool]  # whether in impressions
+
+
+class Mail(NamedTuple):
+    """A record whose bid another node has made; number: counted for each pair of nodes."""
+
+    to_node: int
+    from_node: int
+    number: int
+    time_s: int
+    journal: str
+    sequence: int
+    kind: int
+    body: bytes
+
+
+class Told(NamedTuple):
+    """What a node hears from the pool.
+
+    shares  the answers to what it asked
+    wanted  what other nodes want of pots
+    nodes   all that ever took part, itself included, and whether each still does
+    """
+
+    shares: dict[Pot, Share]
+    wanted: dict[Pot, Wants]
+    nodes: dict[int, bool]
+
+
+def schema_of(node: int) -> str:
+    """Where a node's books are."""
+    return f"rtb_node_{node}"
+
+
+def nodes_in(url: str, *, lock_wait_ms: int = LOCK_WAIT_MS) -> list[int]:
+    """The nodes whose books are in a database, in order; none in SQLite. Raises: StoreError."""
+    if not is_shared(url):
+        return []
+    engine = engine_of(url, lock_wait_ms)
+    try:
+        with transaction(engine, place_of(engine), reading=True) as connection:
+            names = connection.exec_driver_sql("SELECT nspname FROM pg_namespace").scalars()
+            found = (_SCHEMA.fullmatch(name) for name in names)
+            return sorted(int(one[1]) for one in found if one is not None)
+    finally:
+        engine.dispose()
+
+
+def open_books(url: str, node: int, *, lock_wait_ms: int = LOCK_WAIT_MS) -> LedgerStore:
+    """The books of a node: with others' in PostgreSQL, alone in SQLite.
+
+    Raises: as `LedgerStore.open`.
+    """
+    if is_shared(url):
+        return PooledStore.of_node(url, node, lock_wait_ms=lock_wait_ms)
+    return LedgerStore.open(url, lock_wait_ms=lock_wait_ms)
+
+
+class PooledStore(LedgerStore):
+    """The books of one node beside those of others, and its end of the pool."""
+
+    def __init__(self, engine: Engine, node: int) -> None:
+        super().__init__(engine)
+        self.node = node
+
+    @classmethod
+    def of_node(cls, url: str, node: int, *, lock_wait_ms: int = LOCK_WAIT_MS) -> Self:
+        """See `open_books`."""
+        engine = engine_of(url, lock_wait_ms, (schema_of(node), POOL))
+        return cls(engine, node)._opened()
+
+    def _prepare(self) -> None:
+        with self._transaction() as connection:
+            connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
+            for name in (POOL, schema_of(self.node)):
+                connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {name}")
+            _move_here(connection, self.node)
+            self._prepare_pool(connection)
+        super()._prepare()
+
+    def _prepare_pool(self, connection: Connection) -> None:
+        """Makes the tables that nodes share, if they are not there."""
+        if _is_there(connection, f"{POOL}.{META.name}"):
+            query = select(META.c.value).where(META.c.name == "version")
+            found = connection.execute(query).scalar()
+            if found != POOL_VERSION:
+                raise StoreCorrupt(
+                    f"a pool of version {found}, expected {POOL_VERSION} - at `{self._place}`"
+                )
+            return
+        connection.exec_driver_sql(f"SET LOCAL search_path TO {POOL}")
+        METADATA.create_all(connection)
+        self._bulk.insert(connection, META, [("version", POOL_VERSION)])
+
+    def _take_over(self, connection: Connection) -> None:
+        super()._take_over(connection)
+        self._bulk.upsert(connection, NODES, [(self.node, 0)])
+
+    def _read(self, connection: Connection) -> None:
+        super()._read(connection)
+        query = select(SHARES).where(SHARES.c.node == self.node)
+        shares = (_share(row) for row in connection.execute(query))
+        lend_all(self.state, {pot: share.bound for pot, _, share in shares})
+
+    # -- shares ------------------------------------------------------------------------------------
+
+    def exchange(self, asks: Sequence[Ask]) -> Told:
+        """Asks for shares, and puts the answers in force.
+
+        Raises: StoreError; the node then has at most what is written down.
+        """
+        asks = sorted(asks, key=lambda ask: _key(ask.pot))
+        with self._transaction(reading=not asks) as connection:
+            if asks:
+                self._fence(connection)
+            nodes = _nodes(connection)
+            live = frozenset(node for node, takes_part in nodes.items() if takes_part)
+            wanted = _wanted(connection, self.node)
+            shares = self._answers(connection, asks, alone=live <= {self.node})
+            for ask, share in zip(asks, shares, strict=True):
+                self._lower(ask.pot, share.bound)
+        for ask, share in zip(asks, shares, strict=True):
+            lend(self.state, ask.pot, share.bound)
+        return Told(dict(zip((ask.pot for ask in asks), shares, strict=True)), wanted, nodes)
+
+    def _answers(
+        self, connection: Connection, asks: Sequence[Ask], *, alone: bool, leaves: bool = False
+    ) -> list[Share]:
+        """New shares, written down; the pots are locked until the transaction ends."""
+        if not asks:
+            return []
+        keys = [_key(ask.pot) for ask in asks]
+        self._bulk.upsert(connection, POTS, keys)
+        kept = _locked(connection, keys)
+        found, changed = [], []
+        for ask, key in zip(asks, keys, strict=True):
+            of_pot = kept.get(ask.pot, {})
+            mine = of_pot.pop(self.node, None)
+            share = answer(ask, mine, list(of_pot.values()), alone=alone, leaves=leaves)
+            found.append(share)
+            if share != mine:
+                changed.append((*key, self.node, *_values(share)))
+        self._bulk.upsert(connection, SHARES, changed)
+        return found
+
+    def _lower(self, pot: Pot, bound: Amount) -> None:
+        """Before the commit: if nothing is heard of it, the node has the less of both."""
+        now = self.state.bound(pot)
+        lend(self.state, pot, (min(now[0], bound.nanos), min(now[1], bound.units)))
+
+    def give_back(self) -> None:
+        """Returns what the node was lent and has not drawn. Raises: StoreError."""
+        state = self.state
+        assert state.lent is not None
+        over = overspent(state, state.accounts)
+        asks = [ask_for(state, pot, over) for pot in sorted(state.lent, key=_key)]
+        with self._transaction() as connection:
+            self._fence(connection)
+            shares = self._answers(connection, asks, alone=False, leaves=True)
+            for ask, share in zip(asks, shares, strict=True):
+                self._lower(ask.pot, share.bound)
+
+    def release(self) -> None:
+        """Gives back, and takes the node out of the pool until its keeper loads the books again. A
+        keeper that has them by now is refused from then on.
+
+        Raises: StoreError.
+        """
+        self.load(self.node)
+        self.give_back()
+        with self._transaction() as connection:
+            self._fence(connection)
+            self._bulk.upsert(connection, NODES, [(self.node, 1)])
+
+    def let_go(self, before_day: int) -> None:
+        """Forgets the pots of days before; no account of theirs can be drawn on any more."""
+        state = self.state
+        assert state.lent is not None
+        with self._transaction() as connection:
+            self._fence(connection)
+            for table in (SHARES, SEEN):
+                old = table.c.day.between(1, before_day - 1)
+                connection.execute(table.delete().where(old, table.c.node == self.node))
+            pots = tuple(POTS.c[name] == SHARES.c[name] for name in ("scope", "key", "day"))
+            unused = ~select(SHARES.c.node).where(*pots).exists()
+            connection.execute(POTS.delete().where(POTS.c.day.between(1, before_day - 1), unused))
+        for pot in [pot for pot in state.lent if 0 < pot[2] < before_day]:
+            del state.lent[pot]
+
+    # -- pacing ------------------------------------------------------------------------------------
+
+    def tell(
+        self, seen: Mapping[Paced, Sequence[int]], from_day: int
+    ) -> list[tuple[Paced, list[int]]]:
+        """Tells the others what this node has seen of budgets; returns what each of them has.
+
+        from_day: of daily budgets. Raises: StoreError.
+        """
+        with self._transaction() as connection:
+            rows = [
+                (*_key(pot), int(units), self.node, json.dumps(list(numbers)))
+                for (pot, units), numbers in sorted(seen.items())
+            ]
+            self._bulk.upsert(connection, SEEN, rows)
+            days = or_(SEEN.c.day == 0, SEEN.c.day >= from_day)
+            found = connection.execute(select(SEEN).where(SEEN.c.node != self.node, days))
+            return [
+                ((_pot(scope, key, day), bool(units)), json.loads(numbers))
+                for scope, key, day, units, _, numbers in found
+            ]
+
+    # -- mail --------------------------------------------------------------------------------------
+
+    def nodes(self) -> dict[int, bool]:
+        """As `Told.nodes`. Raises: StoreError."""
+        with self._transaction(reading=True) as connection:
+            return _nodes(connection)
+
+    def send(self, connection: Connection, mail: Iterable[Mail]) -> None:
+        """Puts records into the mail, in the transaction of the batch that they came with."""
+        self._bulk.insert(connection, MAIL, [tuple(one) for one in mail])
+
+    def receive(self, after: Mapping[int, int], count: int) -> list[Mail]:
+        """At most `count` records from other nodes, those of each in the order it sent them.
+
+        after: node -> number of the last one that was booked. Raises: StoreError.
+        """
+        if not after:
+            return []
+        with self._transaction(reading=True) as connection:
+            return _mail_after(connection, self.node, after, count)
+
+    def tidy_mail(self, after: Mapping[int, int], before_s: int) -> None:
+        """Deletes mail that was booked and is older, and says since when all is kept."""
+        with self._transaction() as connection:
+            self._fence(connection)
+            gone = 0
+            for node, number in after.items():
+                old = MAIL.delete().where(
+                    MAIL.c.to_node == self.node, MAIL.c.from_node == node,
+                    MAIL.c.number <= number, MAIL.c.time_s < before_s,
+                )  # fmt: skip
+                gone += connection.execute(old).rowcount
+            if gone:
+                connection.exec_driver_sql(
+                    f"INSERT INTO {META.name} VALUES ('mail_from_s', %s) ON CONFLICT (name) "
+                    f"DO UPDATE SET value = GREATEST({META.name}.value, excluded.value)",
+                    (before_s,),
+                )
+
+
+def _move_here(connection: Connection, node: int) -> None:
+    """Books of a version that kept one node's alone, in the default schema."""
+    here = f"{schema_of(node)}.meta"
+    for name, found in (("public.lines", True), ("public.sheets", True), (here, False)):
+        if _is_there(connection, name) is not found:
+            return
+    owner = connection.exec_driver_sql("SELECT value FROM public.meta WHERE name = 'node'").scalar()
+    if owner != node:
+        return
+    for table in schema.METADATA.tables:
+        connection.exec_driver_sql(
+            f"ALTER TABLE IF EXISTS public.{table} SET SCHEMA {schema_of(node)}"
+        )
+
+
+def _is_there(connection: Connection, table: str) -> bool:
+    return bool(connection.execute(select(func.to_regclass(table).is_not(None))).scalar())
+
+
+def _nodes(connection: Connection) -> dict[int, bool]:
+    """All nodes that ever took part, and whether each still does."""
+    return {int(node): not released for node, released in connection.execute(select(NODES))}
+
+
+def _wanted(connection: Connection, node: int) -> dict[Pot, Wants]:
+    """What nodes but this one want."""
+    columns = (SHARES.c.scope, SHARES.c.key, SHARES.c.day)
+    query = select(*columns, func.max(SHARES.c.wants)).group_by(*columns)
+    found = connection.execute(query.where(SHARES.c.wants != 0, SHARES.c.node != node))
+    return {_pot(*pot): Wants(wants) for *pot, wants in found}
+
+
+def _locked(
+    connection: Connection, keys: Sequence[tuple[int, int, int]]
+) -> dict[Pot, dict[int, Share]]:
+    """Locks pots, in order; what each node has of them by now."""
+    asked = "unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS asked (scope, key, day)"
+    arrays = columns(keys)
+    connection.exec_driver_sql(
+        f"SELECT 1 FROM {asked} JOIN {POTS.name} AS pot USING (scope, key, day) "
+        "ORDER BY scope, key, day FOR UPDATE OF pot",
+        arrays,
+    )
+    # A statement of its own: it sees what was committed while the one before waited.
+    kept: dict[Pot, dict[int, Share]] = {}
+    for row in connection.exec_driver_sql(
+        f"SELECT share.* FROM {asked} JOIN {SHARES.name} AS share "
+        "ON (share.scope, share.key, share.day) = (asked.scope, asked.key, asked.day)",
+        arrays,
+    ):
+        pot, node, share = _share(row)
+        kept.setdefault(pot, {})[node] = share
+    return kept
+
+
+def _mail_after(
+    connection: Connection, node: int, after: Mapping[int, int], count: int
+) -> list[Mail]:
+    found = connection.exec_driver_sql(
+        f"SELECT mail.* FROM unnest(%s::bigint[], %s::bigint[]) AS sent (sender, last) "
+        f"JOIN {MAIL.name} AS mail ON mail.to_node = %s AND mail.from_node = sent.sender "
+        "AND mail.number > sent.last ORDER BY mail.from_node, mail.number LIMIT %s",
+        (*columns(list(after.items())), node, count),
+    )
+    return [_mail(row) for row in found]
+
+
+class Post(NamedTuple):
+    """The mail of a node as an audit needs it.
+
+    sent      journal -> sequences of its records that other nodes book
+    received  what others have sent, as far as it was booked
+    waiting   how many of others' records were not booked yet
+    from_s    all mail since then is kept
+    """
+
+    sent: dict[str, set[int]]
+    received: list[Mail]
+    waiting: int
+    from_s: int
+
+
+NO_POST: Final = Post({}, [], 0, 0)
+
+
+def post_of(connection: Connection, node: int, positions: Mapping[str, int]) -> Post:
+    """The mail of a node; positions: of its books, in the same look."""
+    sent: dict[str, set[int]] = {}
+    query = select(MAIL.c.journal, MAIL.c.sequence).where(MAIL.c.from_node == node)
+    for journal, sequence in connection.execute(query):
+        sent.setdefault(journal, set()).add(sequence)
+    received, waiting = [], 0
+    query = select(MAIL).where(MAIL.c.to_node == node)
+    for row in connection.execute(query.order_by(MAIL.c.from_node, MAIL.c.number)):
+        mail = _mail(row)
+        if mail.number <= positions.get(f"{MAIL_FROM}{mail.from_node}", 0):
+            received.append(mail)
+        else:
+            waiting += 1
+    return Post(sent, received, waiting, mail_from_s(connection))
+
+
+def mail_from_s(connection: Connection) -> int:
+    """All mail that was sent since then is kept."""
+    query = select(META.c.value).where(META.c.name == "mail_from_s")
+    return connection.execute(query).scalar() or 0
+
+
+def shares_in(connection: Connection) -> list[tuple[Pot, int, Share]]:
+    """What each node was lent of every pot."""
+    return [_share(row) for row in connection.execute(select(SHARES))]
+
+
+def lent_elsewhere(connection: Connection, node: int) -> dict[Pot, Amount]:
+    """What nodes but this one have of each pot."""
+    found: dict[Pot, Amount] = {}
+    for row in connection.execute(select(SHARES).where(SHARES.c.node != node)):
+        pot, _, share = _share(row)
+        before = found.get(pot, Amount(0, 0))
+        found[pot] = Amount(before.nanos + share.lent.nanos, before.units + share.lent.units)
+    return found
+
+
+# -- between rows and values -----------------------------------------------------------------------
+
+
+def _key(pot: Pot) -> tuple[int, int, int]:
+    scope, key, day = pot
+    return int(scope), signed(key), day
+
+
+def _pot(scope: int, key: int, day: int) -> Pot:
+    return Scope(scope), unsigned(key), day
+
+
+def _mail(row: Sequence[Any]) -> Mail:
+    """A row of `pool_mail`."""
+    return Mail._make((*row[:-1], bytes(row[-1])))
+
+
+def _values(share: Share) -> tuple[int | str, ...]:
+    amounts = (*share.lent, *share.bound, *share.budget)
+    return (*("" if one == NO_LIMIT else str(one) for one in amounts), int(share.wants))
+
+
+def _share(row: Sequence[int | str]) -> tuple[Pot, int, Share]:
+    """A row of `pool_shares`."""
+    scope, key, day, node, *amounts, wants = row
+    nanos = [NO_LIMIT if one == "" else int(one) for one in amounts]
+    lent, bound, budget = (Amount(*nanos[start : start + 2]) for start in (0, 2, 4))
+    share = Share(lent, bound, budget, Wants(int(wants)))
+    return _pot(int(scope), int(key), int(day)), int(node), share
