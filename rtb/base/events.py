@@ -198,7 +198,7 @@ def record_time_ms(kind: int, body: bytes) -> int | None:
 
 # -- bid ids ---------------------------------------------------------------------------------------
 
-_SECOND_SHIFT: Final = 32
+BID_SECOND_SHIFT: Final = 32  # id >> 32 is when it was made, epoch seconds
 _NODE_SHIFT: Final = 24
 _WORKER_SHIFT: Final = 16
 BIDS_PER_SECOND_MAX: Final = 1 << _WORKER_SHIFT
@@ -212,12 +212,12 @@ def bid_id(time_s: int, node: int, worker: int, number: int) -> int:
     number: 0 to 65,535, counted within the second. A worker that starts waits for the second after
     the last one that its journal names, so no id is given twice.
     """
-    return time_s << _SECOND_SHIFT | node << _NODE_SHIFT | worker << _WORKER_SHIFT | number
+    return time_s << BID_SECOND_SHIFT | node << _NODE_SHIFT | worker << _WORKER_SHIFT | number
 
 
 def bid_time_s(bid: int) -> int:
     """When a bid was made, epoch seconds."""
-    return bid >> _SECOND_SHIFT
+    return bid >> BID_SECOND_SHIFT
 
 
 def bid_node(bid: int) -> int:

@@ -15,7 +15,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from rtb.base.events import BID, CLAIMS_VERSION, NOTICE, ClaimFlag, Kind, PriceState
+from rtb.base.events import (
+    BID,
+    BID_SECOND_SHIFT,
+    CLAIMS_VERSION,
+    NOTICE,
+    ClaimFlag,
+    Kind,
+    PriceState,
+)
 from rtb.keeper.apply import REFUSED, Exchange, booking
 from rtb.keeper.letters import Letter, Reason
 from rtb.keeper.tail import Read
@@ -30,7 +38,6 @@ _BID_KIND: Final = int(Kind.BID)
 _SHOWN: Final = (Kind.WIN, Kind.BILL, Kind.IMPRESSION)
 _STATES: Final = list(map(int, PriceState))
 _TEST: Final = int(ClaimFlag.TEST)
-_SECOND_SHIFT: Final = 32  # of a bid's id, see base.events
 
 
 @dataclass
@@ -152,7 +159,7 @@ def takes_of(
     """
     bids = np.frombuffer(bodies, BID)
     said = bids["claims"]
-    seconds = (said["bid"] >> _SECOND_SHIFT).astype(np.int64)
+    seconds = (said["bid"] >> BID_SECOND_SHIFT).astype(np.int64)
     ttl_s = _ttl_s(said["exchange"], exchanges)
     nanos = bids["reserve_nanos"]
     good = (said["version"] == CLAIMS_VERSION) & (said["flags"] & _TEST == 0) & (ttl_s >= 0)

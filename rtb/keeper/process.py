@@ -187,7 +187,7 @@ class Process:
         self.pacers.turn(self.keeper.state, _now_ms())
         self.expected.turn(self.keeper.state, _now_ms())
         self._report()
-        return booked >= most or counted >= most
+        return booked >= most or counted >= most or self.keeper.has_more
 
     def _hear(self) -> None:
         """What pacers of other nodes have seen; without it each goes on with what it knew."""

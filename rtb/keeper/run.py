@@ -128,6 +128,7 @@ class Keeper:
         self._expired_s = self._forgot_s = self._exhausted_ms = self._buried_ms = 0
         self.outcomes: Counter[Outcome] = Counter()
         self.records = 0
+        self.has_more = False  # leases to lend than one turn may
         self.fault = ""  # of the last commit; "" when it went well
 
     @property
@@ -368,6 +369,7 @@ class Keeper:
         self._look_again(now_ms)
         short: list[int] = []
         grants = waits = 0
+        self.has_more = False
         live = sum(desk.open for desk in self._desks)
         for worker, slot, need in self._demand.hungry(now_ms):
             desk = self._desks[worker]
@@ -391,6 +393,7 @@ class Keeper:
             elif grant is Outcome.EXHAUSTED_LINE_ITEM:
                 short.append(slot)
             if grants >= self._limits.grants_max:
+                self.has_more = True
                 break
         self._reclaim(short, work, now_ms)
 

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from rtb.base.events import BID_SECOND_SHIFT
 from rtb.ledger.accounts import Balance, Line, State, account_at
 from rtb.ledger.changes import Changes, Entry
 from rtb.ledger.commands import AMOUNT_MAX, BID_MAX
@@ -19,7 +20,6 @@ from rtb.ledger.pages import HELD, NUMBERS_MAX, PAGE_SHIFT, Groups, Rows
 
 Mask = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.int64]
-_SECOND_SHIFT: Final = 32  # of a bid's id, see base.events
 _WORKER_SHIFT: Final = 16  # of an account in the key of a lease
 _WORKERS_MAX: Final = 1 << _WORKER_SHIFT
 
@@ -30,7 +30,7 @@ def take_plain(state: State, takes: Rows, changes: Changes) -> list[int]:
     Shapes: takes (n,) of TAKE
     """
     bids = takes["bid"]
-    sound = _well_formed(takes) & (bids >> _SECOND_SHIFT >= state.forgotten_s)
+    sound = _well_formed(takes) & (bids >> BID_SECOND_SHIFT >= state.forgotten_s)
     accounts = _accounts(state, takes, sound)
     owned = np.flatnonzero(accounts)
     rest = np.ones(len(takes), np.bool_)
@@ -55,7 +55,7 @@ def _accounts(state: State, takes: Rows, sound: Mask) -> Words:
     found = np.zeros(len(takes), np.int64)
     if not sound.any():
         return found
-    seconds = takes["bid"][sound] >> _SECOND_SHIFT
+    seconds = takes["bid"][sound] >> BID_SECOND_SHIFT
     from_s, last_s = int(seconds.min()), int(seconds.max())
     keys, inverse = np.unique(takes["line_item"], return_inverse=True)
     lines = state.lines
@@ -135,4 +135,4 @@ def _write(state: State, takes: Rows, accounts: Words, changes: Changes) -> None
     pages = bids >> PAGE_SHIFT
     for key in np.unique(pages).tolist():
         changes.write(state, key, rows[pages == key])
-    changes.time_s = max(changes.time_s, int(bids.max()) >> _SECOND_SHIFT)
+    changes.time_s = max(changes.time_s, int(bids.max()) >> BID_SECOND_SHIFT)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection, func, select
 
 from rtb.base.errors import StoreCorrupt
+from rtb.base.events import BID_SECOND_SHIFT
 from rtb.ledger import audit
 from rtb.ledger.accounts import Balance, State
 from rtb.ledger.changes import Changes
@@ -124,7 +125,7 @@ def stage(
 
 def _ranges(bids: np.ndarray, forgotten_s: int) -> list[tuple[int, int]]:
     ranked = np.sort(bids)
-    ranked = ranked[(ranked >> 32 >= forgotten_s) & (ranked < 1 << 63)]
+    ranked = ranked[(ranked >> BID_SECOND_SHIFT >= forgotten_s) & (ranked < 1 << 63)]
     if not len(ranked):
         return []
     starts = np.flatnonzero(np.diff(ranked >> PAGE_SHIFT, prepend=0))

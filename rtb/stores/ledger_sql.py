@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Engine, select
 
 from rtb.base.errors import InvariantError, StoreError
+from rtb.base.events import BID_SECOND_SHIFT
 from rtb.ledger import audit
 from rtb.ledger.accounts import BALANCES, Balance, Mark, Settled, State
 from rtb.ledger.calendar import day_of
@@ -47,7 +48,6 @@ UTC: Final = ZoneInfo("UTC")
 LOCK_WAIT_MS: Final = 2_000
 # Settled bids that one batch forgets at most, so that a long rest does not make one long batch.
 PURGE_ROWS_MAX: Final = 20_000
-_SECOND_SHIFT: Final = 32  # of a bid's id, see base.events
 NONE_APART: Final[Mapping[int, Outcome]] = {}
 
 
@@ -224,7 +224,7 @@ class LedgerStore(Database):
         """
         singles = [one.bid for one in commands if isinstance(one, Take | Post | Void)]
         together = [one.takes for one in commands if isinstance(one, Takes)]
-        forgotten = state.forgotten_s << _SECOND_SHIFT
+        forgotten = state.forgotten_s << BID_SECOND_SHIFT
         bids = [bid for bid in singles if forgotten <= bid < 1 << 63 and state.held(bid) is None]
         ranges = pages.stage(connection, self._bulk, state, bids, together)
         found = self._bulk.find(connection, schema.SETTLED, bids) if bids else []
@@ -319,7 +319,7 @@ class LedgerStore(Database):
         Marks of a page that is not spent stay: they say which of its bids are no longer open.
         """
         settled = schema.SETTLED
-        below = min(state.forgotten_s << _SECOND_SHIFT, (1 << 63) - 1)
+        below = min(state.forgotten_s << BID_SECOND_SHIFT, (1 << 63) - 1)
         if state.pages:
             below = min(below, min(state.pages) << PAGE_SHIFT)
         some = select(settled.c.bid).where(settled.c.bid < below).order_by(settled.c.bid)

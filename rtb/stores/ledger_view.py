@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, Self
 from sqlalchemy import Connection, Engine, case, func, select
 
 from rtb.base.errors import ConfigError, StoreError
+from rtb.base.events import BID_SECOND_SHIFT
 from rtb.ledger import audit
 from rtb.ledger.accounts import BALANCES, Balance, Limit, Line, Pot
 from rtb.ledger.changes import Entry, Row
@@ -24,7 +25,6 @@ from rtb.stores.ledger_sql import LOCK_WAIT_MS, LedgerStore
 
 _SPENT: Final = (Balance.POSTED, Balance.OVER)
 _BILLS: Final = (Entry.POST, Entry.LATE)
-_SECOND_SHIFT: Final = 32  # of a bid's id, see base.events
 # Rows of one query: a report of millions must not hold a snapshot of the database for minutes.
 _PAGE_ROWS: Final = 5_000
 
@@ -191,7 +191,7 @@ def _spent(connection: Connection, from_s: int) -> audit.Spend:
     query = (
         select(accounts.c.line_item, accounts.c.day, func.sum(amount))
         .join(accounts, accounts.c.number == rows.c.account)
-        .where(rows.c.entry.in_(_BILLS), rows.c.bid >= from_s << _SECOND_SHIFT, rows.c.bid != 0)
+        .where(rows.c.entry.in_(_BILLS), rows.c.bid >= from_s << BID_SECOND_SHIFT, rows.c.bid != 0)
         .group_by(accounts.c.line_item, accounts.c.day)
     )
     found: audit.Spend = {}
