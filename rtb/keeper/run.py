@@ -49,7 +49,8 @@ from rtb.ledger.commands import (
 from rtb.ledger.pool import Amount, Wants
 from rtb.stores.board_money import MoneyBoard
 from rtb.stores.journal import Kernel
-from rtb.stores.ledger_pool import Mail, PooledStore
+from rtb.stores.ledger_mail import Mail
+from rtb.stores.ledger_pool import PooledStore
 from rtb.stores.ledger_sql import Applied, LedgerStore
 
 NO_COSTS: Final[Mapping[int, int]] = {}
@@ -273,7 +274,7 @@ class Keeper:
         """What belongs to a batch beside its commands."""
         if not work.mail or not isinstance(self._books, PooledStore):
             return None
-        return partial(self._books.send, mail=work.mail)
+        return partial(self._books.send, letters=work.mail)
 
     def _gather(self, now_ms: int) -> _Work:
         work = _Work()
