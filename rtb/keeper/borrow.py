@@ -30,9 +30,6 @@ from rtb.ledger.pool import (
 from rtb.stores.ledger_pool import PooledStore
 from rtb.stores.ledger_sql import UTC
 
-# Leases that one turn may find waiting for the pool: a new catalogue must not hold up records.
-WAITS_MAX: Final = 5_000
-
 
 @dataclass(frozen=True)
 class Limits:

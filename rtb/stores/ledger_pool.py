@@ -6,7 +6,7 @@
 
 Everything here is done while the node's own books are locked by its writer, so a keeper that was
 replaced can neither borrow nor return. A pot's row is locked while its shares are looked at and
-changed, in the order of the pots: two nodes never wait for each other.
+changed, in the order of the pots, so that no two nodes wait for each other in a circle.
 
 A share is written down before it is drawn on, and given back after the node has stopped drawing on
 it: a crash, or a commit of which nothing was heard, leaves a node with less than is written down,
