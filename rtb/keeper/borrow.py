@@ -225,8 +225,8 @@ class Borrower:
             if pot in asks or pot not in (state.lent or {}):
                 continue
             called_back = wants is Wants.ALL and pot not in self._calm
-            keep = NOTHING if called_back else self._ahead(pot, now_ms)
-            if keep is not None and self._has_more(pot, keep):
+            keep = NOTHING if called_back else self._ahead(pot, now_ms) or self._half(pot)
+            if self._has_more(pot, keep):
                 asks[pot] = ask_for(state, pot, over, NOTHING, keep)
         for pot in self._untold - asks.keys():
             asks[pot] = ask_for(state, pot, over)
@@ -250,6 +250,10 @@ class Borrower:
             limit != NO_LIMIT and amount > kept
             for amount, limit, kept in zip(room, bound, keep, strict=True)
         )
+
+    def _half(self, pot: Pot) -> Amount:
+        """What to keep of a pot while it is not known how fast it is drawn on."""
+        return Amount(*(max(amount, 0) // 2 for amount in self._state.available(*pot)))
 
     def _ahead(self, pot: Pot, now_ms: int) -> Amount | None:
         """What is needed ahead by what was drawn lately; None where that is not known yet."""
