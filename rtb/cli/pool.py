@@ -11,11 +11,11 @@ from rich.table import Table
 from rtb.base.errors import ConfigError
 from rtb.base.money import currency_name
 from rtb.cli import audit
-from rtb.ledger.accounts import NO_LIMIT, Line
+from rtb.ledger.accounts import NO_LIMIT, Line, Pot
 from rtb.ledger.amounts import nanos_text
 from rtb.ledger.calendar import day_name
 from rtb.ledger.commands import Scope
-from rtb.ledger.pool import Share, Wants
+from rtb.ledger.pool import UNLIMITED, Amount, Share, Wants
 from rtb.stores.ledger_pool import PooledStore, nodes_in, open_books
 from rtb.stores.ledger_view import LedgerView
 
@@ -45,19 +45,23 @@ class Lent(msgspec.Struct, frozen=True):
 def report(view: LedgerView) -> Iterator[Lent]:
     """Every share of every budget, by name. Raises: StoreError."""
     names = _names(view.look().lines.values())
-    found = []
-    for (scope, key, day), node, share in view.shares():
+    shares, found = view.shares(), []
+    whole: dict[Pot, Amount] = {}  # of nodes that are told different ones the lowest holds
+    for pot, _, share in shares:
+        whole[pot] = Amount(*map(min, share.budget, whole.get(pot, UNLIMITED)))
+    for pot, node, share in shares:
+        scope, key, day = pot
         level = scope.name.lower().removesuffix("_day").replace("_", " ")
         name, currency = names.get((level, key), (f"{key:016x}", "?"))
         wants = "" if share.wants is Wants.NOTHING else share.wants.name.lower()
         on = day_name(day) if day else ""
-        found.append(Lent(level, name, on, node, currency, *_amounts(share), wants))
+        found.append(Lent(level, name, on, node, currency, *_amounts(share, whole[pot]), wants))
     yield from sorted(found, key=lambda one: (one.name, one.level, one.day, one.node))
 
 
-def _amounts(share: Share) -> tuple[int | None, int | None, int | None, int | None]:
+def _amounts(share: Share, whole: Amount) -> tuple[int | None, int | None, int | None, int | None]:
     """Budget and share, of money and of impressions."""
-    nanos, units = share.budget
+    nanos, units = whole
     return (
         *((nanos, share.lent.nanos) if nanos != NO_LIMIT else (None, None)),
         *((units, share.lent.units) if units != NO_LIMIT else (None, None)),

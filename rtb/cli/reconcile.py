@@ -40,7 +40,7 @@ from rtb.stores import invoice_read
 from rtb.stores.invoice_read import Billed
 from rtb.stores.journal import Kernel, Record
 from rtb.stores.journal_kept import Kept, Records, kept_in
-from rtb.stores.ledger_pool import MAIL_FROM, MAIL_TO
+from rtb.stores.ledger_mail import MAIL_FROM, MAIL_TO
 from rtb.stores.ledger_view import LedgerView, Look, name_of
 from rtb.stores.serving import StatePaths
 

@@ -30,9 +30,6 @@ from rtb.ledger.pool import (
 from rtb.stores.ledger_pool import PooledStore
 from rtb.stores.ledger_sql import UTC
 
-# Leases that one turn may find waiting for the pool: a new catalogue must not hold up records.
-WAITS_MAX: Final = 5_000
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -77,6 +74,13 @@ class _Pace(NamedTuple):
     ahead: Amount | None
 
 
+class _Unmet(NamedTuple):
+    """Since when the pool has had no more of a pot, and when it last said so."""
+
+    since_ms: int
+    last_ms: int
+
+
 @dataclass
 class _Want:
     """What leases asked for since the last time: the least of them, and all together."""
@@ -96,7 +100,7 @@ class Borrower:
     def __post_init__(self) -> None:
         state = self.books.state
         self._wants: dict[Pot, _Want] = {}
-        self._unmet: dict[Pot, int] = {}  # when the pool had no more of it
+        self._unmet: dict[Pot, _Unmet] = {}
         self._paces: dict[Pot, _Pace] = {}
         self._untold: set[Pot] = set()  # to be said, though nothing is needed
         self._budgets: dict[Pot, Amount] = {}  # that the pool was told
@@ -148,13 +152,22 @@ class Borrower:
             found.ahead = Amount(*(sum(pair) for pair in zip(found.ahead, ahead, strict=True)))
 
     def is_spent(self, line: Line, flight: int, day: int, least: Amount) -> bool:
-        """Whether the pool has been asked and has no more; otherwise it may be worth waiting."""
+        """Whether there is no more; otherwise it may be worth waiting."""
         for pot in scope_keys(line, flight, day):
             nanos, units = self._state.available(*pot)
             has_less = nanos < least.nanos or units < least.units
-            if has_less and (pot in self._unmet or self._is_whole(pot)):
+            if has_less and (self._has_none(pot) or self._is_whole(pot)):
                 return True
         return False
+
+    def _has_none(self, pot: Pot) -> bool:
+        """Whether the pool has said so lately, and again after the others had time to give back."""
+        found, again_ms = self._unmet.get(pot), self.limits.again_ms
+        return (
+            found is not None
+            and found.last_ms - found.since_ms >= again_ms
+            and self._asked_ms - found.last_ms <= 2 * again_ms
+        )
 
     def _is_whole(self, pot: Pot) -> bool:
         """Whether the node has all of a budget, or there is none."""
@@ -189,7 +202,10 @@ class Borrower:
         self._untold.discard(ask.pot)
         self._budgets[ask.pot] = ask.budget
         if share.wants:
-            self._unmet[ask.pot] = now_ms
+            before = self._unmet.get(ask.pot)
+            if before is None or now_ms - before.last_ms > 2 * self.limits.again_ms:
+                before = _Unmet(now_ms, now_ms)
+            self._unmet[ask.pot] = before._replace(last_ms=now_ms)
         else:
             self._unmet.pop(ask.pot, None)
         if share.wants is Wants.ALL:
@@ -228,16 +244,16 @@ class Borrower:
             if pot in asks or pot not in (state.lent or {}):
                 continue
             called_back = wants is Wants.ALL and pot not in self._calm
-            keep = NOTHING if called_back else self._ahead(pot, now_ms)
-            if keep is not None and self._has_more(pot, keep):
+            keep = NOTHING if called_back else self._ahead(pot, now_ms) or self._half(pot)
+            if self._has_more(pot, keep):
                 asks[pot] = ask_for(state, pot, over, NOTHING, keep)
         for pot in self._untold - asks.keys():
             asks[pot] = ask_for(state, pot, over)
         return list(asks.values())[: self.limits.asks_max]
 
     def _is_time(self, pot: Pot, now_ms: int) -> bool:
-        unmet_ms = self._unmet.get(pot)
-        return unmet_ms is None or now_ms - unmet_ms >= self.limits.again_ms
+        unmet = self._unmet.get(pot)
+        return unmet is None or now_ms - unmet.last_ms >= self.limits.again_ms
 
     def _has_less(self, pot: Pot, least: Amount, ahead: Amount) -> bool:
         """Less than half of what is needed."""
@@ -253,6 +269,10 @@ class Borrower:
             limit != NO_LIMIT and amount > kept
             for amount, limit, kept in zip(room, bound, keep, strict=True)
         )
+
+    def _half(self, pot: Pot) -> Amount:
+        """What to keep of a pot while it is not known how fast it is drawn on."""
+        return Amount(*(max(amount, 0) // 2 for amount in self._state.available(*pot)))
 
     def _ahead(self, pot: Pot, now_ms: int) -> Amount | None:
         """What is needed ahead by what was drawn lately; None where that is not known yet."""

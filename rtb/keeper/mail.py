@@ -17,7 +17,8 @@ from rtb.base.events import NOTICE, Kind
 from rtb.keeper.batch import Place
 from rtb.keeper.tail import Read
 from rtb.ledger.commands import worker_of
-from rtb.stores.ledger_pool import MAIL_FROM, MAIL_TO, Mail, PooledStore
+from rtb.stores.ledger_mail import MAIL_FROM, MAIL_TO, Mail
+from rtb.stores.ledger_pool import PooledStore
 
 _NODE_SHIFT: Final = 8  # of `commands.worker_of`
 _BID_AT: Final = slice(8, 16)  # of a notice's body: `events.CLAIMS`, little endian

@@ -19,18 +19,17 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from sqlalchemy import Connection
 
 from rtb.base.errors import StoreError
 from rtb.base.records import Overlay
 from rtb.keeper import publish
 from rtb.keeper.apply import Exchange
 from rtb.keeper.batch import Batch, batch_of, is_never_away
-from rtb.keeper.borrow import NO_NEWS, WAITS_MAX, Borrower
+from rtb.keeper.cluster import WAITS_MAX, Cluster
 from rtb.keeper.desks import NEVER, Desk, Ended
 from rtb.keeper.leases import Demand, Lent, Limits, Mask, Need, can_serve, has_headroom, least, lend
 from rtb.keeper.letters import Letters
-from rtb.keeper.mail import Mailbox, positions_of
+from rtb.keeper.mail import positions_of
 from rtb.keeper.tail import Tail, Tails, bury
 from rtb.ledger.accounts import NO_FLIGHT, Balance, Line, State, place, scope_keys
 from rtb.ledger.changes import Entry, Row
@@ -49,7 +48,8 @@ from rtb.ledger.commands import (
 from rtb.ledger.pool import Amount, Wants
 from rtb.stores.board_money import MoneyBoard
 from rtb.stores.journal import Kernel
-from rtb.stores.ledger_pool import Mail, PooledStore
+from rtb.stores.ledger_mail import Mail
+from rtb.stores.ledger_pool import PooledStore
 from rtb.stores.ledger_sql import Applied, LedgerStore
 
 NO_COSTS: Final[Mapping[int, int]] = {}
@@ -105,9 +105,7 @@ class Keeper:
         self._books, self._board, self._letters = books, board, letters
         self._exchanges, self._settings, self._limits = exchanges, settings, settings.leases
         _, positions = books.load(settings.node)
-        self._pool: Borrower | None = None
-        if isinstance(books, PooledStore):
-            self._pool, self._mailbox = Borrower(books), Mailbox(books, positions)
+        self._cluster = Cluster(books, positions) if isinstance(books, PooledStore) else None
         self.tails = Tails(lambda one: Tail(journals, settings.node, one, kernel, positions))
         self.slots = publish.Slots(board)
         self._demand = Demand(board, self._limits)
@@ -139,7 +137,7 @@ class Keeper:
     @property
     def nodes(self) -> Mapping[int, bool]:
         """All nodes on these books, and whether each takes part; none where it is one node's."""
-        return self._pool.nodes if self._pool is not None else {}
+        return self._cluster.nodes if self._cluster is not None else {}
 
     def positions(self) -> dict[int, int]:
         """How far each worker's journal has been booked; nothing while a batch waits."""
@@ -147,22 +145,18 @@ class Keeper:
 
     def is_idle(self) -> bool:
         """Whether all that can be read has been booked."""
-        read = self._pool is None or self._mailbox.is_empty
+        read = self._cluster is None or self._cluster.mailbox.is_empty
         return self._work is None and self.tails.are_read() and read
 
     def give_back(self) -> None:
-        """Leaves what it was lent to the other nodes, if there are any, before a stop.
-
-        Raises: StoreError.
-        """
-        shared = sum(self.nodes.values()) > 1
-        if isinstance(self._books, PooledStore) and shared and self._work is None:
-            self._books.give_back()
+        """Before a stop: leaves to other nodes what this one was lent. Raises: StoreError."""
+        if self._cluster is not None and self._work is None:
+            self._cluster.give_back()
 
     def tidy_mail(self, before_s: int) -> None:
         """Deletes mail that was booked and is older. Raises: StoreError."""
-        if isinstance(self._books, PooledStore) and self._work is None:
-            self._books.tidy_mail(self._mailbox.booked, before_s)
+        if self._cluster is not None and self._work is None:
+            self._cluster.tidy_mail(before_s)
 
     def lag_ms(self, now_ms: int) -> int:
         """How old the oldest record is that has not been read."""
@@ -193,8 +187,8 @@ class Keeper:
         self._near.clear()
         if Outcome.LIMIT_BELOW in outcomes:
             self._close_overdrawn(now_ms)
-        if self._pool is not None:
-            self._pool.charted()
+        if self._cluster is not None:
+            self._cluster.pool.charted()
         offered = {item.key for item in chart.line_items}
         self._leaving = self.slots.slot.keys() - offered
         new = offered - self.slots.slot.keys()
@@ -227,14 +221,15 @@ class Keeper:
             only a new one can go on.
         """
         if self._work is None:
-            if self._pool is not None and not self._borrow(self._pool, now_ms):
+            if self._cluster is not None and not self._borrow(self._cluster, now_ms):
                 return 0
             self._work = self._gather(now_ms)
         work = self._work
         applied = Applied([], [])
         if work.commands or work.positions:
             try:
-                applied = self._books.apply(work.commands, work.positions, self._also(work))
+                also = self._cluster.sends(work.mail) if self._cluster is not None else None
+                applied = self._books.apply(work.commands, work.positions, also)
             except StoreError as error:
                 if not error.transient:
                     raise
@@ -245,16 +240,14 @@ class Keeper:
         self._board.header["beat_ms"] = now_ms
         return len(work.batch)
 
-    def _borrow(self, pool: Borrower, now_ms: int) -> bool:
+    def _borrow(self, cluster: Cluster, now_ms: int) -> bool:
         """Brings this node's shares of the budgets up to date, and fetches mail.
 
         False when the books cannot be reached. Then nothing is read either: who takes part, and so
         gets mail, must be known before a record is judged.
         """
         try:
-            news = pool.turn(now_ms)
-            if news is not NO_NEWS:
-                self._mailbox.fetch(pool.nodes, self._settings.batch_records)
+            news = cluster.turn(now_ms, self._settings.batch_records)
         except StoreError as error:
             if not error.transient:
                 raise
@@ -270,12 +263,6 @@ class Keeper:
                 self._close |= self._demand.idle(near, now_ms)
         return True
 
-    def _also(self, work: _Work) -> Callable[[Connection], None] | None:
-        """What belongs to a batch beside its commands."""
-        if not work.mail or not isinstance(self._books, PooledStore):
-            return None
-        return partial(self._books.send, mail=work.mail)
-
     def _gather(self, now_ms: int) -> _Work:
         work = _Work()
         self._demand.observe(now_ms)
@@ -289,13 +276,13 @@ class Keeper:
         """Commands of records; what cannot be booked goes to the dead letters first."""
         reads = self.tails.read(self._settings.batch_records, now_ms)
         is_away = is_never_away
-        if self._pool is not None:
-            reads += self._mailbox.read(self._settings.batch_records)
-            is_away = self._mailbox.is_for_another
+        if self._cluster is not None:
+            reads += self._cluster.mailbox.read(self._settings.batch_records)
+            is_away = self._cluster.mailbox.is_for_another
         work.batch = batch_of(reads, self._exchanges, self.state, is_away)
         work.commands += work.batch.commands
-        if work.batch.away:
-            work.mail = self._mailbox.stamp(work.batch.away, now_ms // 1000)
+        if self._cluster is not None and work.batch.away:
+            work.mail = self._cluster.mailbox.stamp(work.batch.away, now_ms // 1000)
             work.positions |= positions_of(work.mail)
         for tail, records, _, last in reads:
             work.positions[tail.name] = last
@@ -304,8 +291,8 @@ class Keeper:
 
     def _clock(self, work: _Work, now_ms: int) -> None:
         """What is due by the time up to which everything was read."""
-        if self._pool is not None:
-            work.commands += self._pool.repays(now_ms // 1000)
+        if self._cluster is not None:
+            work.commands += self._cluster.pool.repays(now_ms // 1000)
         horizon_s = self.tails.horizon_ms(now_ms) // 1000
         if horizon_s > self._expired_s:
             self._expired_s = horizon_s
@@ -406,8 +393,10 @@ class Keeper:
         room = self._room(slot, line, now_ms)
         if room is None:
             return Outcome.NOTHING
-        if self._pool is not None and self._waits(self._pool, slot, need, room, live):
-            return None
+        if self._cluster is not None:
+            _, _, flight, day = self._spans[slot]
+            if self._cluster.waits(line, flight, day, need, room, live, self._limits):
+                return None
         if not can_serve(need, room):
             if need.refused and not self._demand.expected(worker, slot):
                 self._exhausted[slot] = min(self._exhausted.get(slot, need.wanted), need.wanted)
@@ -420,17 +409,6 @@ class Keeper:
         holder = self._settings.node << _NODE_SHIFT | worker
         return Grant(now_s, key, holder, now_s, min(lent.nanos, AMOUNT_MAX),
                      min(lent.units, AMOUNT_MAX), expires_s, least(need))  # fmt: skip
-
-    def _waits(self, pool: Borrower, slot: int, need: Need, room: Lent, live: int) -> bool:
-        """Asks the pool for what a lease needs, if there is little; whether to wait for it."""
-        wish = lend(need, _PLENTY, live, self._limits)
-        if wish is None or all(map(_is_plenty, room, wish)):
-            return False
-        line = self.state.lines[self.slots.key[slot]]
-        _, _, flight, day = self._spans[slot]
-        least = Amount(max(need.wanted - need.left if need.refused else 1, 1), 1)
-        pool.want(line, flight, day, least, Amount(*wish))
-        return not (can_serve(need, room) or pool.is_spent(line, flight, day, least))
 
     def _span(self, slot: int, line: Line, now_ms: int) -> tuple[int, int, int, int]:
         """[from, until) in ms of the account that now's money is of, its flight and day."""
@@ -490,10 +468,10 @@ class Keeper:
         publish.overlay(self._board, slot, Overlay.EXHAUSTED, on=out)
         if not out:
             del self._exhausted[slot]
-        elif self._pool is not None:
+        elif self._cluster is not None:
             _, _, flight, day = self._spans[slot]
             least = Amount(max(self._exhausted[slot], 1), 1)
-            self._pool.want(line, flight, day, least, least)
+            self._cluster.pool.want(line, flight, day, least, least)
 
     def _look_again(self, now_ms: int) -> None:
         """Money may have come back, or a day begun."""
@@ -522,8 +500,8 @@ class Keeper:
         for row in applied.rows:
             if row.entry == Entry.GRANT:
                 self._publish_grant(work, row, now_ms)
-            elif row.target == Balance.OVER and self._pool is not None:
-                self._pool.overspent(row.account)
+            elif row.target == Balance.OVER and self._cluster is not None:
+                self._cluster.pool.overspent(row.account)
         self._ghosts.difference_update(work.returned)
         self._free_slots()
         self._say_served()
@@ -559,10 +537,4 @@ class Keeper:
             self._near.clear()
 
 
-def _is_plenty(room: int, wish: int) -> bool:
-    return room >= _WISHES * wish
-
-
 _FAR_MS: Final = 1 << 62  # fits the board
-_PLENTY: Final = Lent(1 << 80, 1 << 80)  # more than anybody needs
-_WISHES: Final = 32  # leases for which a share is enough, so that the pool need not be asked

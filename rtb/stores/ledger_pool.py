@@ -6,7 +6,7 @@
 
 Everything here is done while the node's own books are locked by its writer, so a keeper that was
 replaced can neither borrow nor return. A pot's row is locked while its shares are looked at and
-changed, in the order of the pots: two nodes never wait for each other.
+changed, in the order of the pots, so that no two nodes wait for each other in a circle.
 
 A share is written down before it is drawn on, and given back after the node has stopped drawing on
 it: a crash, or a commit of which nothing was heard, leaves a node with less than is written down,
@@ -16,110 +16,25 @@ and its next start reads what that is.
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Engine,
-    Index,
-    LargeBinary,
-    MetaData,
-    PrimaryKeyConstraint,
-    SmallInteger,
-    Table,
-    Text,
-    func,
-    or_,
-    select,
-    text,
-)
+from sqlalchemy import Connection, Engine, func, or_, select
 
 from rtb.base.errors import StoreCorrupt
 from rtb.ledger.accounts import NO_LIMIT, Pot, lend, lend_all
 from rtb.ledger.commands import Scope
 from rtb.ledger.pool import Amount, Ask, Share, Wants, answer, ask_for, overspent
+from rtb.stores import ledger_mail as mail
+from rtb.stores import ledger_pool_schema as tables
 from rtb.stores import ledger_schema as schema
 from rtb.stores.ledger_engines import columns, engine_of, is_shared, place_of, transaction
 from rtb.stores.ledger_schema import signed, unsigned
 from rtb.stores.ledger_sql import LOCK_WAIT_MS, LedgerStore
 
-POOL: Final = "rtb_pool"
-POOL_VERSION: Final = 1
-NODES_MAX: Final = 256  # a node's number is 8 bits of every bid's id
-# Names of positions in a node's books: how much was sent to a node, and read of what it sent.
-MAIL_TO: Final = "mail-to/"
-MAIL_FROM: Final = "mail-from/"
 # Held while schemas are made: two nodes may start at the same time. Any number of our own.
 _MAKING: Final = 0x7274_6200
-
 _SCHEMA: Final = re.compile(r"rtb_node_([0-9]{1,3})", re.ASCII)
-
-METADATA: Final = MetaData()
-
-
-def _big(name: str) -> Column[int]:
-    return Column(name, BigInteger, nullable=False)
-
-
-def _small(name: str) -> Column[int]:
-    return Column(name, SmallInteger, nullable=False)
-
-
-def _text(name: str) -> Column[str]:
-    return Column(name, Text, nullable=False)
-
-
-# Amounts are decimal text as in `ledger_schema.LIMITS`; a budget without limit is "".
-NODES: Final = Table(
-    "pool_nodes", METADATA, Column("node", SmallInteger, primary_key=True), _small("released")
-)
-POTS: Final = Table(
-    "pool_pots", METADATA, _small("scope"), _big("key"), _big("day"),
-    PrimaryKeyConstraint("scope", "key", "day"),
-)  # fmt: skip
-SHARES: Final = Table(
-    "pool_shares", METADATA,
-    _small("scope"), _big("key"), _big("day"), _small("node"),
-    _text("lent_nanos"), _text("lent_units"), _text("bound_nanos"), _text("bound_units"),
-    _text("budget_nanos"), _text("budget_units"), _small("wants"),
-    PrimaryKeyConstraint("scope", "key", "day", "node"),
-    Index("pool_shares_of_node", "node"),
-    Index("pool_shares_wanted", "node", postgresql_where=text("wants != 0")),
-)  # fmt: skip
-MAIL: Final = Table(
-    "pool_mail", METADATA,
-    _small("to_node"), _small("from_node"), _big("number"), _big("time_s"),
-    _text("journal"), _big("sequence"), _small("kind"), Column("body", LargeBinary, nullable=False),
-    PrimaryKeyConstraint("to_node", "from_node", "number"),
-)  # fmt: skip
-# What the pacers of each node have seen of a budget, for those of the others.
-SEEN: Final = Table(
-    "pool_seen", METADATA,
-    _small("scope"), _big("key"), _big("day"), _small("units"), _small("node"), _text("seen"),
-    PrimaryKeyConstraint("scope", "key", "day", "units", "node"),
-)  # fmt: skip
-# Numbers by name: `version` of these tables; mail_from_s: all mail that was sent since is kept.
-META: Final = Table(
-    "pool_meta", METADATA, Column("name", Text, primary_key=True), _big("value")
-)  # fmt: skip
-
-
 Paced = tuple[Pot, bool]  # whether in impressions
-
-
-class Mail(NamedTuple):
-    """A record whose bid another node has made; number: counted for each pair of nodes."""
-
-    to_node: int
-    from_node: int
-    number: int
-    time_s: int
-    journal: str
-    sequence: int
-    kind: int
-    body: bytes
 
 
 class Told(NamedTuple):
@@ -174,13 +89,13 @@ class PooledStore(LedgerStore):
     @classmethod
     def of_node(cls, url: str, node: int, *, lock_wait_ms: int = LOCK_WAIT_MS) -> Self:
         """See `open_books`."""
-        engine = engine_of(url, lock_wait_ms, (schema_of(node), POOL))
+        engine = engine_of(url, lock_wait_ms, (schema_of(node), tables.SCHEMA))
         return cls(engine, node)._opened()
 
     def _prepare(self) -> None:
         with self._transaction() as connection:
             connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
-            for name in (POOL, schema_of(self.node)):
+            for name in (tables.SCHEMA, schema_of(self.node)):
                 connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {name}")
             _move_here(connection, self.node)
             self._prepare_pool(connection)
@@ -188,25 +103,25 @@ class PooledStore(LedgerStore):
 
     def _prepare_pool(self, connection: Connection) -> None:
         """Makes the tables that nodes share, if they are not there."""
-        if _is_there(connection, f"{POOL}.{META.name}"):
-            query = select(META.c.value).where(META.c.name == "version")
+        if _is_there(connection, f"{tables.SCHEMA}.{tables.META.name}"):
+            query = select(tables.META.c.value).where(tables.META.c.name == "version")
             found = connection.execute(query).scalar()
-            if found != POOL_VERSION:
+            if found != tables.VERSION:
                 raise StoreCorrupt(
-                    f"a pool of version {found}, expected {POOL_VERSION} - at `{self._place}`"
+                    f"a pool of version {found}, expected {tables.VERSION} - at `{self._place}`"
                 )
             return
-        connection.exec_driver_sql(f"SET LOCAL search_path TO {POOL}")
-        METADATA.create_all(connection)
-        self._bulk.insert(connection, META, [("version", POOL_VERSION)])
+        connection.exec_driver_sql(f"SET LOCAL search_path TO {tables.SCHEMA}")
+        tables.METADATA.create_all(connection)
+        self._bulk.insert(connection, tables.META, [("version", tables.VERSION)])
 
     def _take_over(self, connection: Connection) -> None:
         super()._take_over(connection)
-        self._bulk.upsert(connection, NODES, [(self.node, 0)])
+        self._bulk.upsert(connection, tables.NODES, [(self.node, 0)])
 
     def _read(self, connection: Connection) -> None:
         super()._read(connection)
-        query = select(SHARES).where(SHARES.c.node == self.node)
+        query = select(tables.SHARES).where(tables.SHARES.c.node == self.node)
         shares = (_share(row) for row in connection.execute(query))
         lend_all(self.state, {pot: share.bound for pot, _, share in shares})
 
@@ -238,7 +153,7 @@ class PooledStore(LedgerStore):
         if not asks:
             return []
         keys = [_key(ask.pot) for ask in asks]
-        self._bulk.upsert(connection, POTS, keys)
+        self._bulk.upsert(connection, tables.POTS, keys)
         kept = _locked(connection, keys)
         found, changed = [], []
         for ask, key in zip(asks, keys, strict=True):
@@ -248,7 +163,7 @@ class PooledStore(LedgerStore):
             found.append(share)
             if share != mine:
                 changed.append((*key, self.node, *_values(share)))
-        self._bulk.upsert(connection, SHARES, changed)
+        self._bulk.upsert(connection, tables.SHARES, changed)
         return found
 
     def _lower(self, pot: Pot, bound: Amount) -> None:
@@ -278,7 +193,7 @@ class PooledStore(LedgerStore):
         self.give_back()
         with self._transaction() as connection:
             self._fence(connection)
-            self._bulk.upsert(connection, NODES, [(self.node, 1)])
+            self._bulk.upsert(connection, tables.NODES, [(self.node, 1)])
 
     def let_go(self, before_day: int) -> None:
         """Forgets the pots of days before; no account of theirs can be drawn on any more."""
@@ -286,12 +201,16 @@ class PooledStore(LedgerStore):
         assert state.lent is not None
         with self._transaction() as connection:
             self._fence(connection)
-            for table in (SHARES, SEEN):
+            for table in (tables.SHARES, tables.SEEN):
                 old = table.c.day.between(1, before_day - 1)
                 connection.execute(table.delete().where(old, table.c.node == self.node))
-            pots = tuple(POTS.c[name] == SHARES.c[name] for name in ("scope", "key", "day"))
-            unused = ~select(SHARES.c.node).where(*pots).exists()
-            connection.execute(POTS.delete().where(POTS.c.day.between(1, before_day - 1), unused))
+            pots = tuple(
+                tables.POTS.c[name] == tables.SHARES.c[name] for name in ("scope", "key", "day")
+            )
+            unused = ~select(tables.SHARES.c.node).where(*pots).exists()
+            connection.execute(
+                tables.POTS.delete().where(tables.POTS.c.day.between(1, before_day - 1), unused)
+            )
         for pot in [pot for pot in state.lent if 0 < pot[2] < before_day]:
             del state.lent[pot]
 
@@ -309,9 +228,11 @@ class PooledStore(LedgerStore):
                 (*_key(pot), int(units), self.node, json.dumps(list(numbers)))
                 for (pot, units), numbers in sorted(seen.items())
             ]
-            self._bulk.upsert(connection, SEEN, rows)
-            days = or_(SEEN.c.day == 0, SEEN.c.day >= from_day)
-            found = connection.execute(select(SEEN).where(SEEN.c.node != self.node, days))
+            self._bulk.upsert(connection, tables.SEEN, rows)
+            days = or_(tables.SEEN.c.day == 0, tables.SEEN.c.day >= from_day)
+            found = connection.execute(
+                select(tables.SEEN).where(tables.SEEN.c.node != self.node, days)
+            )
             return [
                 ((_pot(scope, key, day), bool(units)), json.loads(numbers))
                 for scope, key, day, units, _, numbers in found
@@ -324,11 +245,11 @@ class PooledStore(LedgerStore):
         with self._transaction(reading=True) as connection:
             return _nodes(connection)
 
-    def send(self, connection: Connection, mail: Iterable[Mail]) -> None:
+    def send(self, connection: Connection, letters: Iterable[mail.Mail]) -> None:
         """Puts records into the mail, in the transaction of the batch that they came with."""
-        self._bulk.insert(connection, MAIL, [tuple(one) for one in mail])
+        self._bulk.insert(connection, tables.MAIL, [tuple(one) for one in letters])
 
-    def receive(self, after: Mapping[int, int], count: int) -> list[Mail]:
+    def receive(self, after: Mapping[int, int], count: int) -> list[mail.Mail]:
         """At most `count` records from other nodes, those of each in the order it sent them.
 
         after: node -> number of the last one that was booked. Raises: StoreError.
@@ -336,25 +257,13 @@ class PooledStore(LedgerStore):
         if not after:
             return []
         with self._transaction(reading=True) as connection:
-            return _mail_after(connection, self.node, after, count)
+            return mail.after(connection, self.node, after, count)
 
     def tidy_mail(self, after: Mapping[int, int], before_s: int) -> None:
         """Deletes mail that was booked and is older, and says since when all is kept."""
         with self._transaction() as connection:
             self._fence(connection)
-            gone = 0
-            for node, number in after.items():
-                old = MAIL.delete().where(
-                    MAIL.c.to_node == self.node, MAIL.c.from_node == node,
-                    MAIL.c.number <= number, MAIL.c.time_s < before_s,
-                )  # fmt: skip
-                gone += connection.execute(old).rowcount
-            if gone:
-                connection.exec_driver_sql(
-                    f"INSERT INTO {META.name} VALUES ('mail_from_s', %s) ON CONFLICT (name) "
-                    f"DO UPDATE SET value = GREATEST({META.name}.value, excluded.value)",
-                    (before_s,),
-                )
+            mail.tidy(connection, self.node, after, before_s)
 
 
 def _move_here(connection: Connection, node: int) -> None:
@@ -378,14 +287,16 @@ def _is_there(connection: Connection, table: str) -> bool:
 
 def _nodes(connection: Connection) -> dict[int, bool]:
     """All nodes that ever took part, and whether each still does."""
-    return {int(node): not released for node, released in connection.execute(select(NODES))}
+    return {int(node): not released for node, released in connection.execute(select(tables.NODES))}
 
 
 def _wanted(connection: Connection, node: int) -> dict[Pot, Wants]:
     """What nodes but this one want."""
-    columns = (SHARES.c.scope, SHARES.c.key, SHARES.c.day)
-    query = select(*columns, func.max(SHARES.c.wants)).group_by(*columns)
-    found = connection.execute(query.where(SHARES.c.wants != 0, SHARES.c.node != node))
+    columns = (tables.SHARES.c.scope, tables.SHARES.c.key, tables.SHARES.c.day)
+    query = select(*columns, func.max(tables.SHARES.c.wants)).group_by(*columns)
+    found = connection.execute(
+        query.where(tables.SHARES.c.wants != 0, tables.SHARES.c.node != node)
+    )
     return {_pot(*pot): Wants(wants) for *pot, wants in found}
 
 
@@ -396,14 +307,14 @@ def _locked(
     asked = "unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS asked (scope, key, day)"
     arrays = columns(keys)
     connection.exec_driver_sql(
-        f"SELECT 1 FROM {asked} JOIN {POTS.name} AS pot USING (scope, key, day) "
+        f"SELECT 1 FROM {asked} JOIN {tables.POTS.name} AS pot USING (scope, key, day) "
         "ORDER BY scope, key, day FOR UPDATE OF pot",
         arrays,
     )
     # A statement of its own: it sees what was committed while the one before waited.
     kept: dict[Pot, dict[int, Share]] = {}
     for row in connection.exec_driver_sql(
-        f"SELECT share.* FROM {asked} JOIN {SHARES.name} AS share "
+        f"SELECT share.* FROM {asked} JOIN {tables.SHARES.name} AS share "
         "ON (share.scope, share.key, share.day) = (asked.scope, asked.key, asked.day)",
         arrays,
     ):
@@ -412,68 +323,15 @@ def _locked(
     return kept
 
 
-def _mail_after(
-    connection: Connection, node: int, after: Mapping[int, int], count: int
-) -> list[Mail]:
-    found = connection.exec_driver_sql(
-        f"SELECT mail.* FROM unnest(%s::bigint[], %s::bigint[]) AS sent (sender, last) "
-        f"JOIN {MAIL.name} AS mail ON mail.to_node = %s AND mail.from_node = sent.sender "
-        "AND mail.number > sent.last ORDER BY mail.from_node, mail.number LIMIT %s",
-        (*columns(list(after.items())), node, count),
-    )
-    return [_mail(row) for row in found]
-
-
-class Post(NamedTuple):
-    """The mail of a node as an audit needs it.
-
-    sent      journal -> sequences of its records that other nodes book
-    received  what others have sent, as far as it was booked
-    waiting   how many of others' records were not booked yet
-    from_s    all mail since then is kept
-    """
-
-    sent: dict[str, set[int]]
-    received: list[Mail]
-    waiting: int
-    from_s: int
-
-
-NO_POST: Final = Post({}, [], 0, 0)
-
-
-def post_of(connection: Connection, node: int, positions: Mapping[str, int]) -> Post:
-    """The mail of a node; positions: of its books, in the same look."""
-    sent: dict[str, set[int]] = {}
-    query = select(MAIL.c.journal, MAIL.c.sequence).where(MAIL.c.from_node == node)
-    for journal, sequence in connection.execute(query):
-        sent.setdefault(journal, set()).add(sequence)
-    received, waiting = [], 0
-    query = select(MAIL).where(MAIL.c.to_node == node)
-    for row in connection.execute(query.order_by(MAIL.c.from_node, MAIL.c.number)):
-        mail = _mail(row)
-        if mail.number <= positions.get(f"{MAIL_FROM}{mail.from_node}", 0):
-            received.append(mail)
-        else:
-            waiting += 1
-    return Post(sent, received, waiting, mail_from_s(connection))
-
-
-def mail_from_s(connection: Connection) -> int:
-    """All mail that was sent since then is kept."""
-    query = select(META.c.value).where(META.c.name == "mail_from_s")
-    return connection.execute(query).scalar() or 0
-
-
 def shares_in(connection: Connection) -> list[tuple[Pot, int, Share]]:
     """What each node was lent of every pot."""
-    return [_share(row) for row in connection.execute(select(SHARES))]
+    return [_share(row) for row in connection.execute(select(tables.SHARES))]
 
 
 def lent_elsewhere(connection: Connection, node: int) -> dict[Pot, Amount]:
     """What nodes but this one have of each pot."""
     found: dict[Pot, Amount] = {}
-    for row in connection.execute(select(SHARES).where(SHARES.c.node != node)):
+    for row in connection.execute(select(tables.SHARES).where(tables.SHARES.c.node != node)):
         pot, _, share = _share(row)
         before = found.get(pot, Amount(0, 0))
         found[pot] = Amount(before.nanos + share.lent.nanos, before.units + share.lent.units)
@@ -490,11 +348,6 @@ def _key(pot: Pot) -> tuple[int, int, int]:
 
 def _pot(scope: int, key: int, day: int) -> Pot:
     return Scope(scope), unsigned(key), day
-
-
-def _mail(row: Sequence[Any]) -> Mail:
-    """A row of `pool_mail`."""
-    return Mail._make((*row[:-1], bytes(row[-1])))
 
 
 def _values(share: Share) -> tuple[int | str, ...]:

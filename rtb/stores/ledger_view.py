@@ -16,7 +16,9 @@ from rtb.ledger.accounts import BALANCES, Balance, Limit, Line, Pot
 from rtb.ledger.changes import Entry, Row
 from rtb.ledger.commands import Scope
 from rtb.ledger.pool import Amount, Share
+from rtb.stores import ledger_mail as mail
 from rtb.stores import ledger_pool as pool
+from rtb.stores import ledger_pool_schema as tables
 from rtb.stores import ledger_read as read
 from rtb.stores import ledger_schema as schema
 from rtb.stores.ledger_engines import Database, engine_of
@@ -56,7 +58,7 @@ class Look(NamedTuple):
     accounts: list[Account]
     positions: dict[str, int]
     spent: audit.Spend
-    post: pool.Post = pool.NO_POST
+    post: mail.Post = mail.NO_POST
     elsewhere: Mapping[Pot, Amount] = NOBODY_ELSE
 
 
@@ -79,7 +81,7 @@ class LedgerView(Database):
         nodes = pool.nodes_in(url, lock_wait_ms=lock_wait_ms)
         if nodes:
             found = _which(nodes, node)
-            schemas = (pool.schema_of(found), pool.POOL)
+            schemas = (pool.schema_of(found), tables.SCHEMA)
             return cls(engine_of(url, lock_wait_ms, schemas), found)._opened()
         engine = engine_of(url, lock_wait_ms)
         path = engine.url.database or ""
@@ -108,9 +110,9 @@ class LedgerView(Database):
                 accounts=list(_accounts(connection)),
                 positions=positions,
                 spent=_spent(connection, from_s),
-                post=pool.NO_POST
+                post=mail.NO_POST
                 if self.node is None
-                else pool.post_of(connection, self.node, positions),
+                else mail.post_of(connection, self.node, positions),
                 elsewhere=NOBODY_ELSE
                 if self.node is None
                 else pool.lent_elsewhere(connection, self.node),
@@ -134,7 +136,7 @@ class LedgerView(Database):
         if self.node is None:
             return 0
         with self._transaction(reading=True) as connection:
-            return pool.mail_from_s(connection)
+            return mail.mail_from_s(connection)
 
     def audit(self) -> list[audit.Difference]:
         """See `LedgerStore.audit`."""

@@ -7,7 +7,8 @@ from rtb.base.errors import StoreCorrupt, StoreError
 from rtb.ledger.accounts import NO_LIMIT, Pot
 from rtb.ledger.commands import Grant, Outcome, Repay, Scope
 from rtb.ledger.pool import Amount, Ask, Wants
-from rtb.stores.ledger_pool import Mail, PooledStore, Told, open_books
+from rtb.stores.ledger_mail import Mail
+from rtb.stores.ledger_pool import PooledStore, Told, open_books
 from rtb.stores.ledger_sql import LedgerStore
 from tests.ledger.books import SHOES, T, enrol, limit, post, take
 from tests.stores.postgres import Postgres
