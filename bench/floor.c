@@ -6,14 +6,17 @@
  *
  *   floor PORT [BURN_US]     serves 127.0.0.1:PORT until it is killed
  *
- * With BURN_US it computes for so many microseconds of its own CPU time before each answer. That is
- * the control for latency: a server that does a bidder's work in C and nothing else, so whatever
- * tail it shows at a given load is the machine's (`bench/latency.py`).
+ * With BURN_US it works before each answer for so many microseconds, as long as the machine is calm:
+ * half of them it computes, half of them it reads here and there in a quarter of a gigabyte, as a
+ * bidder does in its catalogue and profiles. That is the control for latency: a server that does a
+ * bidder's work in C and nothing else, so whatever tail it shows at a given load is the machine's
+ * (`bench/latency.py`). It must read memory, for a host may make just that slow for a while.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +27,7 @@
 #include <unistd.h>
 
 enum { EVENTS = 256, FDS_MAX = 65536, BUFFER_BYTES = 65536, BODY_BYTES = 700, HEAD_ROOM = 256 };
+enum { MEMORY_BYTES = 256 << 20 };
 
 /* Bytes of one connection that are not answered yet. */
 struct connection {
@@ -47,11 +51,41 @@ static long cpu_ns(void) {
     return now.tv_sec * 1000000000L + now.tv_nsec;
 }
 
+/* What is read is spread as a bidder's data are; reads depend on each other as its do. */
+static unsigned char *memory;
+static long touches;
+
+static void touch(long count) {
+    static uint64_t at = 88172645463325252u;
+    for (long i = 0; i < count; i++) {
+        at ^= at << 13, at ^= at >> 7, at ^= at << 17;
+        at += memory[at % MEMORY_BYTES];
+    }
+}
+
 /* Stands for the work of one request. */
 static void burn(void) {
-    long until = cpu_ns() + burn_ns;
+    touch(touches);
+    long until = cpu_ns() + burn_ns / 2;
     while (cpu_ns() < until)
         ;
+}
+
+/* How many reads take half of the time, where nothing disturbs them. */
+static void prepare_burn(void) {
+    enum { TRIES = 20, COUNT = 20000 };
+    long best_ns = 1L << 40;
+    memory = malloc(MEMORY_BYTES);
+    if (memory == NULL)
+        fail("malloc");
+    memset(memory, 1, MEMORY_BYTES);
+    for (int i = 0; i < TRIES; i++) {
+        long since_ns = cpu_ns();
+        touch(COUNT);
+        since_ns = cpu_ns() - since_ns;
+        best_ns = since_ns < best_ns ? since_ns : best_ns;
+    }
+    touches = burn_ns / 2 * COUNT / best_ns;
 }
 
 static void make_answer(void) {
@@ -147,6 +181,8 @@ int main(int argc, char **argv) {
         return 2;
     }
     burn_ns = argc == 3 ? atol(argv[2]) * 1000 : 0;
+    if (burn_ns)
+        prepare_burn();
     make_answer();
     int listening = listener(atoi(argv[1])), epoll = epoll_create1(0);
     struct epoll_event event = {.events = EPOLLIN, .data.fd = listening}, events[EVENTS];

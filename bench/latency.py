@@ -11,12 +11,14 @@ A virtual machine does not always have its cores: the host runs others on them, 
 a time, and every server that would have used them meanwhile is late. Two things show what of a tail
 is the machine's. The kernel counts stolen time, so latencies are also given for *calm* windows, in
 and around which nothing was stolen. And a *control* takes turns with the bidder, at the same rate:
-the C floor, burning as much CPU time a request as the bidder takes.
+the C floor, burning as much CPU time a request as the bidder takes, half of it in reads all over a
+quarter of a gigabyte: a host may make just memory slow, and count nothing as stolen.
 
-The *rated* load is the highest that was carried with a p99 of 10 ms in calm windows and no request
-shed, looked for downwards from what a closed loop gets. Overload is
-three times that, over as many connections as exchanges open; what finds none within 20 ms is
-dropped by the sender, as exchanges throttle a bidder that is behind, and counted.
+The *rated* load is the highest that was carried with nine tenths of the answers within 10 ms in
+calm windows (where a queue grows, they are not) and no request shed, looked for downwards from what
+a closed loop gets. Overload is three times that, over as many connections as exchanges open; what
+finds none within 20 ms is dropped by the sender, as exchanges throttle a bidder that is behind, and
+counted.
 """
 
 import os
@@ -41,7 +43,7 @@ CONNECTIONS_MAX = 4_000
 GIVE_UP_MS = 20
 STEPS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 STEP_TRIES = 3  # of a rate, while the host leaves too few calm windows to judge by
-CARRIED_P99_MS = 10.0
+CARRIED_P90_MS = 10.0
 UNSHED_MIN = 0.99  # of the share of bids that a closed loop gets
 LOAD = 0.7
 OVERLOAD = 3.0
@@ -135,7 +137,7 @@ def calm_ms(phase: Phase, quantile: str) -> float:
 
 
 def rated(site: Site, plan: Plan, result: Result) -> float:
-    """The highest load that is carried: all answered, with a p99 of 10 ms, and none shed.
+    """The highest load that is carried: all answered, nine of ten within 10 ms, and none shed.
 
     Raises: BenchError when no rate is, since nothing can be said then about that load.
     """
@@ -144,15 +146,16 @@ def rated(site: Site, plan: Plan, result: Result) -> float:
     most = answered(closed) / plan.closed
     tries = result.details.setdefault("tries", [])
     assert isinstance(tries, list)
-    rate = p99_ms = 0.0
+    rate = p90_ms = p99_ms = 0.0
     for step in STEPS:
         rate = most * step
         phase = _tried(site, rate, plan)
-        p99_ms = calm_ms(phase, "p99")
+        p90_ms, p99_ms = calm_ms(phase, "p90"), calm_ms(phase, "p99")
         tries.append(
             {
                 "rate": round(rate),
                 "p99_ms": phase["latency_ms"]["p99"],
+                "calm_p90_ms": p90_ms,
                 "calm_p99_ms": p99_ms,
                 "calm_windows": phase["calm_windows"],
                 "stolen_ms": phase["stolen_ms"],
@@ -161,12 +164,13 @@ def rated(site: Site, plan: Plan, result: Result) -> float:
             }
         )
         unshed = bid_share(phase) >= UNSHED_MIN * bid_share(closed)
-        if unshed and p99_ms <= CARRIED_P99_MS and in_time(phase) >= IN_TIME_MIN:
+        if unshed and p90_ms <= CARRIED_P90_MS and in_time(phase) >= IN_TIME_MIN:
             break
     else:
-        raise BenchError(f"no rate is carried with a p99 of {CARRIED_P99_MS:g} ms: {tries}")
+        raise BenchError(f"no rate is carried with a p90 of {CARRIED_P90_MS:g} ms: {tries}")
     result.add("rated", "requests a second that one worker carries", rate, "1/s")
-    result.add("rated_p99_ms", "p99 at that rate, calm windows", p99_ms, "ms", CARRIED_P99_MS)
+    result.add("rated_p90_ms", "p90 at that rate, calm windows", p90_ms, "ms", CARRIED_P90_MS)
+    result.add("rated_p99_ms", "p99 at that rate, calm windows", p99_ms, "ms")
     return rate
 
 
