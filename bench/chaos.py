@@ -171,7 +171,7 @@ class Node:
 
     def is_behind(self) -> bool:
         """Whether the keeper has records to read."""
-        found = audit.run(self.paths.root, "", [], ROOT / "configs")
+        found = audit.run([self.paths.root], "", [], [], ROOT / "configs")
         return found.not_applied > 0
 
     def stop(self) -> int:
@@ -370,7 +370,7 @@ def _found(node: Node, folder: Path, chaos: Chaos, sold: dict[str, object]) -> F
     workers = [each for name, one in chaos.restarts_ms.items() if name != KEEPER for each in one]
     found.restart_ms_worker = max(workers, default=0)
     found.restart_ms_keeper = max(chaos.restarts_ms[KEEPER], default=0)
-    report = audit.run(node.paths.root, "", [folder / "invoice.csv"], ROOT / "configs")
+    report = audit.run([node.paths.root], "", [], [folder / "invoice.csv"], ROOT / "configs")
     _compare(found, report)
     _books(found, node, report)
     _exchange(found, sold)

@@ -5,8 +5,9 @@ transaction that moves the journal's position. Its own node reads the mail as on
 a position for each sender in its own books. So it is booked once, however often and wherever the
 exchange sent it.
 
-Who takes no part in the pool gets no mail: nobody would read it. What comes for its bids is booked
-here, as a bill of a bid that was never seen.
+Who never took part in the pool gets no mail: nobody would read it. What comes for its bids is booked
+here, as a bill of a bid that was never seen. Who was released does: only its books know what was
+booked already, and the money of what it had in flight stays with it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,7 +34,7 @@ class Sender:
 
 
 class Mailbox:
-    """The mail of one node. nodes: those that take part in the pool, but itself."""
+    """The mail of one node. nodes: those that ever took part in the pool, but itself."""
 
     def __init__(self, books: PooledStore, positions: Mapping[str, int]) -> None:
         self._books = books
@@ -54,7 +55,7 @@ class Mailbox:
         Raises: StoreError.
         """
         own = self._books.node
-        self.nodes = frozenset(node for node, takes_part in nodes.items() if takes_part) - {own}
+        self.nodes = frozenset(nodes) - {own}
         if not self._queue:
             after = {node: self.booked.get(node, 0) for node in nodes if node != own}
             self._queue = self._books.receive(after, count)

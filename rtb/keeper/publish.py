@@ -59,6 +59,16 @@ def overlay(board: MoneyBoard, slot: int, bits: Overlay, *, on: bool) -> None:
         board.header["changes"] += 1
 
 
+def forget_exhausted(board: MoneyBoard) -> None:
+    """Lets all line items ask again: who said that they are exhausted is no more.
+
+    Nobody would look whether they still are, and whoever is marked is not asked for, and so never
+    refused again. Those that are get their mark back with the first bid that is refused.
+    """
+    for slot in np.flatnonzero(board.overlay & int(Overlay.EXHAUSTED)):
+        overlay(board, int(slot), Overlay.EXHAUSTED, on=False)
+
+
 def pace(board: MoneyBoard, slot: int, multiplier_e6: int, participation_e4: int) -> None:
     """Sets how a slot's line item is paced."""
     board.multiplier_e6[slot] = multiplier_e6

@@ -108,6 +108,7 @@ class Keeper:
         self._cluster = Cluster(books, positions) if isinstance(books, PooledStore) else None
         self.tails = Tails(lambda one: Tail(journals, settings.node, one, kernel, positions))
         self.slots = publish.Slots(board)
+        publish.forget_exhausted(board)
         self._demand = Demand(board, self._limits)
         self._bury: Callable[[int], bool] = partial(bury, journals, kernel=kernel)
         self._desks = [

@@ -439,22 +439,35 @@ def test_mail_is_booked_once_whoever_dies(cluster: Cluster, side: int, commit: s
     cluster.check(100_000)
 
 
-def test_a_bill_for_a_node_that_left_is_booked_here(cluster: Cluster) -> None:
-    """Nobody would read its mail."""
+@pytest.mark.parametrize("known", ["nowhere", "in the mail", "in its journal"])
+def test_a_bill_for_a_node_that_left_waits_for_it(cluster: Cluster, known: str) -> None:
+    """Only its own books can tell whether it was booked: it is, once, when the node comes back."""
     cluster.offer(line(SHOES, 100_000))
     cluster.start()
     bid = _bid(cluster, 0)
     cluster.turns(3)
-    here = cluster.nodes[1]
+    first, here = cluster.nodes
+    if known == "in the mail":
+        cluster.worker(1).notice(Kind.BILL, bid, 900)
+        here.turns(6)
+    elif known == "in its journal":
+        cluster.worker(0).notice(Kind.BILL, bid, 900)
+        first.commit()
     with open_books(cluster.url, 1) as books:
         assert isinstance(books, PooledStore)
         books.release()
-    here.turns(6)
+    here.turns(8)
     cluster.worker(1).notice(Kind.BILL, bid, 900)
     here.turns(6)
+    assert 0 == here.balance(Balance.POSTED, SHOES)
+    first.kill_keeper()
+    first.start_keeper()
+    cluster.turns(20)
+    cluster.worker(1).notice(Kind.BILL, bid, 900)
+    cluster.turns(20)
 
-    assert 900 == here.balance(Balance.POSTED, SHOES)
-    assert 0 == here.balance(Balance.OVER, SHOES)
+    assert 900 == first.balance(Balance.POSTED, SHOES) == cluster.total(Balance.POSTED)
+    cluster.check(100_000)
 
 
 def test_a_share_that_is_short_is_no_overspend_for_long(cluster: Cluster) -> None:

@@ -204,6 +204,28 @@ def test_exhausted_ends_when_money_comes_back(node: Node) -> None:
     assert 0 == node.board.overlay[slot]
 
 
+def test_a_new_keeper_lets_the_exhausted_ask_again(node: Node) -> None:
+    """The mark stays on the board when its keeper dies, but nobody would ever look at it again."""
+    node.offer(line(SHOES, 1_000))
+    node.start_all()
+    for _ in range(30):
+        _bids(node, 1)
+        node.turn()
+    slot = node.keeper.slots.slot[SHOES]
+    assert Overlay.EXHAUSTED == node.board.overlay[slot]
+    node.kill_keeper()
+    node.start_keeper()
+    assert 0 == node.board.overlay[slot]
+    for _ in range(30):
+        _bids(node, 1)
+        node.turn()
+    assert Overlay.EXHAUSTED == node.board.overlay[slot]
+    _worker(node).notice(Kind.LOSS, node.sent[0])
+    node.turns(12)
+
+    assert 0 == node.board.overlay[slot]
+
+
 def test_nothing_is_lent_outside_of_flights(node: Node) -> None:
     """A flight's end ends its leases, and there is no budget after it."""
     node.offer(line(SHOES, 50_000, until_s=T + 5))
