@@ -5,9 +5,9 @@ transaction that moves the journal's position. Its own node reads the mail as on
 a position for each sender in its own books. So it is booked once, however often and wherever the
 exchange sent it.
 
-Who never took part in the pool gets no mail: nobody would read it. What comes for its bids is booked
-here, as a bill of a bid that was never seen. Who was released does: only its books know what was
-booked already, and the money of what it had in flight stays with it.
+Who never took part in the pool gets no mail: nobody would read it. What comes for its bids is
+booked here, as a bill of a bid that was never seen. Who was released does: only its books know what
+was booked already, and the money of what it had in flight stays with it.
 """
 
 from collections.abc import Iterable, Mapping

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from rtb.server.bid import NS_PER_MS
-from rtb.server.front import SWEEP_SLICE, Front, Left
+from rtb.server.front import EVENTS_MAX, SWEEP_SLICE, Front, Left
 from rtb.server.lane import LaneProtocol, Shared
 from rtb.stores.board import Gauge, Http
 
@@ -47,28 +47,37 @@ class Acceptor:
         if self._front is not None:
             self._loop.add_reader(self._front.fileno(), self._front.turn)
 
-    def close(self) -> None:
-        """No more connections; those that are idle end."""
+    def shut(self) -> None:
+        """No more connections but those that are waiting: their requests may be on the way."""
         if self._listener.fileno() < 0:
             return
         self._loop.remove_reader(self._listener.fileno())
+        while self._accept():
+            pass
         self._listener.close()
-        if self._front is not None:
-            self._front.close()
-            self._loop.remove_reader(self._front.fileno())
 
-    def _accept(self) -> None:
+    def close(self) -> None:
+        """No more connections; those that are idle end, once what they sent is answered."""
+        self.shut()
+        if self._front is not None and len(self._front):
+            for _ in range(0, len(self._front), EVENTS_MAX):
+                self._front.turn()
+            self._front.close()
+
+    def _accept(self) -> bool:
+        """Accepts some; whether there may be more."""
         for _ in range(self.PER_TURN):
             try:
                 connection, _address = self._listener.accept()
             except OSError:
                 # Nobody is left, or we are out of descriptors: then others close first.
-                return
+                return False
             connection.setblocking(False)
             if self._front is None:
                 self._open(connection, self._protocol)
             else:
                 self._admit(self._front, connection)
+        return True
 
     def _admit(self, front: Front, connection: socket.socket) -> None:
         shared = self._shared

@@ -57,6 +57,8 @@ _SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
 _SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
 # A worker that was not lent all by then is ready all the same: it answers, if only with no bid.
 FIRST_LEASES_S: Final = 5.0
+# A round trip and a little, for the first request of connections accepted last.
+LAST_REQUESTS_S: Final = 0.1
 USD: Final = currency_code("USD")
 WARM_ROUNDS: Final = 50
 WARM_REQUEST: Final = (
@@ -226,6 +228,9 @@ class Worker:
         self.draining = self.bidder.draining = True
         self.meter.gauge(Gauge.READY, 0)
         await asyncio.sleep(self.config.server.drain_notice_ms / 1000)
+        self._acceptor.shut()
+        # Who connected a moment ago has a request on the way.
+        await asyncio.sleep(LAST_REQUESTS_S)
         self._acceptor.close()
         server.should_exit = True
 
