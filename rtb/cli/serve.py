@@ -46,6 +46,8 @@ def command(
         level=logging.WARNING if quiet else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # That a database is away is said once, by who wanted it, and not with every connection's trace.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     found = settings.load(config)
     given = {"host": host, "port": port, "workers": workers}
     server = _override(found.server, given)

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 
 from bench import chaos
 from bench.chaos import KEEPER, ZEROS, Chaos, Chosen, Found, parse
+
+ROOT = Path(__file__).parents[2]
 
 
 class Processes:
@@ -111,3 +115,17 @@ def test_what_holds(name: str) -> None:
 def test_options() -> None:
     """The command line of the issue is understood."""
     assert (Chosen(seconds=9, seed=3), True) == parse(["--seconds", "9", "--seed", "3", "--json"])
+
+
+def test_a_short_run_holds() -> None:
+    """The real thing for some seconds: processes die under load, and money stays exact."""
+    command = [sys.executable, "bench/chaos.py", "--seconds", "5", "--seed", "3", "--json"]
+    found = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert found.stdout, found.stderr
+    summary = json.loads(found.stdout.splitlines()[-1])
+
+    assert dict.fromkeys(ZEROS, 0) == {name: summary[name] for name in ZEROS}
+    assert summary["kills"] > 0
+    assert summary["billed"] > 0
