@@ -74,8 +74,8 @@ def _every_way(body: bytes) -> dict[str, bytes]:
 def unsigned(answer: bytes) -> bytes:
     """An answer but for what tells one bid from the next: tokens, ids and cachebusters."""
     answer = re.sub(rb"(/n/[a-zA-Z/]+/)[\w-]{107}", rb"\1-", answer)
-    answer = re.sub(rb"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])", b"-", answer)
-    return re.sub(rb"(?<!\d)\d{10}(?!\d)", b"-", answer)
+    answer = re.sub(rb"(?<![0-9a-f])(?:[0-9a-f]{16})+(?![0-9a-f])", b"-", answer)
+    return re.sub(rb"(?<!\d)(?:\d{10})+(?!\d)", b"-", answer)
 
 
 @pytest.mark.parametrize("test", [0, 1])
