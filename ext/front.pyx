@@ -2,9 +2,11 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
+
+from time import monotonic_ns
 
 from rtb.server import front as rules
 from rtb.stores.board import Http
@@ -58,7 +60,6 @@ cdef int LANE = Http.LANE
 cdef object left_of = rules.Left
 cdef object answer_bytes = rules.answer_bytes
 cdef object never_later = rules.never_later
-cdef object monotonic_ns = rules.time.monotonic_ns
 
 if max(len(HEAD_OK), len(HEAD_BAD)) + DIGITS_MAX > HEAD_MAX:
     raise ImportError("the head of an answer does not fit")

@@ -189,15 +189,21 @@ def test_the_last_impressions_are_lent_promptly(
     node.close()
 
 
-def test_exhausted_ends_when_money_comes_back(node: Node) -> None:
-    """The bit is for those who choose line items; it follows the budget."""
-    node.offer(line(SHOES, 1_000))
-    node.start_all()
+def _exhaust(node: Node) -> int:
+    """Bids until nothing is left for a bid; the slot, which then says so."""
     for _ in range(30):
         _bids(node, 1)
         node.turn()
     slot = node.keeper.slots.slot[SHOES]
     assert Overlay.EXHAUSTED == node.board.overlay[slot]
+    return slot
+
+
+def test_exhausted_ends_when_money_comes_back(node: Node) -> None:
+    """The bit is for those who choose line items; it follows the budget."""
+    node.offer(line(SHOES, 1_000))
+    node.start_all()
+    slot = _exhaust(node)
     _worker(node).notice(Kind.LOSS, node.sent[0])
     node.turns(12)
 
@@ -208,18 +214,11 @@ def test_a_new_keeper_lets_the_exhausted_ask_again(node: Node) -> None:
     """The mark stays on the board when its keeper dies, but nobody would ever look at it again."""
     node.offer(line(SHOES, 1_000))
     node.start_all()
-    for _ in range(30):
-        _bids(node, 1)
-        node.turn()
-    slot = node.keeper.slots.slot[SHOES]
-    assert Overlay.EXHAUSTED == node.board.overlay[slot]
+    slot = _exhaust(node)
     node.kill_keeper()
     node.start_keeper()
     assert 0 == node.board.overlay[slot]
-    for _ in range(30):
-        _bids(node, 1)
-        node.turn()
-    assert Overlay.EXHAUSTED == node.board.overlay[slot]
+    assert slot == _exhaust(node)
     _worker(node).notice(Kind.LOSS, node.sent[0])
     node.turns(12)
 
