@@ -162,7 +162,7 @@ def _write_file(
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync(directory)
+    sync(directory)
     return path
 
 
@@ -199,12 +199,12 @@ def _swap(directory: Path, name: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync(directory)
+    sync(directory)
 
 
-def _sync(directory: Path) -> None:
-    """Makes renames in a directory survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Makes a file, or the names in a folder, survive a power cut. Raises: OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -28,6 +28,7 @@ import msgspec
 from rtb.base.errors import StoreCorrupt, StoreError
 from rtb.base.events import record_time_ms
 from rtb.stores import journal
+from rtb.stores.artifacts import sync
 from rtb.stores.events_names import Names
 from rtb.stores.events_schema import schema_json
 from rtb.stores.journal import FRAMES_AT, Kernel, Record
@@ -206,7 +207,7 @@ class Exporter:
         folder = self.events / f"{datetime.fromtimestamp(time_ms // 1000, UTC):%Y-%m-%d}"
         if not folder.is_dir():
             folder.mkdir()
-            _sync(self.events)
+            sync(self.events)
         return folder / name
 
 
@@ -259,14 +260,6 @@ def _replace(path: Path, data: bytes) -> None:
 
 def _settle(fresh: Path, path: Path) -> None:
     """Gives a file its name once it is durable, and makes the name durable."""
-    _sync(fresh)
+    sync(fresh)
     fresh.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+    sync(path.parent)

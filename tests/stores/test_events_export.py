@@ -294,7 +294,7 @@ def test_killed_at_any_step(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, at: i
 
         return step
 
-    monkeypatch.setattr(events_export, "_sync", deadly(events_export._sync))
+    monkeypatch.setattr(events_export, "sync", deadly(events_export.sync))
     monkeypatch.setattr(Path, "replace", deadly(Path.replace))
     with pytest.raises(Killed):
         list(shelf.exporter().run())
