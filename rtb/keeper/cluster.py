@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from rtb.keeper import leases
 from rtb.keeper.borrow import NO_NEWS, Borrower, News
 from rtb.keeper.leases import Lent, Limits, Need, can_serve, lend
 from rtb.keeper.mail import Mailbox
@@ -56,7 +57,7 @@ class Cluster:
         wish = lend(need, _PLENTY, live, limits)
         if wish is None or all(map(_is_plenty, room, wish)):
             return False
-        least = Amount(max(need.wanted - need.left if need.refused else 1, 1), 1)
+        least = Amount(leases.least(need), max(1 - need.left_units, 0))
         self.pool.want(line, flight, day, least, Amount(*wish))
         return not (can_serve(need, room) or self.pool.is_spent(line, flight, day, least))
 

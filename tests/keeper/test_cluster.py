@@ -12,9 +12,11 @@ import pytest
 from rtb.base.errors import StoreError
 from rtb.base.events import Kind
 from rtb.keeper import publish
+from rtb.keeper.leases import Lent, Need
+from rtb.keeper.run import Keeper
 from rtb.ledger.accounts import Balance, lend
 from rtb.ledger.chart import LineItem
-from rtb.ledger.commands import Outcome
+from rtb.ledger.commands import Outcome, Scope
 from rtb.stores.ledger_pool import PooledStore, open_books
 from tests.keeper.market import Market
 from tests.keeper.node import UNLIMITED, Bid, Node, Worker, line
@@ -129,6 +131,29 @@ def test_a_daily_budget_is_spent_once_and_whole(cluster: Cluster, budget: int) -
     cluster.check(budget)
     if budget == 1_000_000:
         assert all(len(node.sent) > 200 for node in cluster.nodes)
+
+
+def test_the_pool_is_asked_for_what_makes_an_impression(cluster: Cluster) -> None:
+    """A rest that pays for no impression is not waited for, whether or not a bid was refused."""
+    cluster.offer(line(SHOES, 1_300))
+    cluster.start()
+    play(cluster, 40)
+    cluster.turns(40)
+
+    for refused in (True, False):
+        need = Need(0, 0, 1, 1000, refused, 1000, False, 1000, 1)
+        for _ in range(40):
+            waiting = [waits(node.keeper, need) for node in cluster.nodes]
+            cluster.turns(1)
+        assert [False, False] == waiting
+
+
+def waits(keeper: Keeper, need: Need) -> bool:
+    """Whether a lease of the shoes waits for the pool."""
+    pool, shoes = keeper._cluster, keeper.state.lines[SHOES]
+    assert pool is not None
+    room = Lent(*keeper.state.available(Scope.LINE_ITEM, SHOES))
+    return pool.waits(shoes, 0, 0, need, room, 2, keeper._limits)
 
 
 @pytest.mark.parametrize("side", [0, 1])
