@@ -30,6 +30,7 @@ from rtb.base.money import ceil_div
 from rtb.stores.board_money import GRANTED_MAX, MoneyBoard
 
 _MICRO: Final = 1_000_000
+_ALL: Final = slice(None)
 Mask = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.int64]
 
@@ -256,19 +257,20 @@ class Demand:
         found: Mask = np.zeros(self._taken.shape, np.bool_)
         before = now_ms - self._limits.idle_ms
         old = (self._lent_ms[:, slots] <= before) & (self._used_ms[:, slots] <= before)
-        left, left_units = self._left()
-        some = (left[:, slots] > 0) | (left_units[:, slots] > 0)
+        left, left_units = self._left(slots)
+        some = (left > 0) | (left_units > 0)
         found[:, slots] = old & some & (self._board.until_ms[:, slots] > 0)
         return found
 
     def left_on(self, slot: int) -> Lent:
         """What all workers together still have of a line item."""
-        left, left_units = self._left()
-        return Lent(int(left[:, slot].sum()), int(left_units[:, slot].sum()))
+        left, left_units = self._left(slot)
+        return Lent(int(left.sum()), int(left_units.sum()))
 
-    def _left(self) -> tuple[Words, Words]:
-        board = self._board
-        return board.granted - self._taken, board.granted_units - self._taken_units
+    def _left(self, slots: int | list[int] | slice = _ALL) -> tuple[Words, Words]:
+        """Nanos and units that each worker has of some line items."""
+        board, at = self._board, (slice(None), slots)
+        return board.granted[at] - self._taken[at], board.granted_units[at] - self._taken_units[at]
 
 
 def has_headroom(granted: int, lent: Lent) -> bool:

@@ -14,6 +14,7 @@ So days follow one another without hole or overlap, and a daily budget begins ex
 """
 
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -38,6 +39,7 @@ def day_name(day: int) -> str:
     return date.fromordinal(day).isoformat()
 
 
+@lru_cache(maxsize=4096)  # yesterday to tomorrow of all zones; every lease asks for it
 def _start_s(day: int, zone: ZoneInfo) -> int:
     """The first moment whose local date is `day` or later."""
     midnight = datetime.combine(date.fromordinal(day), time(), zone)
@@ -56,6 +58,7 @@ def _start_s(day: int, zone: ZoneInfo) -> int:
     return after_s
 
 
+@lru_cache(maxsize=1024)  # the present second of all zones
 def _local_day(time_s: int, zone: ZoneInfo) -> int:
     return (_EPOCH + time_s * _SECOND).astimezone(zone).toordinal()
 
