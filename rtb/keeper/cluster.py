@@ -14,6 +14,7 @@ from rtb.keeper import leases
 from rtb.keeper.borrow import NO_NEWS, Borrower, News
 from rtb.keeper.leases import Lent, Limits, Need, can_serve, lend
 from rtb.keeper.mail import Mailbox
+from rtb.keeper.tail import Read
 from rtb.ledger.accounts import Line
 from rtb.ledger.pool import Amount
 from rtb.stores.ledger_mail import Mail
@@ -46,6 +47,15 @@ class Cluster:
         if news is not NO_NEWS:
             self.mailbox.fetch(self.nodes, count)
         return news
+
+    def meet(self, reads: Sequence[Read]) -> None:
+        """Asks who takes part if a record is about a bid of a node that is not known.
+
+        A node takes part before it bids: once a notice of its bid is here, whoever asks is told
+        of it. Raises: StoreError.
+        """
+        if self.mailbox.has_strangers(reads):
+            self.mailbox.know(self._books.nodes())
 
     def waits(
         self, line: Line, flight: int, day: int, need: Need, room: Lent, live: int, limits: Limits

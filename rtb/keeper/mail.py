@@ -54,11 +54,23 @@ class Mailbox:
 
         Raises: StoreError.
         """
-        own = self._books.node
-        self.nodes = frozenset(nodes) - {own}
+        self.know(nodes)
         if not self._queue:
-            after = {node: self.booked.get(node, 0) for node in nodes if node != own}
+            after = {node: self.booked.get(node, 0) for node in self.nodes}
             self._queue = self._books.receive(after, count)
+
+    def know(self, nodes: Iterable[int]) -> None:
+        """Who gets mail from now on."""
+        self.nodes = frozenset(nodes) - {self._books.node}
+
+    def has_strangers(self, reads: Iterable[Read]) -> bool:
+        """Whether there is a notice of a bid by a node that is not known to take part."""
+        known = self.nodes | {self._books.node}
+        return any(
+            _is_notice(kind, body) and node_of(body) not in known
+            for read in reads
+            for _, kind, body in read.records
+        )
 
     def read(self, count: int) -> list[Read]:
         """At most so many records, by sender."""
@@ -74,9 +86,7 @@ class Mailbox:
 
     def is_for_another(self, kind: int, body: bytes) -> bool:
         """Whether a record goes into the mail."""
-        if kind not in MONEY_KINDS or len(body) != NOTICE.itemsize:
-            return False
-        return node_of(body) in self.nodes
+        return _is_notice(kind, body) and node_of(body) in self.nodes
 
     def stamp(self, places: Iterable[Place], now_s: int) -> list[Mail]:
         """The mail of some records, numbered."""
@@ -87,6 +97,10 @@ class Mailbox:
             own = self._books.node
             found.append(Mail(node, own, number, now_s, journal, sequence, kind, body))
         return found
+
+
+def _is_notice(kind: int, body: bytes) -> bool:
+    return kind in MONEY_KINDS and len(body) == NOTICE.itemsize
 
 
 def node_of(body: bytes) -> int:

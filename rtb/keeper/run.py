@@ -25,12 +25,13 @@ from rtb.base.records import Overlay
 from rtb.keeper import publish
 from rtb.keeper.apply import Exchange
 from rtb.keeper.batch import Batch, batch_of, is_never_away
+from rtb.keeper.borrow import News
 from rtb.keeper.cluster import WAITS_MAX, Cluster
 from rtb.keeper.desks import NEVER, Desk, Ended
 from rtb.keeper.leases import Demand, Lent, Limits, Mask, Need, can_serve, has_headroom, least, lend
 from rtb.keeper.letters import Letters
 from rtb.keeper.mail import positions_of
-from rtb.keeper.tail import Tail, Tails, bury
+from rtb.keeper.tail import Read, Tail, Tails, bury
 from rtb.ledger.accounts import NO_FLIGHT, Balance, Line, State, place, scope_keys
 from rtb.ledger.changes import Entry, Row
 from rtb.ledger.chart import Chart, changes_to
@@ -116,6 +117,7 @@ class Keeper:
             for worker in range(board.workers_count)
         ]
         self._ghosts = self._absent()
+        self._reads: list[Read] = []
         self._work: _Work | None = None
         self._close: Mask = np.zeros(board.taken.shape, np.bool_)
         self._leaving: set[int] = set()
@@ -142,21 +144,25 @@ class Keeper:
 
     def positions(self) -> dict[int, int]:
         """How far each worker's journal has been booked; nothing while a batch waits."""
-        return {} if self._work is not None else self.tails.positions()
+        return {} if self._is_busy() else self.tails.positions()
 
     def is_idle(self) -> bool:
         """Whether all that can be read has been booked."""
         read = self._cluster is None or self._cluster.mailbox.is_empty
-        return self._work is None and self.tails.are_read() and read
+        return not self._is_busy() and self.tails.are_read() and read
+
+    def _is_busy(self) -> bool:
+        """Whether something was read that is not booked."""
+        return self._work is not None or bool(self._reads)
 
     def give_back(self) -> None:
         """Before a stop: leaves to other nodes what this one was lent. Raises: StoreError."""
-        if self._cluster is not None and self._work is None:
+        if self._cluster is not None and not self._is_busy():
             self._cluster.give_back()
 
     def tidy_mail(self, before_s: int) -> None:
         """Deletes mail that was booked and is older. Raises: StoreError."""
-        if self._cluster is not None and self._work is None:
+        if self._cluster is not None and not self._is_busy():
             self._cluster.tidy_mail(before_s)
 
     def lag_ms(self, now_ms: int) -> int:
@@ -222,7 +228,7 @@ class Keeper:
             only a new one can go on.
         """
         if self._work is None:
-            if self._cluster is not None and not self._borrow(self._cluster, now_ms):
+            if not self._look(now_ms):
                 return 0
             self._work = self._gather(now_ms)
         work = self._work
@@ -241,19 +247,28 @@ class Keeper:
         self._board.header["beat_ms"] = now_ms
         return len(work.batch)
 
-    def _borrow(self, cluster: Cluster, now_ms: int) -> bool:
-        """Brings this node's shares of the budgets up to date, and fetches mail.
+    def _look(self, now_ms: int) -> bool:
+        """Reads what is new in the journals, and what the other nodes say.
 
-        False when the books cannot be reached. Then nothing is read either: who takes part, and so
-        gets mail, must be known before a record is judged.
+        False when the books cannot be reached: who takes part, and so gets mail, must be known
+        before a record is judged.
         """
+        cluster, count = self._cluster, self._settings.batch_records
         try:
-            news = cluster.turn(now_ms, self._settings.batch_records)
+            if cluster is not None and not self._reads:
+                self._hear(cluster.turn(now_ms, count), now_ms)
+            self._reads = self._reads or self.tails.read(count, now_ms)
+            if cluster is not None:
+                cluster.meet(self._reads)
         except StoreError as error:
             if not error.transient:
                 raise
             self.fault = str(error)
             return False
+        return True
+
+    def _hear(self, news: News, now_ms: int) -> None:
+        """Shares of budgets have changed, or others want some."""
         if news.raised:
             self._exhausted_ms = 0
         for pot, wants in news.called.items():
@@ -262,20 +277,19 @@ class Keeper:
                 self._close[:, near] |= self._board.until_ms[:, near] > 0
             else:
                 self._close |= self._demand.idle(near, now_ms)
-        return True
 
     def _gather(self, now_ms: int) -> _Work:
         work = _Work()
         self._demand.observe(now_ms)
-        self._read(work, now_ms)
+        self._book(work, now_ms)
         self._end_leases(work, now_ms)
         self._clock(work, now_ms)
         self._lend(work, now_ms)
         return work
 
-    def _read(self, work: _Work, now_ms: int) -> None:
+    def _book(self, work: _Work, now_ms: int) -> None:
         """Commands of records; what cannot be booked goes to the dead letters first."""
-        reads = self.tails.read(self._settings.batch_records, now_ms)
+        reads, self._reads = self._reads, []
         is_away = is_never_away
         if self._cluster is not None:
             reads += self._cluster.mailbox.read(self._settings.batch_records)

@@ -370,13 +370,14 @@ def _lose_the_next_answer(books: PooledStore) -> None:
 # -- notices ---------------------------------------------------------------------------------------
 
 
-def _bid(cluster: Cluster, side: int) -> Bid:
-    """One bid of a node."""
-    for _ in range(20):
+def _bid(cluster: Cluster, side: int, turning: tuple[int, ...] = (0, 1)) -> Bid:
+    """One bid of a node; turning: whose time passes until it has the money."""
+    for _ in range(40):
         found = cluster.worker(side).bid(SHOES)
         if found is not None:
             return found
-        cluster.turns(1)
+        for number in turning:
+            cluster.nodes[number].turn()
     raise AssertionError("no bid")
 
 
@@ -399,6 +400,45 @@ def test_a_bill_is_booked_by_who_made_the_bid(cluster: Cluster, to: tuple[int, .
     assert 1 == ours.keeper.outcomes[Outcome.POSTED]
     assert len(to) - 1 == ours.keeper.outcomes[Outcome.DUPLICATE]
     cluster.check(100_000)
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+def test_a_bill_of_a_node_that_is_new_goes_to_it(
+    cluster: Cluster, is_down: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It bid before the others knew of it, and its bill was sent to it and to another at once."""
+    cluster.offer(line(SHOES, 100_000))
+    cluster.start()
+    cluster.turns(6)
+    here, now_ms = cluster.nodes[1], cluster.nodes[1].now_ms
+    folder = cluster.folder / "3"
+    folder.mkdir()
+    new = Node(folder, number=3, books_url=cluster.url, now_ms=now_ms, seed=3)
+    cluster.nodes.append(new)
+    new.offer(line(SHOES, 100_000))
+    new.start_all()
+    bid = _bid(cluster, 2, turning=(0, 2))
+    new.turn()
+    here.now_ms = now_ms + 1  # its keeper has not asked who takes part since
+    cluster.worker(1).notice(Kind.BILL, bid, 900)
+    cluster.worker(2).notice(Kind.BILL, bid, 900)
+    if is_down:
+        monkeypatch.setattr(here.books, "nodes", _away)
+        assert 0 == here.turn(1)
+        assert "refused" in here.keeper.fault
+        assert not here.keeper.is_idle()
+        assert {} == here.keeper.positions()
+        monkeypatch.undo()
+    here.turn(1)
+    cluster.turns(12)
+
+    assert (900, 0) == (new.balance(Balance.POSTED, SHOES), here.balance(Balance.POSTED, SHOES))
+    assert all(node.keeper.is_idle() for node in cluster.nodes)
+    cluster.check(100_000)
+
+
+def _away(*_: object, **__: object) -> None:
+    raise StoreError("connection refused")
 
 
 def test_a_bill_elsewhere_comes_before_its_bid(cluster: Cluster) -> None:
@@ -543,11 +583,8 @@ def test_without_the_database_a_node_spends_what_it_was_lent(
     lent = [node.lent(SHOES) for node in cluster.nodes]
     before = [len(node.sent) for node in cluster.nodes]
 
-    def away(*_: object, **__: object) -> None:
-        raise StoreError("connection refused")
-
     for node in cluster.nodes:
-        monkeypatch.setattr(node.books, "_transaction", away)
+        monkeypatch.setattr(node.books, "_transaction", _away)
     for _ in range(30):
         cluster.bid(0, 20)
         cluster.bid(1, 20)
