@@ -13,6 +13,9 @@ Micros = NewType("Micros", int)
 MICROS: Final = 1_000_000
 # No impression costs 100,000 a thousand; above it a price is a mistake or an attack.
 CPM_MICROS_MAX: Final = 100_000 * MICROS
+# Digits before the point of an amount that is read: 10**15 micros are the most that any budget may
+# have, and with six digits behind the point what is read still fits the default decimal context.
+DIGITS_MAX: Final = 18
 
 
 def ceil_div(numerator: int, denominator: int) -> int:
@@ -28,7 +31,7 @@ def to_micros(amount: float) -> int:
 def parse_micros(text: str) -> int:
     """A decimal text ("1.23") as micros, half-even.
 
-    Raises: ValueError for anything that is not a finite decimal.
+    Raises: ValueError for anything that is not a finite decimal below 10**`DIGITS_MAX`.
     """
     try:
         value = Decimal(text)
@@ -36,6 +39,8 @@ def parse_micros(text: str) -> int:
         raise ValueError(f"not a decimal: {text!r}") from error
     if not value.is_finite():
         raise ValueError(f"not finite: {text!r}")
+    if value.adjusted() >= DIGITS_MAX:
+        raise ValueError(f"too large: {text[:40]!r}")
     return int((value * MICROS).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
 
 

@@ -95,8 +95,8 @@ _Remark = tuple[str, str] | tuple[str, str, Severity]  # field, message, severit
 _Remarks = Iterator[_Remark]
 
 
-# Targeting key -> its values that requests are known to have, in lower case. The lists are those of
-# the wire, which this package does not know: who calls brings them.
+# Targeting key -> its values that requests are known to have, in lower case; "currency": those that
+# have a rate. This package knows neither the wire nor the settings: who calls brings them.
 Known = Mapping[str, Set[str]]
 NOTHING_KNOWN: Final[Known] = {}
 
@@ -131,6 +131,10 @@ def check_entity(
     if known and isinstance(entity, LineItem):
         for remark in _unheard(entity.targeting, known):
             yield Finding(kind, key, *remark)
+    rates = known.get("currency")
+    if rates and isinstance(entity, Advertiser) and entity.currency.lower() not in rates:
+        told = f"no rate for {entity.currency!r}: it cannot bid where another currency is asked for"
+        yield Finding(kind, key, "currency", told, "warning")
 
 
 def sound_part(catalogue: Catalogue) -> Catalogue:
@@ -535,6 +539,9 @@ def _av(creative: Creative) -> _Remarks:
     if bool(creative.media_files) == bool(creative.vast_tag_url):
         yield "media_files", "expected either media_files or vast_tag_url"
     yield from _needs(creative, "duration_s")
+    if creative.vast_tag_url and not render.mime_mask(creative.mime or ""):
+        told = "of the media behind the tag: not served where the exchange lists types, and most do"
+        yield "mime", told, "warning"
     if creative.media_files and not creative.landing_page:
         yield "landing_page", "none: the ad cannot be clicked", "warning"
     for event in creative.tracking:
@@ -656,6 +663,9 @@ def _rendering(creative: Creative, product: Product | None) -> _Remarks:
         yield "html", "a product macro or notice URL inside <script> needs |js", "warning"
     if any(CONVERSION_MACRO in text for text in (markup, *(asset.text for asset in assets))):
         told = f"{CONVERSION_MACRO} is filled where a click leads to, by {{click_url}}, only"
+        yield creative.type, told, "warning"
+    for macro, meant in render.misspelt(markup, *(asset.text for asset in assets)):
+        told = f"{macro} is no macro and stays as it is: {{{meant}}} was meant?"
         yield creative.type, told, "warning"
     if "${" in (creative.landing_page or ""):
         yield "landing_page", "clicks are signed before the exchange could fill ${...}", "warning"

@@ -364,8 +364,16 @@ def product_key(advertiser: str, product: str) -> str:
 
 
 def micros(amount: Amount) -> int:
-    """An amount as micros. Raises: ValueError for text that is not a finite decimal."""
-    return amount if isinstance(amount, int) else parse_micros(amount)
+    """An amount as micros.
+
+    Raises: ValueError for text that is not a finite decimal, or next to nothing but not 0.
+    """
+    if isinstance(amount, int):
+        return amount
+    found = parse_micros(amount)
+    if not found and any(digit in amount.lower().partition("e")[0] for digit in "123456789"):
+        raise ValueError(f"less than a millionth: {amount[:40]!r}")
+    return found
 
 
 def price_of(text: str) -> tuple[int, str]:

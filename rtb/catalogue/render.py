@@ -12,6 +12,7 @@ Macros in markup and URLs:
     {product.title|js}  {click_url|url}                              escaped for where they stand
 """
 
+import difflib
 import html
 import re
 from collections.abc import Iterator
@@ -55,6 +56,11 @@ _HOLE = re.compile(rf"{_AUCTION.pattern}|{{({_NOTICE})(?:\|({'|'.join(ESCAPES)})
 # Names of XML namespaces look like URLs; nothing is fetched from there.
 _INSECURE = re.compile(r"http://(?!www\.w3\.org/)", re.IGNORECASE)
 _STATIC = re.compile(rf"{{(landing_page|product\.([a-z_]+)|{_NOTICE})(?:\|([a-z]+))?}}")
+
+# Whatever looks like a macro; a script or style has braces of its own.
+_LIKELY: Final = re.compile(r"{([a-z]+[_.][a-z_.]+)(?:\|[a-z]+)?}")
+LIKENESS: Final = 0.8  # of two names with one letter missing, added or exchanged
+_NAMES: Final = (*HOLES, *NOTICES, "landing_page", *(f"product.{each}" for each in PRODUCT_FIELDS))
 
 # Native data types by the name of the field (Native 1.2, list 7.4).
 DATA_TYPES: Final = {
@@ -144,6 +150,15 @@ def expand(text: str, creative: Creative, product: Product | None, escape: str =
         return _escaped(value, how)
 
     return _STATIC.sub(fill, text)
+
+
+def misspelt(*texts: str) -> Iterator[tuple[str, str]]:
+    """What was left in some texts, and the macro that it resembles, without its braces."""
+    for match in _LIKELY.finditer(" ".join(texts)):
+        name = match[1]
+        near = [] if name in _NAMES else difflib.get_close_matches(name, _NAMES, 1, LIKENESS)
+        for meant in near:
+            yield match[0], meant
 
 
 def _field(product: Product | None, field: str, match: re.Match[str]) -> str | None:

@@ -7,7 +7,7 @@ Exit codes: 0 applied, or a dry run without errors; 1 errors, nothing applied; 2
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -15,19 +15,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rtb.base.errors import CatalogueError, StoreError
+from rtb.base.errors import CatalogueError, ConfigError, StoreError
+from rtb.base.money import currency_name
 from rtb.catalogue.check import sound_part
 from rtb.catalogue.compile import compile_snapshot, left_out
 from rtb.catalogue.load import Problem, load
 from rtb.catalogue.model import KINDS, Catalogue
 from rtb.openrtb.agents import OS_AGENTS, OS_NAMES
 from rtb.openrtb.countries import ALPHA3
+from rtb.server import settings
 from rtb.stores import artifacts
 
 APPLIED, REFUSED, IN_PART, NO_STORE = 0, 1, 3, 4
 SNAPSHOTS = "snapshots"
 # Values of targeting that the decoder makes of requests; others are warned of.
-KNOWN = {
+KNOWN: Final = {
     "country": frozenset(country.lower() for country in ALPHA3.values()),
     "os": frozenset(name for _, name, *_ in (*OS_NAMES, *OS_AGENTS)),
 }
@@ -58,9 +60,14 @@ def command(
         typer.Option("--allow-empty", help="Publish even if no line item is left to serve."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    configs: Annotated[
+        Path, typer.Option("--configs", help="Folder whose exchange rates are known.")
+    ] = settings.CONFIGS,
 ) -> None:
     """Check a catalogue and publish it: applies nothing when anything is wrong."""
-    report = run(directory, data, dry_run=dry_run, partial=partial, allow_empty=allow_empty)
+    report = run(
+        directory, data, dry_run=dry_run, partial=partial, allow_empty=allow_empty, configs=configs
+    )
     if as_json:
         typer.echo(msgspec.json.encode(report))
     else:
@@ -75,9 +82,10 @@ def run(
     dry_run: bool = False,
     partial: bool = False,
     allow_empty: bool = False,
+    configs: Path = settings.CONFIGS,
 ) -> Report:
     """The import itself; a directory that cannot be listed is one of its problems."""
-    catalogue, problems = _load(directory)
+    catalogue, problems = _load(directory, configs)
     report = Report(dry_run=dry_run, problems=problems)
     if any(problem.severity == "error" for problem in problems):
         report.exit_code = IN_PART if partial else REFUSED
@@ -94,9 +102,17 @@ def run(
     return report
 
 
-def _load(directory: Path) -> tuple[Catalogue, list[Problem]]:
+def _load(directory: Path, configs: Path) -> tuple[Catalogue, list[Problem]]:
+    known, doubts = dict(KNOWN), list[Problem]()
     try:
-        return load(directory, KNOWN)
+        rates = settings.load_rates(configs / settings.Files().rates)["cur"].tolist()
+        known["currency"] = frozenset(currency_name(one).lower() for one in rates)
+    except ConfigError as error:  # the bidder may have others than whoever imports
+        told = f"currencies are not checked: {error}"
+        doubts.append(Problem("", 0, "", told, "warning"))
+    try:
+        catalogue, problems = load(directory, known)
+        return catalogue, doubts + problems
     except OSError as error:
         return Catalogue(), [Problem("", 0, "", f"{directory}: {error.strerror}")]
 

@@ -60,7 +60,9 @@ def command(
     )
     # Faults of configuration show here, once, and not in every worker.
     exchanges = settings.load_exchanges(configs / chosen.files.exchanges)
-    settings.load_rates(configs / chosen.files.rates)
+    rates = settings.load_rates(configs / chosen.files.rates)
+    for doubt in settings.without_rate(exchanges, rates):
+        typer.echo(f"rtb: {doubt}", err=True)
     settings.load_zones(configs / chosen.files.zones, 0)
     settings.check_profiles(chosen.profiles.source)
     paths = StatePaths(data.resolve())

@@ -65,11 +65,14 @@ class Letters:
 
     def _append(self, text: bytes, count: int) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as file:
-            if file.tell() + len(text) > self._bytes_max:
+        with self._path.open("ab+") as file:
+            size = file.tell()
+            if size + len(text) > self._bytes_max:
                 self.dropped += count
                 return
-            file.write(b"\n" + text)  # ends a line that a power cut has torn
+            file.seek(max(size - 1, 0))
+            torn = file.read() not in {b"", b"\n"}  # by a power cut
+            file.write(b"\n" + text if torn else text)
             file.flush()
             os.fsync(file.fileno())
 

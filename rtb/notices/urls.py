@@ -70,7 +70,8 @@ class Urls:
     def __init__(self, base: str, settings: Settings) -> None:
         """Raises: ConfigError for a base that cannot begin a URL."""
         if not _BASE.fullmatch(base):
-            raise ConfigError(f"expected http(s)://host[:port][/path], got `{base}` - at `base`")
+            told = f"expected http(s)://host[:port][/path], got `{base}`"
+            raise ConfigError(f"{told} - at `$.notices.base_url`")
         self._base = base
         self._settings = settings
 

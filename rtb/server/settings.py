@@ -5,6 +5,7 @@ by section; nothing reads configuration later.
 """
 
 import datetime
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 from zoneinfo import ZoneInfo
@@ -14,7 +15,7 @@ import numpy as np
 
 from rtb.base.errors import ConfigError
 from rtb.base.hashing import token_hash
-from rtb.base.money import currency_code
+from rtb.base.money import currency_code, currency_name
 from rtb.base.records import CURRENCIES_MAX, RATE, RATES_MAX, ZONE, ZONES_MAX, Dim, Terms
 from rtb.exchanges import settings as exchange_settings
 from rtb.exchanges.settings import Exchange
@@ -177,6 +178,17 @@ def load_rates(path: Path) -> np.ndarray:
     if file.rates.get(file.base, 1.0) != 1.0:
         raise ConfigError(f"{path}: the base is worth 1 - at `$.rates.{file.base}`")
     return rows
+
+
+def without_rate(exchanges: Mapping[str, Exchange], rates: np.ndarray) -> Iterator[str]:
+    """Says of each exchange in which of its currencies nothing can be bid; a file of rates may
+    still bring them."""
+    known = {currency_name(code) for code in rates["cur"].tolist()}
+    for name, exchange in exchanges.items():
+        missing = sorted({exchange.default_currency, *exchange.currencies} - known)
+        if missing:
+            told = f"no rate for {', '.join(missing)}: requests for it get no bid"
+            yield f"exchange {name}: {told} - at `$.currencies`"
 
 
 def load_zones(path: Path, now_ms: int) -> np.ndarray:

@@ -41,6 +41,13 @@ def test_what_is_no_decimal_is_refused(text: str) -> None:
         parse_micros(text)
 
 
+@pytest.mark.parametrize("text", ["1e30", "9" * 25, "-1e18", "1e999999"])
+def test_an_amount_beyond_all_budgets_is_refused(text: str) -> None:
+    """What no integer of ours holds is said so, and reckoned with no further."""
+    with pytest.raises(ValueError, match="too large"):
+        parse_micros(text)
+
+
 @given(st.integers(-(10**12), 10**12), st.integers(1, 10**6))
 def test_ceil_div(numerator: int, denominator: int) -> None:
     """Division rounds up: the smallest integer that is not less."""

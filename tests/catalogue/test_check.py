@@ -99,6 +99,8 @@ FAULTS = [
     ("segments", "s", {"name": "x\x00"}, "name"),
     ("campaigns", "c", {"advertiser": "z"}, "advertiser"),
     ("campaigns", "c", {"budget": Budget(daily="-1")}, "budget.daily"),
+    ("campaigns", "c", {"budget": Budget(daily="9" * 25)}, "budget.daily"),
+    ("campaigns", "c", {"budget": Budget(total="1e-999999")}, "budget.total"),
     ("campaigns", "c", {"budget": Budget(impressions=9)}, "budget.impressions"),
     ("campaigns", "c", {"budget": Budget(mode="expected")}, "budget.mode"),
     ("campaigns", "c", {"flights": (Flight(budget=Budget(daily="5")),)}, "flights[0].budget.daily"),
@@ -109,6 +111,7 @@ FAULTS = [
     ("products", "a/p", {"price": "45$"}, "price"),
     ("products", "a/p", {"price": "-1 USD"}, "price"),
     ("products", "a/p", {"price": "NaN USD"}, "price"),
+    ("products", "a/p", {"price": "1e30 USD"}, "price"),
     ("products", "a/p", {"sale_price": "cheap"}, "sale_price"),
     ("products", "a/p", {"link": "javascript:alert(1)"}, "link"),
     ("products", "a/p", {"availability": "perhaps"}, "availability"),
@@ -118,6 +121,7 @@ FAULTS = [
     ("line_items", "li", {"goal": Goal("cpm", amount="0")}, "goal.amount"),
     ("line_items", "li", {"goal": Goal("cpm", amount="two")}, "goal.amount"),
     ("line_items", "li", {"goal": Goal("cpm", amount="100001")}, "goal.amount"),
+    ("line_items", "li", {"goal": Goal("cpm", amount="1e30")}, "goal.amount"),
     ("line_items", "li", {"goal": Goal("cpm")}, "goal.amount"),
     ("line_items", "li", {"goal": Goal("cpc", amount="1")}, "max_cpm"),
     ("line_items", "li", {"goal": Goal("roas", target_roas=4.0), "max_cpm": "9"}, "goal"),
@@ -222,6 +226,13 @@ WARNINGS = [
     ("creatives", "image", {"image_url": "https://c.example/b"}, "mime"),
     ("creatives", "image", {"categories": {}}, "categories"),
     ("creatives", "video", {"landing_page": None}, "landing_page"),
+    (
+        "creatives",
+        "video",
+        {"media_files": (), "vast_tag_url": "https://ads.example/tag"},
+        "mime",
+    ),
+    ("creatives", "html", {"html": "<a href='{clik_url}'>x</a>"}, "html"),
     ("creatives", "image", {"landing_page": "https://x.example/${AUCTION_ID}"}, "landing_page"),
     (
         "creatives",
@@ -253,6 +264,25 @@ def test_doubtful_things_are_only_warned_of(
     table[key] = msgspec.structs.replace(table[key], **change)
     found = [(each.field, each.severity) for each in check(catalogue)]
     assert found == [(field, "warning")]
+
+
+def test_braces_of_scripts_and_styles_are_no_macros() -> None:
+    """Only what nearly is a macro of ours is thought to be one that was mistyped."""
+    catalogue = sound()
+    script = (
+        "<style>a{color_x:red}</style><script>f({user.id});t(`{my_name}{click_url|js}`)</script>"
+    )
+    changed = {"html": script, "landing_page": "https://shop.example/"}
+    catalogue.creatives["html"] = msgspec.structs.replace(catalogue.creatives["html"], **changed)
+    assert [] == list(check(catalogue))
+
+
+def test_a_currency_without_a_rate_is_warned_of() -> None:
+    """Where rates are known: what counts in another currency could hardly bid."""
+    found = list(check(sound(), {"currency": {"eur"}}))
+    assert [("a", "currency"), ("b", "currency")] == [(each.key, each.field) for each in found]
+    assert {"warning"} == {each.severity for each in found}
+    assert [] == list(check(sound(), {"currency": {"usd"}}))
 
 
 def test_backslashes_and_line_breaks_are_text() -> None:

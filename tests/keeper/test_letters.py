@@ -30,6 +30,7 @@ def test_a_letter_written_again_is_one(tmp_path: Path) -> None:
     Letters(path).add([_letter(1), _letter(2)])
 
     assert [_letter(1), _letter(2)] == read(path)
+    assert 3 == path.read_bytes().count(b"\n")
 
 
 def test_a_torn_line_harms_no_other(tmp_path: Path) -> None:
