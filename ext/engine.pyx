@@ -108,7 +108,6 @@ cdef int BATCH_MIN = rules.BATCH_MIN
 cdef int CURRENCIES_BOUND_MAX = rules.CURRENCIES_BOUND_MAX
 cdef int FEATURES_MAX = feature_rules.FEATURES_MAX
 cdef int SHORTLIST_MAX = select_rules.SHORTLIST_MAX
-cdef int POD_SHORTLIST_MAX = select_rules.POD_SHORTLIST_MAX
 cdef uint32_t DEDUPE_ADVERTISER = select_rules.DEDUPE_ADVERTISER
 cdef uint32_t MULTIPLIER_ONE = MULTIPLIER_E6_ONE
 cdef uint32_t PARTICIPATION_ALL = PARTICIPATION_E4_ALL
@@ -137,7 +136,7 @@ for _dim in PERSONAL_DIMS:
     IS_PERSONAL[<int>_dim] = 1
 for _dim in feature_rules.MODEL_DIMS:
     IS_FEATURE[<int>_dim] = 1
-assert SHORTLIST_MAX <= SHORTLIST_CAP and POD_SHORTLIST_MAX <= SHORTLIST_CAP
+assert SHORTLIST_MAX <= SHORTLIST_CAP == select_rules.SHORTLIST_CAP
 assert FEATURES_MAX <= 256
 assert CURRENCIES_BOUND_MAX <= CURRENCIES_BOUND_CAP and BATCH_MIN <= BATCH_CAP
 
@@ -349,6 +348,8 @@ cdef class Engine:
     cdef float query[2][VECTOR]
     cdef int scored_for  # the impression that `query` is for
     cdef Group *groups
+    cdef bint separates  # whether any line item has competitors
+    cdef int room  # of a short list
     cdef int groups_count, groups_cap, groups_closed, entries_written
     cdef int group_of_place[DEALS_MAX + 1]
     cdef Group *imp_groups
@@ -470,6 +471,7 @@ cdef class Engine:
             self.orders[i].blocks = <Ranked *>_zeros(self.words // BLOCK * sizeof(Ranked))
         for i in range(self.line_items_count):
             self.everyone[i >> 6] |= <uint64_t>1 << (i & 63)
+            self.separates |= self.line_items[i].separation >= 0
         for d in range(128):
             self.dim_position[d] = -1
         self.free_words = <uint64_t **>_zeros(max(self.dims_count, 1) * sizeof(void *))
@@ -724,7 +726,7 @@ cdef class Engine:
 
     cdef int _request(self) noexcept nogil:
         cdef const Head *head = &self.facts.head
-        cdef int i, usable = 0
+        cdef int i, usable = 0, competitions = 0
         cdef bint shared
         if head.flags & FLAG_BLOCKS_OVERFLOW:
             return NOBID_TOO_LARGE
@@ -740,9 +742,12 @@ cdef class Engine:
         self.groups_closed = 0
         self.entries_written = 0
         for i in range(head.imps_count):
-            usable += self._usable(&self.facts.imps[i])
+            if self._usable(&self.facts.imps[i]):
+                usable += 1
+                competitions += self.facts.imps[i].deals_count + 1
         if not usable:
             return NOBID_NO_IMPRESSION
+        self.room = _room(self, usable, competitions)
         _put_in_order(self)
         # What the request says is looked up once for several impressions, else with the one.
         shared = usable > 1

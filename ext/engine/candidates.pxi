@@ -170,8 +170,18 @@ cdef inline void _prefetch(Engine self, int line_item) noexcept nogil:
 
 cdef int _shortlist_max(Engine self, const Imp *imp) noexcept nogil:
     if imp.video.poddur_s > 0 or imp.audio.poddur_s > 0:
-        return POD_SHORTLIST_MAX
-    return SHORTLIST_MAX
+        return SHORTLIST_CAP
+    return self.room
+
+
+cdef int _room(Engine self, int imps, int competitions) noexcept nogil:
+    """How long short lists are (twin: `select.shortlist_room`)."""
+    cdef int wanted = min(SHORTLIST_MAX + imps - 1, SHORTLIST_CAP)
+    if imps <= 1:
+        return SHORTLIST_MAX
+    if self.separates:
+        wanted = SHORTLIST_CAP
+    return max(min(wanted, BIDS_MAX // competitions), SHORTLIST_MAX)
 
 
 cdef void _bound(Engine self) noexcept nogil:

@@ -93,6 +93,7 @@ class Engine:
         self.line_items = [as_values(row) for row in snapshot["line_items"]]
         self.creatives = [as_values(row) for row in snapshot["creatives"]]
         self.bounds = [self._bound_micros(row) for row in self.line_items]
+        self.separates = any(row.separation >= 0 for row in self.line_items)
         self.blocks_count = -(-len(self.line_items) // BLOCK_LINE_ITEMS)
         self.block_bounds = self._block_bounds()
 
@@ -220,11 +221,13 @@ class _Run:
             self.head, self.tokens, self.terms, self.person.segments, self.now_ms
         )
         self.hour = self.request_tokens[Dim.HOUR_OF_WEEK][0]
-        usable = 0
-        for number, imp in enumerate(self.imps):
-            if imp.flags & ImpFlag.UNUSABLE or not imp.media:
-                continue
-            usable += 1
+        usable = [
+            (number, imp) for number, imp in enumerate(self.imps)
+            if imp.media and not imp.flags & ImpFlag.UNUSABLE
+        ]  # fmt: skip
+        competitions = sum(imp.deals_count + 1 for _, imp in usable)
+        self.room = select.shortlist_room(len(usable), competitions, self.engine.separates)
+        for number, imp in usable:
             self._impression(number, imp)
         if not usable:
             return NoBid.NO_IMPRESSION
@@ -286,7 +289,7 @@ class _Run:
         group = groups.get(OPEN_PLACE)
         if self.terms.exhaustive or group is None:
             return None
-        full = len(group.entries) == select.shortlist_max(imp)
+        full = len(group.entries) == select.shortlist_max(imp, self.room)
         return group.entries[-1].value_micros if full else None
 
     def _is_settled(self, imp: SimpleNamespace, value: float, groups: dict[int, Group]) -> bool:
@@ -315,7 +318,7 @@ class _Run:
         groups: dict[int, Group],
     ) -> None:
         """Looks at the candidates found so far, those first that can be worth the most."""
-        step = select.shortlist_max(imp)
+        step = select.shortlist_max(imp, self.room)
         ranked = [(self._bound(line_item), line_item) for line_item in found]
         for turn in range(ROUNDS_RANKED + 1):
             ranked = self._without_hopeless(number, imp, ranked, groups)
@@ -579,7 +582,7 @@ class _Run:
                 tie=select.tie_break(self.head.id_hash, ad.key),
             )  # fmt: skip
             group = groups.setdefault(place, Group(number, place))
-            fallen = select.insert(group, candidate, select.shortlist_max(imp))
+            fallen = select.insert(group, candidate, select.shortlist_max(imp, self.room))
             if fallen is not None:
                 self._drop(fallen.line_item, fallen.creative, number, Reject.OUTRANKED)
 

@@ -12,11 +12,11 @@ from typing import Final
 
 from rtb.base.hashing import mix64
 from rtb.base.reasons import Reject
-from rtb.base.records import Media
+from rtb.base.records import BIDS_MAX, Media
 from rtb.catalogue import snapshot as snap
 
-SHORTLIST_MAX: Final = 4
-POD_SHORTLIST_MAX: Final = 16  # a dynamic pod takes several from one list
+SHORTLIST_MAX: Final = 4  # of a request with one impression
+SHORTLIST_CAP: Final = 16  # of any; a dynamic pod takes several from one list
 DEDUPE_ADVERTISER: Final = 1 << 1  # video.poddedupe
 
 
@@ -52,10 +52,24 @@ class Group:
     entries: list[Candidate] = field(default_factory=list)
 
 
-def shortlist_max(imp: SimpleNamespace) -> int:
+def shortlist_room(imps: int, competitions: int, separates: bool) -> int:
+    """How long the short lists of a request are.
+
+    Each other impression may take a line item of a list, so each makes the list one longer; where
+    competitors are kept apart it may rule out many. All lists have to find room in a decision.
+
+    imps, competitions: that can be bid on; separates: whether any line item has competitors
+    """
+    if imps <= 1:
+        return SHORTLIST_MAX
+    wanted = SHORTLIST_CAP if separates else min(SHORTLIST_MAX + imps - 1, SHORTLIST_CAP)
+    return max(min(wanted, BIDS_MAX // competitions), SHORTLIST_MAX)
+
+
+def shortlist_max(imp: SimpleNamespace, room: int) -> int:
     """How long a short list of an impression may be: longer where a dynamic pod is offered."""
     pod = imp.video.poddur_s > 0 or imp.audio.poddur_s > 0
-    return POD_SHORTLIST_MAX if pod else SHORTLIST_MAX
+    return SHORTLIST_CAP if pod else room
 
 
 def tie_break(seed: int, creative_key: int) -> int:

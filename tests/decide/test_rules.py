@@ -695,6 +695,52 @@ def test_competitors_are_kept_apart(engine: Any) -> None:
     assert Reject.SEPARATION in found.reasons
 
 
+@pytest.mark.parametrize("count", [5, 7, 13])
+def test_every_impression_gets_a_bid_as_long_as_there_are_line_items(
+    engine: Any, count: int
+) -> None:
+    """The best line items can stand once each: what is left has to do for the other places."""
+    lines = [line(f"l{n}", "c", cpm=str(20 - n)) for n in range(count)]
+    slots = [banner() | {"id": str(n)} for n in range(count)]
+    found = decide(engine, snapshot(image("c"), *lines), *slots)
+
+    assert [f"l{n}" for n in range(count)] == [bid.line_item for bid in found.chosen]
+    assert list(range(count)) == [bid.imp for bid in found.chosen]
+
+
+def test_short_lists_of_many_deals_leave_room_for_all_impressions(engine: Any) -> None:
+    """Lists do not grow so long that the last impressions find no room in the decision."""
+    names = [f"d{n}" for n in range(6)]
+    deals = [{"id": name, "bidfloor": 0.1} for name in names]
+    lines = [line(f"l{n}", "c", cpm=str(30 - n), deals=tuple(names), open_market=True,
+                  repeat=True) for n in range(12)]  # fmt: skip
+    slots = [banner(pmp={"deals": deals}) | {"id": str(n)} for n in range(9)]
+    catalogue = snapshot(image("c"), *(Deal(id=name, exchange="generic") for name in names), *lines)
+    found = decide(engine, catalogue, *slots)
+
+    assert set(range(9)) == {bid.imp for bid in found.chosen}
+    assert 4 == max(bid.rank for bid in found.bids) + 1
+
+
+def test_competitors_leave_a_place_to_who_is_none(engine: Any) -> None:
+    """A group of rivals that are worth more does not crowd the only one out who may stand there."""
+    rivals = [
+        thing
+        for n in range(6)
+        for thing in (
+            Advertiser(id=f"r{n}", domains=("b.test",)),
+            Campaign(id=f"k{n}", advertiser=f"r{n}"),
+            image(f"c{n}", advertiser=f"r{n}"),
+            line(f"l{n}", f"c{n}", cpm="9", campaign=f"k{n}", separation="cars"),
+        )
+    ]
+    catalogue = snapshot(image("c"), line("other", "c", cpm="2"), *rivals)
+    found = decide(engine, catalogue, banner(), banner() | {"id": "2"})
+
+    assert [0, 1] == [bid.imp for bid in found.chosen]
+    assert "other" == found.chosen[1].line_item
+
+
 # -- pods (OpenRTB 2.6 section 7.6) ---------------------------------------------------------------
 
 
@@ -756,6 +802,20 @@ def test_structured_pod_gets_one_creative_a_slot(engine: Any) -> None:
 
     assert [0, 1] == [bid.imp for bid in found.chosen]
     assert 2 == len({bid.creative for bid in found.chosen})
+
+
+def test_a_long_structured_pod_is_filled(engine: Any) -> None:
+    """Seven slots and as many line items: each slot has one."""
+    slots = [
+        {"id": str(n), "video": {"mimes": ["video/mp4"], "podid": "p", "maxduration": 15}}
+        for n in range(7)
+    ]
+    ads = [video(f"v{n}", 10) for n in range(7)]
+    lines = [line(f"l{n}", f"v{n}", cpm=str(9 - n), repeat=True) for n in range(7)]
+    found = decide(engine, snapshot(*ads, *lines), *slots)
+
+    assert list(range(7)) == [bid.imp for bid in found.chosen]
+    assert 7 == len({bid.creative for bid in found.chosen})
 
 
 def test_poddedupe_by_advertiser(engine: Any) -> None:

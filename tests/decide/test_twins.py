@@ -83,7 +83,7 @@ def test_hopeless_candidates_change_nothing(engine: type[Engine]) -> None:
     opportunity, looked, brief = Opportunity(), Decision(), Decision()
     terms = settings.terms_of(EXCHANGE, RATES, ZONES, 1000, 5)
     left_out = unseen = 0
-    for seed, line_items, requests in ((0, 120, 40), (1, 120, 40), (2, 1_600, 6)):
+    for seed, line_items, requests in ((0, 120, 40), (1, 120, 40), (2, 1_600, 16)):
         core = engine(worlds.snapshot(seed, line_items))
         overlay = worlds.overlay(chance, line_items) if seed == 1 else None
         for _ in range(requests):

@@ -286,7 +286,7 @@ def request(chance: random.Random) -> dict[str, object]:
     """One bid request as a tree."""
     found: dict[str, object] = {
         "id": f"r{chance.getrandbits(48)}",
-        "imp": [_imp(chance, number) for number in range(chance.choice([1, 1, 2, 4]))],
+        "imp": [_imp(chance, number) for number in range(chance.choice([1, 1, 2, 4, 9]))],
         "site": {
             "domain": chance.choice(["www.example.com", "news.test", "x.shop.test"]),
             "cat": chance.sample(CATEGORIES, 2),
