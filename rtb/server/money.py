@@ -209,12 +209,19 @@ class Money:
         self.journal.start(loop)
         self._rest()
 
-    def serve(self, arrays: Mapping[str, Any]) -> None:
-        """Pays for bids of a snapshot from now on; again for the same one does nothing."""
+    def table_of(self, arrays: Mapping[str, Any]) -> CapsTable:
+        """The caps of the snapshot that is served next. Takes its time: for a thread."""
+        return CapsTable.of(arrays, self._table)
+
+    def serve(self, arrays: Mapping[str, Any], table: CapsTable | None = None) -> None:
+        """Pays for bids of a snapshot from now on; again for the same one does nothing.
+
+        table: what `table_of` made of it.
+        """
         if arrays is self._arrays:
             return
         self._arrays = arrays
-        self._table = CapsTable.of(arrays, self._table)
+        self._table = table if table is not None else self.table_of(arrays)
         self.caps.serve(self._table)
         self.commit.serve(arrays)
         rows = np.zeros(len(arrays["line_items"]), OVERLAY)

@@ -27,18 +27,19 @@ from rtb.base.errors import ConfigError, InputError, RtbError, StoreError
 from rtb.base.events import ClaimFlag
 from rtb.base.links import Sheets
 from rtb.base.money import currency_code
-from rtb.base.records import Decision, Opportunity
+from rtb.base.records import Decision, Opportunity, Terms
 from rtb.decide.model import MODEL_KIND, Model
 from rtb.notices import reading
 from rtb.server import connections, lane, settings
 from rtb.server.app import Application
-from rtb.server.bid import NS_PER_MS, Bidder, Serving
+from rtb.server.bid import NS_PER_MS, Bidder, Endpoint, Serving
 from rtb.server.kernels import Kernels, decode_reference
 from rtb.server.money import Money
 from rtb.server.notices import NoticeDesk
 from rtb.server.settings import Settings
 from rtb.stores import artifacts
 from rtb.stores.board import Board, Gauge
+from rtb.stores.caps_table import CapsTable
 from rtb.stores.profiles_lmdb import ProfileStore
 from rtb.stores.serving import ServingFile, StatePaths, read_serving, stamp
 
@@ -67,6 +68,17 @@ WARM_REQUEST: Final = (
     b'"minduration":5,"maxduration":30,"w":640,"h":360}}],"site":{"domain":"example.com",'
     b'"cat":["IAB1"]},"device":{"ua":"Mozilla/5.0","geo":{"country":"USA"}},"test":1}'
 )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // NS_PER_MS
+
+
+def _read_warm_request(endpoint: Endpoint, opportunity: Opportunity) -> None:
+    try:
+        decode_reference(WARM_REQUEST, 0, endpoint.exchange, opportunity)
+    except InputError as error:
+        raise StoreError(f"the warm-up request was refused: {error}") from error
 
 
 def newest(paths: StatePaths) -> ServingFile | None:
@@ -181,7 +193,7 @@ class Worker:
         )
         follower = asyncio.create_task(self._follow())
         self.meter.gauge(Gauge.PID, os.getpid())
-        self.meter.gauge(Gauge.STARTED_MS, time.time_ns() // NS_PER_MS)
+        self.meter.gauge(Gauge.STARTED_MS, _now_ms())
         self._gauges()
         acceptor.open()
         try:
@@ -278,7 +290,7 @@ class Worker:
 
     def _refresh(self) -> None:
         """Sees profiles and counts as they are now; caps must know when that was."""
-        caps, now_ms = self.money.caps, time.time_ns() // NS_PER_MS
+        caps, now_ms = self.money.caps, _now_ms()
         if self._store is not None:
             caps.refresh(now_ms, self._store.refresh)
         else:
@@ -315,7 +327,7 @@ class Worker:
         self._serving_stamp = stamp(self.paths.serving)
         file = read_serving(self.paths)
         if file is not None:
-            self._serve(open_serving(self.paths, file, self.kernels))
+            self._serve(*self._prepare(file))
 
     async def _follow_serving(self) -> None:
         changed = stamp(self.paths.serving)
@@ -326,11 +338,26 @@ class Worker:
         if file is None:
             return
         loop = asyncio.get_running_loop()
-        opened = await loop.run_in_executor(None, open_serving, self.paths, file, self.kernels)
-        self._serve(opened)
+        self._serve(*await loop.run_in_executor(None, self._prepare, file))
 
-    def _serve(self, serving: Serving) -> None:
-        self._warm_up(serving)
+    def _prepare(self, file: ServingFile) -> tuple[Serving, CapsTable]:
+        """All of a new generation that takes time, in a thread where requests are served."""
+        serving = open_serving(self.paths, file, self.kernels)
+        table = self.money.table_of(serving.arrays)
+        endpoint = next(iter(self.bidder.endpoints.values()))
+        opportunity, decision = Opportunity(), Decision()
+        _read_warm_request(endpoint, opportunity)
+        terms = self._terms(endpoint, serving)
+        serving.engine.decide(opportunity, None, terms, None, _now_ms(), decision)
+        return serving, table
+
+    def _serve(self, serving: Serving, table: CapsTable) -> None:
+        """Puts a new generation in service, between two requests."""
+        self.money.serve(serving.arrays, table)
+        if not self.warm:
+            self._warm_up(serving)
+            self.warm = True
+            memory.settle()
         self.bidder.serve(serving)
         self.meter.gauge(Gauge.GENERATION, serving.generation)
         log.info("worker %d serves generation %d", self.number, serving.generation)
@@ -339,18 +366,12 @@ class Worker:
         """Runs the whole path on a request of our own, so that the first real one is not slow."""
         endpoint = next(iter(self.bidder.endpoints.values()))
         opportunity, decision, sheets = Opportunity(), Decision(), Sheets()
-        self.money.serve(serving.arrays)
-        terms = settings.terms_of(
-            endpoint.exchange, self.bidder.rates, self.bidder.zones, 100, serving.generation
-        )
+        terms = self._terms(endpoint, serving)
         rounds = WARM_ROUNDS if self.kernels.name == "compiled" else 1
         for _ in range(rounds):
-            try:
-                decode_reference(WARM_REQUEST, 0, endpoint.exchange, opportunity)
-                self.kernels.decode(WARM_REQUEST, 0, endpoint.exchange, opportunity)
-            except InputError as error:
-                raise StoreError(f"the warm-up request was refused: {error}") from error
-            now_ms = time.time_ns() // NS_PER_MS
+            _read_warm_request(endpoint, opportunity)
+            self.kernels.decode(WARM_REQUEST, 0, endpoint.exchange, opportunity)
+            now_ms = _now_ms()
             serving.engine.decide(opportunity, None, terms, None, now_ms, decision)
             if decision.data["head"]["nobid"][0] == 0:
                 self.bidder.money.commit.pay(
@@ -361,9 +382,11 @@ class Worker:
                 self.kernels.encode(
                     opportunity, decision, serving.arrays, endpoint.exchange, links, sheets
                 )
-        if not self.warm:
-            self.warm = True
-            memory.settle()
+
+    def _terms(self, endpoint: Endpoint, serving: Serving) -> Terms:
+        """For requests of our own."""
+        rates, zones = self.bidder.rates, self.bidder.zones
+        return settings.terms_of(endpoint.exchange, rates, zones, 100, serving.generation)
 
     # -- looked at from outside -------------------------------------------------------------------
 
@@ -386,7 +409,7 @@ class Worker:
     def _money_status(self) -> dict[str, Any]:
         """Whether bids can be paid, and how far behind the books are."""
         keeper = self.board.keeper[0]
-        now_ms = time.time_ns() // NS_PER_MS
+        now_ms = _now_ms()
         return {
             "bids_are_paid": self.money.writable and self.money.purse.ready,
             "journal_fault": self.money.journal.fault,
