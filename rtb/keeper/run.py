@@ -12,7 +12,7 @@ the journals and the board. The clock is an argument: epoch milliseconds.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,10 +27,11 @@ from rtb.keeper.apply import Exchange
 from rtb.keeper.batch import Batch, batch_of, is_never_away
 from rtb.keeper.borrow import News
 from rtb.keeper.cluster import WAITS_MAX, Cluster
-from rtb.keeper.desks import NEVER, Desk, Ended
-from rtb.keeper.leases import Demand, Lent, Limits, Mask, Need, can_serve, has_headroom, least, lend
+from rtb.keeper.desks import NEVER
+from rtb.keeper.leases import Demand, Lent, Limits, Need, can_serve, has_headroom, least, lend
 from rtb.keeper.letters import Letters
 from rtb.keeper.mail import positions_of
+from rtb.keeper.returns import Over, Returns
 from rtb.keeper.tail import Read, Tail, Tails, bury
 from rtb.ledger.accounts import NO_FLIGHT, Balance, Line, State, place, scope_keys
 from rtb.ledger.changes import Entry, Row
@@ -43,7 +44,6 @@ from rtb.ledger.commands import (
     Forget,
     Grant,
     Outcome,
-    Return,
     Scope,
 )
 from rtb.ledger.pool import Amount, Wants
@@ -54,7 +54,6 @@ from rtb.stores.ledger_pool import PooledStore
 from rtb.stores.ledger_sql import Applied, LedgerStore
 
 NO_COSTS: Final[Mapping[int, int]] = {}
-_NODE_SHIFT: Final = 8  # of a lease's worker, see `ledger.commands.worker_of`
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,7 @@ class _Work:
     commands: list[Command] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
     mail: list[Mail] = field(default_factory=list)
-    ended: list[Ended] = field(default_factory=list)
-    returned: list[int] = field(default_factory=list)  # ghosts
+    over: Over = field(default_factory=Over)
     spans: dict[int, tuple[int, int]] = field(default_factory=dict)  # slot -> [from, until) ms
 
 
@@ -111,22 +109,18 @@ class Keeper:
         self.slots = publish.Slots(board)
         publish.forget_exhausted(board)
         self._demand = Demand(board, self._limits)
-        self._bury: Callable[[int], bool] = partial(bury, journals, kernel=kernel)
-        self._desks = [
-            Desk(board, self.tails.of(worker), self._bury, self._limits.silence_ms)
-            for worker in range(board.workers_count)
-        ]
-        self._ghosts = self._absent()
+        self._returns = Returns(
+            board, self.slots, self.tails, partial(bury, journals, kernel=kernel), settings.node,
+            self._limits.silence_ms, [holder for _, holder in self.state.leases],
+        )  # fmt: skip
         self._reads: list[Read] = []
         self._work: _Work | None = None
-        self._close: Mask = np.zeros(board.taken.shape, np.bool_)
-        self._leaving: set[int] = set()
         self._charted = False
         self._near: dict[tuple[Scope, int], list[int]] = {}  # slots by scope; empty: to be made
         self._costs: dict[int, int] = {}  # by slot
         self._spans: dict[int, tuple[int, int, int, int]] = {}
         self._exhausted: dict[int, int] = {}  # slot -> nanos of the least bid that was refused
-        self._expired_s = self._forgot_s = self._exhausted_ms = self._buried_ms = 0
+        self._expired_s = self._forgot_s = self._exhausted_ms = 0
         self.outcomes: Counter[Outcome] = Counter()
         self.records = 0
         self.has_more = False  # leases to lend than one turn may
@@ -188,7 +182,7 @@ class Keeper:
         outcomes = self._books.apply(commands).outcomes if commands else []
         changed = {one.line_item for one in commands if isinstance(one, Enrol)}
         for key in changed & self.slots.slot.keys():  # their lease may be of another time now
-            self._close[:, self.slots.slot[key]] = True
+            self._returns.called[:, self.slots.slot[key]] = True
         self._spans.clear()
         self._charted = True
         self._near.clear()
@@ -197,7 +191,7 @@ class Keeper:
         if self._cluster is not None:
             self._cluster.pool.charted()
         offered = {item.key for item in chart.line_items}
-        self._leaving = self.slots.slot.keys() - offered
+        self.slots.leaving = self.slots.slot.keys() - offered
         new = offered - self.slots.slot.keys()
         self.slots.assign(sorted(offered))
         self._costs = {
@@ -217,7 +211,7 @@ class Keeper:
         for key, slot in self.slots.slot.items():
             room = self._room(slot, self.state.lines[key], now_ms)
             if room is not None and min(room) < 0:
-                self._close[:, slot] = self._board.until_ms[:, slot] > 0
+                self._returns.called[:, slot] = self._board.until_ms[:, slot] > 0
 
     # -- a turn ------------------------------------------------------------------------------------
 
@@ -274,15 +268,16 @@ class Keeper:
         for pot, wants in news.called.items():
             near = self._slots_near(*pot[:2])
             if wants is Wants.ALL:
-                self._close[:, near] |= self._board.until_ms[:, near] > 0
+                self._returns.called[:, near] |= self._board.until_ms[:, near] > 0
             else:
-                self._close |= self._demand.idle(near, now_ms)
+                self._returns.called |= self._demand.idle(near, now_ms)
 
     def _gather(self, now_ms: int) -> _Work:
         work = _Work()
         self._demand.observe(now_ms)
         self._book(work, now_ms)
-        self._end_leases(work, now_ms)
+        work.over = self._returns.turn(now_ms)
+        work.commands += work.over.commands
         self._clock(work, now_ms)
         self._lend(work, now_ms)
         return work
@@ -318,52 +313,6 @@ class Keeper:
             self._forgot_s = horizon_s
             work.commands.append(Forget(max(horizon_s - self._settings.remember_s, 0)))
 
-    # -- leases that end ---------------------------------------------------------------------------
-
-    def _absent(self) -> set[int]:
-        """Workers with leases in the books that this board never saw: a larger node, or a board
-        that is younger than they are."""
-        node = self._settings.node
-        holders = {worker & 255 for _, worker in self.state.leases if worker >> _NODE_SHIFT == node}
-        found = {one for one in holders if one >= len(self._desks)}
-        for worker in found:
-            self.tails.of(worker)
-        return found
-
-    def _end_leases(self, work: _Work, now_ms: int) -> None:
-        board = self._board
-        over = (board.until_ms > 0) & (board.until_ms <= now_ms)
-        gone = [self.slots.slot[key] for key in self._leaving]
-        over[:, gone] |= board.until_ms[:, gone] > 0
-        for desk in self._desks:
-            waiting = desk.closing
-            ended = desk.turn(over[desk.worker] | self._close[desk.worker], now_ms)
-            if desk.closing is not waiting:
-                self._close[desk.worker] = False
-            if ended is not None:
-                work.ended.append(ended)
-                work.commands += self._returns(ended, now_ms // 1000)
-        self._lay_ghosts(work, now_ms)
-
-    def _returns(self, ended: Ended, now_s: int) -> list[Command]:
-        holder = self._settings.node << _NODE_SHIFT | ended.worker
-        if ended.everything:
-            return [Return(now_s, holder)]
-        keys = [self.slots.key.get(int(slot)) for slot in np.flatnonzero(ended.slots)]
-        return [Return(now_s, holder, key) for key in keys if key is not None]
-
-    def _lay_ghosts(self, work: _Work, now_ms: int) -> None:
-        """Returns what workers hold that are no more."""
-        if not self._ghosts or now_ms - self._buried_ms < self._limits.silence_ms:
-            return
-        self._buried_ms = now_ms
-        for worker in sorted(self._ghosts):
-            tail = self.tails.of(worker)
-            if self._bury(worker) and tail.position >= tail.durable_sequence():
-                holder = self._settings.node << _NODE_SHIFT | worker
-                work.commands.append(Return(now_ms // 1000, holder))
-                work.returned.append(worker)
-
     # -- leases that begin -------------------------------------------------------------------------
 
     def _lend(self, work: _Work, now_ms: int) -> None:
@@ -372,13 +321,12 @@ class Keeper:
         short: list[int] = []
         grants = waits = 0
         self.has_more = False
-        live = sum(desk.open for desk in self._desks)
+        live = len(self._returns.open_workers())
         for worker, slot, need in self._demand.hungry(now_ms):
-            desk = self._desks[worker]
             key = self.slots.key.get(slot)
-            if key is None or key in self._leaving or not desk.open:
+            if key is None or key in self.slots.leaving:
                 continue
-            if self._close[worker, slot] or (desk.closing is not None and desk.closing[slot]):
+            if not self._returns.may_lend(worker, slot):
                 continue
             grant = self._grant(worker, slot, need, live, now_ms)
             if grant is None:  # what the pool says is worth waiting for
@@ -421,7 +369,7 @@ class Keeper:
             return Outcome.NOTHING
         now_s = now_ms // 1000
         expires_s = (now_ms + self._limits.lease_ms) // 1000 + 1
-        holder = self._settings.node << _NODE_SHIFT | worker
+        holder = self._returns.holder(worker)
         return Grant(now_s, key, holder, now_s, min(lent.nanos, AMOUNT_MAX),
                      min(lent.units, AMOUNT_MAX), expires_s, least(need))  # fmt: skip
 
@@ -458,7 +406,7 @@ class Keeper:
         ]
         idle = self._demand.idle(near, now_ms)
         idle[:, list(work.spans)] = False  # just lent on
-        self._close |= idle
+        self._returns.called |= idle
         for slot in set(short) - set(np.flatnonzero(idle.any(axis=0)).tolist()):
             self._mark(slot, now_ms)
 
@@ -506,8 +454,8 @@ class Keeper:
         self.outcomes += work.batch.count(applied)
         # A kill just here leaves what only the books could refuse to the journal alone.
         self._letters.add(work.batch.refused(applied))
-        for ended in work.ended:
-            self._desks[ended.worker].settled(ended)
+        for ended in work.over.ended:
+            self._returns.settled(ended)
             self._demand.forget(ended.worker, ended.slots)
             if ended.admit != NEVER:
                 self._demand.begin(ended.worker)
@@ -517,8 +465,9 @@ class Keeper:
                 self._publish_grant(work, row, now_ms)
             elif row.target == Balance.OVER and self._cluster is not None:
                 self._cluster.pool.overspent(row.account)
-        self._ghosts.difference_update(work.returned)
-        self._free_slots()
+        self._returns.laid(work.over.ghosts)
+        if self._returns.free_slots():
+            self._near.clear()
         self._say_served()
 
     def _publish_grant(self, work: _Work, row: Row, now_ms: int) -> None:
@@ -530,26 +479,9 @@ class Keeper:
     def _say_served(self) -> None:
         """Tells workers that have all leases ahead: they may say that they are ready."""
         board = self._board
-        for desk in self._desks if self._charted else ():
-            if desk.open and self._demand.all_ahead(desk.worker):
-                board.keeper["served"][desk.worker] = board.keeper["incarnation"][desk.worker]
-
-    def _free_slots(self) -> None:
-        """Frees the places of line items that left, once no worker can have any of them."""
-        board = self._board
-        free = []
-        for key in self._leaving:
-            slot = self.slots.slot[key]
-            unlent = (board.granted[:, slot] == board.taken[:, slot]) & (
-                board.granted_units[:, slot] == board.taken_units[:, slot]
-            )
-            closing = any(one.closing is not None and one.closing[slot] for one in self._desks)
-            if unlent.all() and not board.until_ms[:, slot].any() and not closing:
-                free.append(slot)
-        if free:
-            self._leaving -= {self.slots.key[slot] for slot in free}
-            self.slots.free(free)
-            self._near.clear()
+        for worker in self._returns.open_workers() if self._charted else ():
+            if self._demand.all_ahead(worker):
+                board.keeper["served"][worker] = board.keeper["incarnation"][worker]
 
 
 _FAR_MS: Final = 1 << 62  # fits the board
