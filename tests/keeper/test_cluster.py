@@ -153,7 +153,7 @@ def waits(keeper: Keeper, need: Need) -> bool:
     pool, shoes = keeper._cluster, keeper.state.lines[SHOES]
     assert pool is not None
     room = Lent(*keeper.state.available(Scope.LINE_ITEM, SHOES))
-    return pool.waits(shoes, 0, 0, need, room, 2, keeper._limits)
+    return pool.waits(shoes, 0, 0, need, room, 2, keeper._settings.leases)
 
 
 @pytest.mark.parametrize("side", [0, 1])
