@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -90,6 +91,10 @@ async def _pace(journal: Journal, duration_s: float) -> tuple[int, list[int], li
     clock, append = time.perf_counter_ns, journal.append
     appends_ns: list[int] = []
     waits_ms: list[float] = []
+
+    def waited(since_ns: int, _: bool) -> None:
+        waits_ms.append((clock() - since_ns) / 1e6)
+
     start_s, count = time.perf_counter(), 0
     while (spent_s := time.perf_counter() - start_s) < duration_s:
         while count < spent_s * RATE:
@@ -98,9 +103,7 @@ async def _pace(journal: Journal, duration_s: float) -> tuple[int, list[int], li
             appends_ns.append(clock() - start_ns)
             count += 1
             if count % 10 == 0:
-                journal.when_durable(
-                    sequence, lambda _, since=start_ns: waits_ms.append((clock() - since) / 1e6)
-                )
+                journal.when_durable(sequence, partial(waited, start_ns))
         await asyncio.sleep(PACE_S)
     return count, appends_ns, waits_ms
 

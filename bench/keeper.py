@@ -84,6 +84,11 @@ def chart(size: Size) -> Chart:
     return Chart(owners, campaigns, items)
 
 
+def purse_of(board: MoneyBoard, worker: int, journal: Journal) -> Purse:
+    """A worker's purse, which says how far its journal goes."""
+    return Purse(board, worker, lambda: journal.last_sequence)
+
+
 @contextmanager
 def world(size: Size) -> Iterator[World]:
     """On the disk that the checkout is on."""
@@ -100,7 +105,7 @@ def world(size: Size) -> Iterator[World]:
         journals = [
             Journal.open(folder / "journals", worker, Limits(), KERNEL) for worker in range(WORKERS)
         ]
-        purses = [Purse(board, one, lambda one=one: journals[one].last_sequence) for one in (0, 1)]
+        purses = [purse_of(board, worker, journal) for worker, journal in enumerate(journals)]
         for purse in purses:
             purse.bind(np.arange(1, size.line_items + 1, dtype=np.uint64))
         yield World(keeper, journals, purses, size)

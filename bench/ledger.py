@@ -92,7 +92,7 @@ def records(size: Size) -> Iterator[Command]:
 def batches(size: Size, count: int) -> list[list[Command]]:
     """As a keeper would apply them: `count` records, the bids first and together, then the bills,
     what is due, and what may be forgotten."""
-    found = []
+    found: list[list[Command]] = []
     stream = records(size)
     now_s = START_S
     while batch := list(islice(stream, count)):

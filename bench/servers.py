@@ -103,7 +103,7 @@ def running(
 def floor_server(core: int, burn_us: int = 0) -> Iterator[tuple[int, int]]:
     """(pid, port) of the C floor; `burn_us`: CPU time that it spends on every request."""
     port = free_port()
-    arguments = [program("floor"), str(port), str(burn_us)]
+    arguments = [str(program("floor")), str(port), str(burn_us)]
     with running(arguments, core, BUILD / "floor.log") as pid:
         _await_port(port)
         yield pid, port

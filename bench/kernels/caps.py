@@ -13,7 +13,7 @@ from rtb._ext.caps import Caps
 from rtb.base.events import CLAIMS_VERSION, NOTICE, Kind, bid_id
 from rtb.base.hashing import mix64, token_hash
 from rtb.base.records import Dim
-from rtb.keeper.caps import CapsKeeper
+from rtb.keeper.caps import CapsKeeper, Stretch
 from rtb.profiles.codec import Profile, encode
 from rtb.profiles.identity import buyer_key
 from rtb.stores.caps import Limits
@@ -22,6 +22,7 @@ from rtb.stores.caps_table import CapsTable
 from rtb.stores.counts_lmdb import CountsStore
 from rtb.stores.profiles_lmdb import ProfileStore
 
+Call = Callable[[], object]
 T = 1_790_000_000
 PEOPLE, COUNTED = 100_000, 50_000
 TURNS, BATCH = 20, 2_500
@@ -53,17 +54,18 @@ def _count(keeper: CapsKeeper, keys: list[bytes], persons: list[int]) -> list[fl
     for turn in range(TURNS):
         records = _records(1 + turn * BATCH, keys, persons)
         start_ns = time.thread_time_ns()
-        keeper.apply([("0/0/0000000000000007", records)])
+        last = (turn + 1) * BATCH
+        keeper.apply([Stretch("0/0/0000000000000007", last - BATCH, last, records)])
         found.append((time.thread_time_ns() - start_ns) / BATCH)
     return found
 
 
-def _reads(store: ProfileStore, caps: Caps, order: list[bytes]) -> Iterator[tuple[str, object]]:
+def _reads(store: ProfileStore, caps: Caps, order: list[bytes]) -> Iterator[tuple[str, Call]]:
     """The look-up without and with the key, and all of it with the caps."""
     keys = itertools.cycle([[key] for key in order])
     three = itertools.cycle([[key, b"u:exchange:" + key, b"i:" + key * 4] for key in order])
 
-    def whole(kind: Iterator[list[bytes]]) -> Callable[[], object]:
+    def whole(kind: Iterator[list[bytes]]) -> Call:
         def call() -> object:
             one = next(kind)
             record, key = store.find_key(one)

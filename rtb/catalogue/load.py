@@ -22,7 +22,8 @@ from typing import Any, BinaryIO, Final, Protocol, get_args, get_origin
 
 import msgspec
 
-from rtb.catalogue.check import NOTHING_KNOWN, Finding, Known, Severity, check, check_entity
+from rtb.catalogue.check import NOTHING_KNOWN, Finding, Known, check, check_entity
+from rtb.catalogue.check_parts import Severity
 from rtb.catalogue.model import KINDS, Catalogue, Creative, Entity, Product, key_of
 
 # A TOML or JSON file is held in memory; bigger catalogues are JSON lines and feeds.

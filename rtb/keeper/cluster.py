@@ -1,7 +1,7 @@
 """A node among others on the same books: what it borrows, and its mail.
 
-`rtb.keeper.run` has one where its books are in PostgreSQL, and asks it at the few places of a turn
-where other nodes matter.
+`rtb.keeper.run` has one where its books are in PostgreSQL. It is asked at the few places of a turn
+where other nodes matter: before records are read, when they are booked, and before money is lent.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import astuple
 from typing import Final
 
-from rtb.keeper.pace import Key, Pacers
+from rtb.keeper.pace import Pacers
 from rtb.keeper.pace_budgets import Name
+from rtb.keeper.pace_pacer import Key
 from rtb.pacing.estimate import Observed, together
 from rtb.stores.ledger_pool import PooledStore
 

@@ -14,8 +14,7 @@ Nothing here is needed for budgets to hold: the books do that. A keeper without 
 early, never too much.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -26,27 +25,24 @@ import msgspec
 from rtb.base.errors import StoreError
 from rtb.base.records import MULTIPLIER_E6_ONE, PARTICIPATION_E4_ALL
 from rtb.catalogue.snapshot import Snapshot
-from rtb.keeper import pace_memory, publish
+from rtb.keeper import pace_memory, pace_report, publish
 from rtb.keeper.chart import Plan
 from rtb.keeper.pace_budgets import Aim, Budget, Name, aim_of, budgets_of
 from rtb.keeper.pace_counts import Counts
 from rtb.keeper.pace_memory import kept_of
-from rtb.ledger.accounts import Balance, State
-from rtb.ledger.commands import Scope
+from rtb.keeper.pace_pacer import Key, Pacer, control_of, spent_of
+from rtb.keeper.pace_report import ROWS_A_TURN, Summary
+from rtb.ledger.accounts import State
 from rtb.pacing import controller, curve
 from rtb.pacing.estimate import NOTHING, Observed, Recent, together
-from rtb.pacing.goal import DEFAULT, Control, Mode, Tuning, tightest
-from rtb.pacing.schedule import ONE_E6, Shape, pacing_error_e6
+from rtb.pacing.goal import DEFAULT, Control, Mode, Tuning
+from rtb.pacing.schedule import ONE_E6, Shape
 from rtb.stores.board import FUNNEL_SAMPLE, Board
 from rtb.stores.board_money import NO_SLOT, MoneyBoard
 
-# Only the last few accounts of a line item, days or flights, have money lent or in flight.
-RECENT_ACCOUNTS: Final = 4
 # What a controller's step and an hour of a schedule cost, in looks at a budget: measured.
 _STEP_WORK: Final = 12
 _HOURS_A_WORK: Final = 4
-# Of a report, some 8 ms.
-_ROWS_A_TURN: Final = 500
 _TUNING: Final = replace(DEFAULT, sample=FUNNEL_SAMPLE)
 _CONTROL_ALL: Final = Control(MULTIPLIER_E6_ONE, ONE_E6, Mode.FINISH)
 
@@ -72,69 +68,6 @@ class Settings:
     tuning: Tuning = _TUNING
 
 
-class Row(msgspec.Struct, frozen=True):
-    """How one line item is paced, for people. Amounts in nanos, or impressions where it says so.
-
-    scope     of the budget that holds it back most; "" where no budget is paced: then `budget` and
-              `target` are 0, and `spent` is all that it ever spent
-    error_e6  (spent - target) / budget
-    """
-
-    line_item: str
-    name: str
-    mode: str
-    scope: str
-    impressions: bool
-    spent: int
-    pending: int
-    target: int
-    budget: int
-    error_e6: int
-    multiplier_e6: int
-    participation_e4: int
-
-
-@dataclass(frozen=True)
-class Summary:
-    """All of them: how many in each mode, and pacing errors in millionths of the budget."""
-
-    modes: dict[Mode, int]
-    worst_e6: int
-    mean_e6: int
-
-
-Key = tuple[Name, int]  # a budget, and the day of a daily one
-
-
-@dataclass
-class _Pacer:
-    """One budget and its controller.
-
-    keys     of its line items
-    control  what its controller said; that of `state` is what its line item did, if it has others
-    stepped  whether it ever was
-    error_e6 (spent - target) / budget at the last step
-    """
-
-    budget: Budget
-    keys: tuple[int, ...]
-    aim: Aim
-    state: controller.State
-    seen: Observed
-    control: Control
-    stepped: bool = False
-    error_e6: int = 0
-
-    def measure(self) -> None:
-        """Notes the pacing error of what was seen; more than planned is positive."""
-        target, spent = self.target(), self.seen.spent_nanos
-        error = min(pacing_error_e6(spent, target, self.budget.amount), 1000 * ONE_E6)
-        self.error_e6 = error if spent >= target else -error
-
-    def target(self) -> int:
-        return self.aim.goal.schedule.target_nanos(self.budget.amount, self.seen.now_s)
-
-
 class Pacers:
     """The controllers of one node. `serve` what is served, then `turn` in every turn."""
 
@@ -155,8 +88,8 @@ class Pacers:
         self._weights: dict[str, tuple[int, ...]] = {}
         self._plans: list[tuple[int, Plan]] = []
         self._keys: list[int] = []
-        self._pacers: list[_Pacer] = []
-        self._of_item: list[list[_Pacer]] = []
+        self._pacers: list[Pacer] = []
+        self._of_item: list[list[Pacer]] = []
         self._round: Iterator[None] | None = None
         self._telling: Iterator[None] | None = None
         self._began_ms = self._told_ms = 0
@@ -204,16 +137,16 @@ class Pacers:
             if not pacers:
                 self._tell(place, _CONTROL_ALL)
             elif self._is_new(place):
-                self._tell(place, self._joined(place))
+                self._tell(place, control_of(pacers))
 
     def _begin(
         self,
         budget: Budget,
-        before: _Pacer | None,
+        before: Pacer | None,
         kept: Mapping[Name, tuple[int, Recent]],
         state: State,
         now_s: int,
-    ) -> _Pacer:
+    ) -> Pacer:
         """A budget's controller: the one it had, one that remembers, or one that probes."""
         aim = aim_of(budget, now_s, self._weights)
         keys = tuple(self._keys[place] for place in budget.members)
@@ -222,11 +155,11 @@ class Pacers:
             tuning = self._settings.tuning
             multiplier_e6, recent = kept.get(budget.name) or (self._standing(budget), NOTHING)
             own = controller.begin(seen, aim.goal, tuning, multiplier_e6, recent)
-            return _Pacer(budget, keys, aim, own, seen, own.control)
+            return Pacer(budget, keys, aim, own, seen, own.control)
         if before.keys != keys:  # its sums are of others now
             own = replace(before.state, seen=seen, mark=seen, open_requests=0.0)
-            return _Pacer(budget, keys, aim, own, seen, before.control)
-        return _Pacer(budget, keys, aim, before.state, before.seen, before.control)
+            return Pacer(budget, keys, aim, own, seen, before.control)
+        return Pacer(budget, keys, aim, before.state, before.seen, before.control)
 
     def _standing(self, budget: Budget) -> int | None:
         """The multiplier that another keeper left on the board, if it had found one."""
@@ -243,7 +176,7 @@ class Pacers:
         """
         slot = int(self._counts.slots[place])
         said = int(self._money.multiplier_e6[slot]), int(self._money.participation_e4[slot])
-        needs = self._joined(place).multiplier_e6 < MULTIPLIER_E6_ONE
+        needs = control_of(self._of_item[place]).multiplier_e6 < MULTIPLIER_E6_ONE
         return needs and said == (MULTIPLIER_E6_ONE, PARTICIPATION_E4_ALL)
 
     def hear(self, elsewhere: Mapping[Key, Observed]) -> None:
@@ -294,7 +227,7 @@ class Pacers:
                 work = 0
                 yield
 
-    def _look(self, pacer: _Pacer, state: State, tuning: Tuning, now_s: int) -> int:
+    def _look(self, pacer: Pacer, state: State, tuning: Tuning, now_s: int) -> int:
         """Looks at a budget, and steps its controller if there is a reason; returns the work."""
         work = len(pacer.budget.members)
         turned = not pacer.aim.from_s <= now_s < pacer.aim.until_s
@@ -333,19 +266,12 @@ class Pacers:
         """Tells a line item the tightest of its budgets, and those that are its own, too: what its
         requests cost is learned from those it took part in.
         """
-        control, pacers = self._joined(place), self._of_item[place]
+        pacers = self._of_item[place]
+        control = control_of(pacers)
         self._tell(place, control)
         for pacer in pacers if len(pacers) > 1 else ():
             if len(pacer.keys) == 1 and pacer.state.control != control:
                 pacer.state = replace(pacer.state, control=control)
-
-    def _joined(self, place: int) -> Control:
-        """What all budgets of a line item allow."""
-        pacers = self._of_item[place]
-        control = pacers[0].control
-        for pacer in pacers[1:]:
-            control = tightest(control, pacer.control)
-        return control
 
     def _tell(self, place: int, control: Control) -> None:
         """Writes a line item's pacing on the board, if it changed."""
@@ -361,7 +287,7 @@ class Pacers:
 
     def _observed(self, budget: Budget, aim: Aim, state: State, now_s: int) -> Observed:
         counts = self._counts
-        spent, pending, wins = _spent(budget, aim.day, self._keys, state)
+        spent, pending, wins = spent_of(budget, aim.day, self._keys, state)
         if len(budget.members) == 1:
             place = budget.members[0]
             bids, requests = int(counts.bids[place]), int(counts.requests[place])
@@ -405,9 +331,8 @@ class Pacers:
         """Writes both files, in parts."""
         self.fault = ""
         rows: list[bytes] = []
-        for first in range(0, len(self._plans), _ROWS_A_TURN):
-            places = range(first, min(first + _ROWS_A_TURN, len(self._plans)))
-            rows.append(msgspec.json.encode([self._row(place, state) for place in places]))
+        for part in pace_report.parts(self._plans, self._of_item, state):
+            rows.append(part)
             yield
         self._write(self._report_path, pace_memory.joined(rows))
         yield
@@ -422,8 +347,8 @@ class Pacers:
         if not self._plans:
             return  # nothing was served: what there is stays
         kept: list[bytes] = []
-        for first in range(0, len(self._pacers), _ROWS_A_TURN):
-            some = self._pacers[first : first + _ROWS_A_TURN]
+        for first in range(0, len(self._pacers), ROWS_A_TURN):
+            some = self._pacers[first : first + ROWS_A_TURN]
             known = ((one, controller.remembered(one.state)) for one in some)
             kept.append(
                 msgspec.json.encode(
@@ -444,67 +369,10 @@ class Pacers:
         except StoreError as error:
             self.fault = str(error)
 
-    def _row(self, place: int, state: State) -> Row:
-        key, plan = self._plans[place]
-        item = f"{key:016x}"
-        if not self._of_item[place]:
-            name = Name(Scope.LINE_ITEM, key, False)
-            whole = Budget(name, 0, plan.zone, plan.shape, (), (place,), 0)
-            spent, pending, _ = _spent(whole, 0, self._keys, state)
-            return Row(item, plan.name, "unpaced", "", False, spent, pending, 0, 0, 0,
-                       MULTIPLIER_E6_ONE, PARTICIPATION_E4_ALL)  # fmt: skip
-        pacer, control = self._deciding(place), self._joined(place)
-        scope, _, units = pacer.budget.name
-        return Row(
-            item, plan.name, pacer.control.mode.name.lower(), scope.name.lower(), units,
-            pacer.seen.spent_nanos, pacer.seen.pending_nanos, pacer.target(), pacer.budget.amount,
-            pacer.error_e6, control.multiplier_e6, control.participation_e6 // 100,
-        )  # fmt: skip
-
-    def _deciding(self, place: int) -> _Pacer:
-        """The budget that holds a line item back most."""
-        controls = ((one.control.participation_e6, one.control.multiplier_e6, number)
-                    for number, one in enumerate(self._of_item[place]))  # fmt: skip
-        return self._of_item[place][min(controls)[2]]
-
     def errors(self) -> dict[int, int]:
         """Of each paced line item (spent - target) / budget, in millionths, by key."""
-        return {
-            key: self._deciding(place).error_e6
-            for place, (key, _) in enumerate(self._plans)
-            if self._of_item[place]
-        }
+        return pace_report.errors(self._plans, self._of_item)
 
     def summary(self) -> Summary:
         """How pacing goes on this node."""
-        errors = [abs(pacer.error_e6) for pacer in self._pacers]
-        return Summary(
-            modes=dict(Counter(pacer.control.mode for pacer in self._pacers)),
-            worst_e6=max(errors, default=0),
-            mean_e6=sum(errors) // max(len(errors), 1),
-        )
-
-
-def _spent(budget: Budget, day: int, keys: Sequence[int], state: State) -> tuple[int, int, int]:
-    """(posted, pending, impressions) of a budget on a day; day 0 is all days."""
-    name = budget.name
-    posted = pending = wins = lent = lent_units = 0
-    for place in budget.members:
-        line = state.lines.get(keys[place])
-        for number in line.numbers[-RECENT_ACCOUNTS:] if line else ():
-            account = state.accounts[number]
-            if (day and account.day != day) or (
-                name.scope is Scope.FLIGHT and account.flight != name.key
-            ):
-                continue
-            own = account.units if name.units else account.nanos
-            posted += own[Balance.POSTED]
-            pending += own[Balance.PENDING]
-            lent += own[Balance.GRANTED]
-            wins += account.units[Balance.POSTED]
-            lent_units += account.units[Balance.GRANTED] + account.units[Balance.PENDING]
-    drawn = state.drawn.get((name.scope, name.key, 0))
-    if not day and drawn is not None:  # older accounts, too: nothing is lent of them
-        posted = (drawn.units if name.units else drawn.nanos) - lent - pending
-        wins = drawn.units - lent_units
-    return posted, pending, wins
+        return pace_report.summary(self._pacers)

@@ -77,12 +77,16 @@ def pace(board: MoneyBoard, slot: int, multiplier_e6: int, participation_e4: int
 
 
 class Slots:
-    """Which line item stands where."""
+    """Which line item stands where.
+
+    leaving: line items that are not offered any more; they keep their place until it is freed
+    """
 
     def __init__(self, board: MoneyBoard) -> None:
         self._board = board
         self.slot = {int(key): slot for slot, key in enumerate(board.keys.tolist()) if key}
         self.key = {slot: key for key, slot in self.slot.items()}
+        self.leaving: set[int] = set()
 
     def assign(self, keys: Iterable[int]) -> int:
         """Gives line items a free slot; returns how many found none."""
@@ -103,5 +107,7 @@ class Slots:
         """Takes slots back on which nothing is lent to anybody."""
         for slot in slots:
             self._board.keys[slot] = 0
-            del self.slot[self.key.pop(slot)]
+            key = self.key.pop(slot)
+            del self.slot[key]
+            self.leaving.discard(key)
         self._board.header["generation"] += 1

@@ -12,41 +12,27 @@ the journals and the board. The clock is an argument: epoch milliseconds.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from rtb.base.errors import StoreError
-from rtb.base.records import Overlay
 from rtb.keeper import publish
 from rtb.keeper.apply import Exchange
 from rtb.keeper.batch import Batch, batch_of, is_never_away
-from rtb.keeper.borrow import News
-from rtb.keeper.cluster import WAITS_MAX, Cluster
-from rtb.keeper.desks import NEVER, Desk, Ended
-from rtb.keeper.leases import Demand, Lent, Limits, Mask, Need, can_serve, has_headroom, least, lend
+from rtb.keeper.cluster import Cluster
+from rtb.keeper.leases import Limits
+from rtb.keeper.lending import Lending, Loans
 from rtb.keeper.letters import Letters
 from rtb.keeper.mail import positions_of
+from rtb.keeper.returns import Over, Returns
 from rtb.keeper.tail import Read, Tail, Tails, bury
-from rtb.ledger.accounts import NO_FLIGHT, Balance, Line, State, place, scope_keys
-from rtb.ledger.changes import Entry, Row
+from rtb.ledger.accounts import Balance, State
+from rtb.ledger.changes import Entry
 from rtb.ledger.chart import Chart, changes_to
-from rtb.ledger.commands import (
-    AMOUNT_MAX,
-    Command,
-    Enrol,
-    Expire,
-    Forget,
-    Grant,
-    Outcome,
-    Return,
-    Scope,
-)
-from rtb.ledger.pool import Amount, Wants
+from rtb.ledger.commands import Command, Enrol, Expire, Forget, Outcome
 from rtb.stores.board_money import MoneyBoard
 from rtb.stores.journal import Kernel
 from rtb.stores.ledger_mail import Mail
@@ -54,7 +40,6 @@ from rtb.stores.ledger_pool import PooledStore
 from rtb.stores.ledger_sql import Applied, LedgerStore
 
 NO_COSTS: Final[Mapping[int, int]] = {}
-_NODE_SHIFT: Final = 8  # of a lease's worker, see `ledger.commands.worker_of`
 
 
 @dataclass(frozen=True)
@@ -85,9 +70,8 @@ class _Work:
     commands: list[Command] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
     mail: list[Mail] = field(default_factory=list)
-    ended: list[Ended] = field(default_factory=list)
-    returned: list[int] = field(default_factory=list)  # ghosts
-    spans: dict[int, tuple[int, int]] = field(default_factory=dict)  # slot -> [from, until) ms
+    over: Over = field(default_factory=Over)
+    loans: Loans = field(default_factory=Loans)
 
 
 class Keeper:
@@ -104,38 +88,36 @@ class Keeper:
         settings: Settings = Settings(),
     ) -> None:
         self._books, self._board, self._letters = books, board, letters
-        self._exchanges, self._settings, self._limits = exchanges, settings, settings.leases
+        self._exchanges, self._settings = exchanges, settings
         _, positions = books.load(settings.node)
         self._cluster = Cluster(books, positions) if isinstance(books, PooledStore) else None
         self.tails = Tails(lambda one: Tail(journals, settings.node, one, kernel, positions))
         self.slots = publish.Slots(board)
         publish.forget_exhausted(board)
-        self._demand = Demand(board, self._limits)
-        self._bury: Callable[[int], bool] = partial(bury, journals, kernel=kernel)
-        self._desks = [
-            Desk(board, self.tails.of(worker), self._bury, self._limits.silence_ms)
-            for worker in range(board.workers_count)
-        ]
-        self._ghosts = self._absent()
+        limits = settings.leases
+        self._returns = Returns(
+            board, self.slots, self.tails, partial(bury, journals, kernel=kernel), settings.node,
+            limits.silence_ms, [holder for _, holder in self.state.leases],
+        )  # fmt: skip
+        self._lending = Lending(
+            books, board, self.slots, self._returns, self._cluster, limits, settings.exhausted_ms
+        )
         self._reads: list[Read] = []
         self._work: _Work | None = None
-        self._close: Mask = np.zeros(board.taken.shape, np.bool_)
-        self._leaving: set[int] = set()
-        self._charted = False
-        self._near: dict[tuple[Scope, int], list[int]] = {}  # slots by scope; empty: to be made
-        self._costs: dict[int, int] = {}  # by slot
-        self._spans: dict[int, tuple[int, int, int, int]] = {}
-        self._exhausted: dict[int, int] = {}  # slot -> nanos of the least bid that was refused
-        self._expired_s = self._forgot_s = self._exhausted_ms = self._buried_ms = 0
+        self._expired_s = self._forgot_s = 0
         self.outcomes: Counter[Outcome] = Counter()
         self.records = 0
-        self.has_more = False  # leases to lend than one turn may
         self.fault = ""  # of the last commit; "" when it went well
 
     @property
     def state(self) -> State:
         """The books, to look at."""
         return self._books.state
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is more to lend than the last turn might."""
+        return self._lending.has_more
 
     @property
     def nodes(self) -> Mapping[int, bool]:
@@ -188,36 +170,17 @@ class Keeper:
         outcomes = self._books.apply(commands).outcomes if commands else []
         changed = {one.line_item for one in commands if isinstance(one, Enrol)}
         for key in changed & self.slots.slot.keys():  # their lease may be of another time now
-            self._close[:, self.slots.slot[key]] = True
-        self._spans.clear()
-        self._charted = True
-        self._near.clear()
+            self._returns.called[:, self.slots.slot[key]] = True
+        self._lending.charted()
         if Outcome.LIMIT_BELOW in outcomes:
-            self._close_overdrawn(now_ms)
+            self._lending.call_overdrawn(now_ms)
         if self._cluster is not None:
             self._cluster.pool.charted()
         offered = {item.key for item in chart.line_items}
-        self._leaving = self.slots.slot.keys() - offered
+        self.slots.leaving = self.slots.slot.keys() - offered
         new = offered - self.slots.slot.keys()
         self.slots.assign(sorted(offered))
-        self._costs = {
-            self.slots.slot[key]: cost
-            for key, cost in costs.items()
-            if key in offered and key in self.slots.slot
-        }
-        self._expect(slice(None), [self.slots.slot[key] for key in new if key in self.slots.slot])
-
-    def _expect(self, workers: slice, slots: Iterable[int]) -> None:
-        """Lends some of these line items to workers before they ask."""
-        known = [slot for slot in slots if slot in self._costs]
-        self._demand.expect(workers, known, [self._costs[slot] for slot in known])
-
-    def _close_overdrawn(self, now_ms: int) -> None:
-        """A budget was set below what is committed: what is lent on it comes back first."""
-        for key, slot in self.slots.slot.items():
-            room = self._room(slot, self.state.lines[key], now_ms)
-            if room is not None and min(room) < 0:
-                self._close[:, slot] = self._board.until_ms[:, slot] > 0
+        self._lending.serve({key: cost for key, cost in costs.items() if key in offered}, new)
 
     # -- a turn ------------------------------------------------------------------------------------
 
@@ -256,7 +219,7 @@ class Keeper:
         cluster, count = self._cluster, self._settings.batch_records
         try:
             if cluster is not None and not self._reads:
-                self._hear(cluster.turn(now_ms, count), now_ms)
+                self._lending.hear(cluster.turn(now_ms, count), now_ms)
             self._reads = self._reads or self.tails.read(count, now_ms)
             if cluster is not None:
                 cluster.meet(self._reads)
@@ -267,24 +230,15 @@ class Keeper:
             return False
         return True
 
-    def _hear(self, news: News, now_ms: int) -> None:
-        """Shares of budgets have changed, or others want some."""
-        if news.raised:
-            self._exhausted_ms = 0
-        for pot, wants in news.called.items():
-            near = self._slots_near(*pot[:2])
-            if wants is Wants.ALL:
-                self._close[:, near] |= self._board.until_ms[:, near] > 0
-            else:
-                self._close |= self._demand.idle(near, now_ms)
-
     def _gather(self, now_ms: int) -> _Work:
         work = _Work()
-        self._demand.observe(now_ms)
+        self._lending.observe(now_ms)
         self._book(work, now_ms)
-        self._end_leases(work, now_ms)
+        work.over = self._returns.turn(now_ms)
+        work.commands += work.over.commands
         self._clock(work, now_ms)
-        self._lend(work, now_ms)
+        work.loans = self._lending.lend(now_ms)
+        work.commands += work.loans.grants
         return work
 
     def _book(self, work: _Work, now_ms: int) -> None:
@@ -318,187 +272,6 @@ class Keeper:
             self._forgot_s = horizon_s
             work.commands.append(Forget(max(horizon_s - self._settings.remember_s, 0)))
 
-    # -- leases that end ---------------------------------------------------------------------------
-
-    def _absent(self) -> set[int]:
-        """Workers with leases in the books that this board never saw: a larger node, or a board
-        that is younger than they are."""
-        node = self._settings.node
-        holders = {worker & 255 for _, worker in self.state.leases if worker >> _NODE_SHIFT == node}
-        found = {one for one in holders if one >= len(self._desks)}
-        for worker in found:
-            self.tails.of(worker)
-        return found
-
-    def _end_leases(self, work: _Work, now_ms: int) -> None:
-        board = self._board
-        over = (board.until_ms > 0) & (board.until_ms <= now_ms)
-        gone = [self.slots.slot[key] for key in self._leaving]
-        over[:, gone] |= board.until_ms[:, gone] > 0
-        for desk in self._desks:
-            waiting = desk.closing
-            ended = desk.turn(over[desk.worker] | self._close[desk.worker], now_ms)
-            if desk.closing is not waiting:
-                self._close[desk.worker] = False
-            if ended is not None:
-                work.ended.append(ended)
-                work.commands += self._returns(ended, now_ms // 1000)
-        self._lay_ghosts(work, now_ms)
-
-    def _returns(self, ended: Ended, now_s: int) -> list[Command]:
-        holder = self._settings.node << _NODE_SHIFT | ended.worker
-        if ended.everything:
-            return [Return(now_s, holder)]
-        keys = [self.slots.key.get(int(slot)) for slot in np.flatnonzero(ended.slots)]
-        return [Return(now_s, holder, key) for key in keys if key is not None]
-
-    def _lay_ghosts(self, work: _Work, now_ms: int) -> None:
-        """Returns what workers hold that are no more."""
-        if not self._ghosts or now_ms - self._buried_ms < self._limits.silence_ms:
-            return
-        self._buried_ms = now_ms
-        for worker in sorted(self._ghosts):
-            tail = self.tails.of(worker)
-            if self._bury(worker) and tail.position >= tail.durable_sequence():
-                holder = self._settings.node << _NODE_SHIFT | worker
-                work.commands.append(Return(now_ms // 1000, holder))
-                work.returned.append(worker)
-
-    # -- leases that begin -------------------------------------------------------------------------
-
-    def _lend(self, work: _Work, now_ms: int) -> None:
-        """Leases for those that want them; without money for one, looks who does not need his."""
-        self._look_again(now_ms)
-        short: list[int] = []
-        grants = waits = 0
-        self.has_more = False
-        live = sum(desk.open for desk in self._desks)
-        for worker, slot, need in self._demand.hungry(now_ms):
-            desk = self._desks[worker]
-            key = self.slots.key.get(slot)
-            if key is None or key in self._leaving or not desk.open:
-                continue
-            if self._close[worker, slot] or (desk.closing is not None and desk.closing[slot]):
-                continue
-            grant = self._grant(worker, slot, need, live, now_ms)
-            if grant is None:  # what the pool says is worth waiting for
-                waits += 1
-                if waits >= WAITS_MAX:
-                    break
-                continue
-            if not isinstance(grant, Grant) and self._demand.expected(worker, slot):
-                self._demand.let_go(worker, slot)  # it may still ask for less
-            elif isinstance(grant, Grant):
-                work.commands.append(grant)
-                work.spans[slot] = self._span(slot, self.state.lines[key], now_ms)[:2]
-                grants += 1
-            elif grant is Outcome.EXHAUSTED_LINE_ITEM:
-                short.append(slot)
-            if grants >= self._limits.grants_max:
-                self.has_more = True
-                break
-        self._reclaim(short, work, now_ms)
-
-    def _grant(
-        self, worker: int, slot: int, need: Need, live: int, now_ms: int
-    ) -> Grant | Outcome | None:
-        """The lease of one worker and line item, or why there is none; None: not yet."""
-        key = self.slots.key[slot]
-        line = self.state.lines[key]
-        room = self._room(slot, line, now_ms)
-        if room is None:
-            return Outcome.NOTHING
-        if self._cluster is not None:
-            _, _, flight, day = self._spans[slot]
-            if self._cluster.waits(line, flight, day, need, room, live, self._limits):
-                return None
-        if not can_serve(need, room):
-            if need.refused and not self._demand.expected(worker, slot):
-                self._exhausted[slot] = min(self._exhausted.get(slot, need.wanted), need.wanted)
-            return Outcome.EXHAUSTED_LINE_ITEM
-        lent = lend(need, room, live, self._limits)
-        if lent is None or not has_headroom(int(self._board.granted[worker, slot]), lent):
-            return Outcome.NOTHING
-        now_s = now_ms // 1000
-        expires_s = (now_ms + self._limits.lease_ms) // 1000 + 1
-        holder = self._settings.node << _NODE_SHIFT | worker
-        return Grant(now_s, key, holder, now_s, min(lent.nanos, AMOUNT_MAX),
-                     min(lent.units, AMOUNT_MAX), expires_s, least(need))  # fmt: skip
-
-    def _span(self, slot: int, line: Line, now_ms: int) -> tuple[int, int, int, int]:
-        """[from, until) in ms of the account that now's money is of, its flight and day."""
-        found = self._spans.get(slot)
-        if found is None or not found[0] <= now_ms < found[1]:
-            flight, day, from_s, until_s = place(line, now_ms // 1000)
-            until_ms = min(until_s * 1000, _FAR_MS)
-            found = self._spans[slot] = (from_s * 1000, until_ms, flight, day)
-        return found
-
-    def _room(self, slot: int, line: Line, now_ms: int) -> Lent | None:
-        """What the budget of this day and flight has left; None outside of all flights."""
-        _, _, flight, day = self._span(slot, line, now_ms)
-        if line.flights and flight == NO_FLIGHT:
-            return None
-        state = self.state
-        number = state.numbers.get((line.line_item, flight, day))
-        if number is not None:
-            nanos, units, _ = state.accounts[number].room()
-            return Lent(nanos, units)
-        rooms = [state.available(*key) for key in scope_keys(line, flight, day)]
-        return Lent(min(nanos for nanos, _ in rooms), min(units for _, units in rooms))
-
-    def _reclaim(self, short: list[int], work: _Work, now_ms: int) -> None:
-        """Closes idle leases of the advertisers whose line items found no money."""
-        if not short:
-            return
-        lines = self.state.lines
-        owners = {lines[self.slots.key[slot]].advertiser for slot in short}
-        near = [
-            slot for owner in sorted(owners) for slot in self._slots_near(Scope.ADVERTISER, owner)
-        ]
-        idle = self._demand.idle(near, now_ms)
-        idle[:, list(work.spans)] = False  # just lent on
-        self._close |= idle
-        for slot in set(short) - set(np.flatnonzero(idle.any(axis=0)).tolist()):
-            self._mark(slot, now_ms)
-
-    def _slots_near(self, scope: Scope, key: int) -> list[int]:
-        """The places of all line items that draw on a scope."""
-        if not self._near:
-            for slot, item in self.slots.key.items():
-                line = self.state.lines[item]
-                pots = scope_keys(line, NO_FLIGHT, 0)
-                flights = [(Scope.FLIGHT, flight.key, 0) for flight in line.flights]
-                for pot in (*pots, *flights):
-                    self._near.setdefault(pot[:2], []).append(slot)
-        return self._near.get((scope, key), [])
-
-    def _mark(self, slot: int, now_ms: int) -> None:
-        """Says whether a line item can pay for the least bid that was refused."""
-        line = self.state.lines[self.slots.key[slot]]
-        room, left = self._room(slot, line, now_ms), self._demand.left_on(slot)
-        if room is None or slot not in self._exhausted:
-            return
-        out = room.nanos + left.nanos < self._exhausted[slot] or room.units + left.units < 1
-        publish.overlay(self._board, slot, Overlay.EXHAUSTED, on=out)
-        if not out:
-            del self._exhausted[slot]
-        elif self._cluster is not None:
-            _, _, flight, day = self._spans[slot]
-            least = Amount(max(self._exhausted[slot], 1), 1)
-            self._cluster.pool.want(line, flight, day, least, least)
-
-    def _look_again(self, now_ms: int) -> None:
-        """Money may have come back, or a day begun."""
-        if now_ms - self._exhausted_ms < self._settings.exhausted_ms:
-            return
-        self._exhausted_ms = now_ms
-        for slot in list(self._exhausted):
-            if slot in self.slots.key:
-                self._mark(slot, now_ms)
-            else:
-                del self._exhausted[slot]
-
     # -- after the commit --------------------------------------------------------------------------
 
     def _after(self, work: _Work, applied: Applied, now_ms: int) -> None:
@@ -506,50 +279,15 @@ class Keeper:
         self.outcomes += work.batch.count(applied)
         # A kill just here leaves what only the books could refuse to the journal alone.
         self._letters.add(work.batch.refused(applied))
-        for ended in work.ended:
-            self._desks[ended.worker].settled(ended)
-            self._demand.forget(ended.worker, ended.slots)
-            if ended.admit != NEVER:
-                self._demand.begin(ended.worker)
-                self._expect(slice(ended.worker, ended.worker + 1), self._costs)
+        for ended in work.over.ended:
+            self._returns.settled(ended)
+            self._lending.ended(ended)
         for row in applied.rows:
             if row.entry == Entry.GRANT:
-                self._publish_grant(work, row, now_ms)
+                self._lending.publish(work.loans, row, now_ms)
             elif row.target == Balance.OVER and self._cluster is not None:
                 self._cluster.pool.overspent(row.account)
-        self._ghosts.difference_update(work.returned)
-        self._free_slots()
-        self._say_served()
-
-    def _publish_grant(self, work: _Work, row: Row, now_ms: int) -> None:
-        slot = self.slots.slot[self.state.accounts[row.account].line_item]
-        lent, worker = Lent(row.nanos, row.units), row.worker & 255
-        publish.raise_grant(self._board, worker, slot, lent, work.spans[slot])
-        self._demand.lent(worker, slot, lent, now_ms)
-
-    def _say_served(self) -> None:
-        """Tells workers that have all leases ahead: they may say that they are ready."""
-        board = self._board
-        for desk in self._desks if self._charted else ():
-            if desk.open and self._demand.all_ahead(desk.worker):
-                board.keeper["served"][desk.worker] = board.keeper["incarnation"][desk.worker]
-
-    def _free_slots(self) -> None:
-        """Frees the places of line items that left, once no worker can have any of them."""
-        board = self._board
-        free = []
-        for key in self._leaving:
-            slot = self.slots.slot[key]
-            unlent = (board.granted[:, slot] == board.taken[:, slot]) & (
-                board.granted_units[:, slot] == board.taken_units[:, slot]
-            )
-            closing = any(one.closing is not None and one.closing[slot] for one in self._desks)
-            if unlent.all() and not board.until_ms[:, slot].any() and not closing:
-                free.append(slot)
-        if free:
-            self._leaving -= {self.slots.key[slot] for slot in free}
-            self.slots.free(free)
-            self._near.clear()
-
-
-_FAR_MS: Final = 1 << 62  # fits the board
+        self._returns.laid(work.over.ghosts)
+        if self._returns.free_slots():
+            self._lending.moved()
+        self._lending.say_served()

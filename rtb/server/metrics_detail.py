@@ -59,7 +59,7 @@ FAMILIES: Final = (SAMPLED, INDEX, MULTIPLIER, PARTICIPATION, LEFT_OUT)
 
 
 class Paced(msgspec.Struct, frozen=True):
-    """A line item of the keeper's report (`rtb.keeper.pace.Row`)."""
+    """A line item of the keeper's report (`rtb.keeper.pace_report.Row`)."""
 
     line_item: str
     scope: str

@@ -19,7 +19,7 @@ from rtb.ledger.chart import LineItem
 from rtb.ledger.commands import Outcome, Scope
 from rtb.stores.ledger_pool import PooledStore, open_books
 from tests.keeper.market import Market
-from tests.keeper.node import UNLIMITED, Bid, Node, Worker, line
+from tests.keeper.node import UNLIMITED, Bid, Node, T, Worker, line
 from tests.stores.journals import Killed
 from tests.stores.postgres import Postgres
 
@@ -38,9 +38,21 @@ class Cluster:
     def __post_init__(self) -> None:
         self.chance = random.Random(7)
         for number in (1, 2):
-            folder = self.folder / str(number)
-            folder.mkdir()
-            self.nodes.append(Node(folder, number=number, books_url=self.url, seed=number))
+            self.add(number)
+
+    def add(self, number: int, now_ms: int = T * 1000) -> Node:
+        """One more node, not yet started."""
+        folder = self.folder / str(number)
+        folder.mkdir()
+        node = Node(folder, number=number, books_url=self.url, now_ms=now_ms, seed=number)
+        self.nodes.append(node)
+        return node
+
+    def release(self, number: int) -> None:
+        """Says that a node is no more, as an operator would."""
+        with open_books(self.url, number) as books:
+            assert isinstance(books, PooledStore)
+            books.release()
 
     def offer(self, *items: LineItem, nanos: int | None = None) -> None:
         """Sets the budgets on both."""
@@ -102,12 +114,17 @@ def play(cluster: Cluster, turns: int, most: int = 4, sides: tuple[int, ...] = (
     """Opportunities on some nodes, all won."""
     for _ in range(turns):
         for side in sides:
-            node = cluster.nodes[side]
-            before = len(node.sent)
-            cluster.bid(side, most)
-            for bid in node.sent[before:]:
+            for bid in _made(cluster, side, most):
                 cluster.worker(cluster.chance.choice((0, 1))).notice(Kind.BILL, bid, bid.nanos)
         cluster.turns(1)
+
+
+def _made(cluster: Cluster, side: int, most: int, item: int = SHOES) -> list[Bid]:
+    """Bids of a node on a few opportunities."""
+    node = cluster.nodes[side]
+    before = len(node.sent)
+    cluster.bid(side, most, item)
+    return node.sent[before:]
 
 
 # -- one budget ------------------------------------------------------------------------------------
@@ -153,7 +170,7 @@ def waits(keeper: Keeper, need: Need) -> bool:
     pool, shoes = keeper._cluster, keeper.state.lines[SHOES]
     assert pool is not None
     room = Lent(*keeper.state.available(Scope.LINE_ITEM, SHOES))
-    return pool.waits(shoes, 0, 0, need, room, 2, keeper._limits)
+    return pool.waits(shoes, 0, 0, need, room, 2, keeper._settings.leases)
 
 
 @pytest.mark.parametrize("side", [0, 1])
@@ -178,7 +195,7 @@ def test_a_campaign_is_shared_over_nodes_and_line_items(cluster: Cluster) -> Non
     cluster.start()
     for _ in range(60):
         for side, item in ((0, SHOES), (1, HATS)):
-            for bid in _made(cluster, side, item):
+            for bid in _made(cluster, side, 2, item):
                 cluster.worker(1 - side).notice(Kind.BILL, bid, bid.nanos)
         cluster.turns(1)
     cluster.turns(10)
@@ -187,13 +204,6 @@ def test_a_campaign_is_shared_over_nodes_and_line_items(cluster: Cluster) -> Non
     assert cluster.total(Balance.POSTED) > 5_000
     assert cluster.total(Balance.POSTED, HATS) > 5_000
     cluster.check(30_000)
-
-
-def _made(cluster: Cluster, side: int, item: int) -> list[Bid]:
-    node = cluster.nodes[side]
-    before = len(node.sent)
-    cluster.bid(side, 2, item)
-    return node.sent[before:]
 
 
 def test_impressions_are_shared_too(cluster: Cluster) -> None:
@@ -279,17 +289,8 @@ def test_a_limit_that_comes_later_counts_what_was_spent(cluster: Cluster) -> Non
 def test_who_left_has_no_say(cluster: Cluster) -> None:
     """A node that overspent and had a lower budget is released: the other goes by its own budget,
     and nobody calls back its leases."""
-    cluster.offer(line(SHOES, 2_000))
-    cluster.start()
-    bids = [_bid(cluster, 0), _bid(cluster, 0)]
-    cluster.turns(4, 20_000)
-    for bid in (*bids, _bid(cluster, 1)):
-        cluster.worker(0).notice(Kind.BILL, bid, 1000)
-    cluster.turns(12)
-    assert 1000 == cluster.total(Balance.OVER)
-    with open_books(cluster.url, 1) as books:
-        assert isinstance(books, PooledStore)
-        books.release()
+    _overspend(cluster, 0)
+    cluster.release(1)
     here = cluster.nodes[1]
     here.offer(line(SHOES, 13_000))
     for _ in range(60):
@@ -304,9 +305,7 @@ def test_who_stops_leaves_the_rest_to_the_others(cluster: Cluster) -> None:
     lent."""
     first, second = cluster.nodes
     second.kill_keeper()
-    with open_books(cluster.url, 2) as books:
-        assert isinstance(books, PooledStore)
-        books.release()
+    cluster.release(2)
     for node in cluster.nodes[:1]:
         node.offer(line(SHOES, 50_000))
         node.start_all()
@@ -381,13 +380,32 @@ def _bid(cluster: Cluster, side: int, turning: tuple[int, ...] = (0, 1)) -> Bid:
     raise AssertionError("no bid")
 
 
-@pytest.mark.parametrize("to", [(1,), (0, 1), (1, 0), (1, 1, 0, 0, 1)])
-def test_a_bill_is_booked_by_who_made_the_bid(cluster: Cluster, to: tuple[int, ...]) -> None:
-    """Wherever it comes, and however often: once, in the books of its own node."""
+def _in_flight(cluster: Cluster) -> Bid:
+    """A bid of the first node, of a budget that is large; its books have it."""
     cluster.offer(line(SHOES, 100_000))
     cluster.start()
     bid = _bid(cluster, 0)
     cluster.turns(3)
+    return bid
+
+
+def _overspend(cluster: Cluster, side: int) -> None:
+    """Three bids on a budget of two, for the first two have expired, and all are billed after all;
+    side: where the bills come."""
+    cluster.offer(line(SHOES, 2_000))
+    cluster.start()
+    bids = [_bid(cluster, 0), _bid(cluster, 0)]
+    cluster.turns(4, 20_000)
+    for bid in (*bids, _bid(cluster, 1)):
+        cluster.worker(side).notice(Kind.BILL, bid, 1000)
+    cluster.turns(12)
+    assert 1000 == cluster.total(Balance.OVER)
+
+
+@pytest.mark.parametrize("to", [(1,), (0, 1), (1, 0), (1, 1, 0, 0, 1)])
+def test_a_bill_is_booked_by_who_made_the_bid(cluster: Cluster, to: tuple[int, ...]) -> None:
+    """Wherever it comes, and however often: once, in the books of its own node."""
+    bid = _in_flight(cluster)
     for side in to:
         cluster.worker(side).notice(Kind.BILL, bid, 900)
     cluster.turns(8)
@@ -411,10 +429,7 @@ def test_a_bill_of_a_node_that_is_new_goes_to_it(
     cluster.start()
     cluster.turns(6)
     here, now_ms = cluster.nodes[1], cluster.nodes[1].now_ms
-    folder = cluster.folder / "3"
-    folder.mkdir()
-    new = Node(folder, number=3, books_url=cluster.url, now_ms=now_ms, seed=3)
-    cluster.nodes.append(new)
+    new = cluster.add(3, now_ms)
     new.offer(line(SHOES, 100_000))
     new.start_all()
     bid = _bid(cluster, 2, turning=(0, 2))
@@ -462,10 +477,7 @@ def test_a_bill_elsewhere_comes_before_its_bid(cluster: Cluster) -> None:
 
 def test_a_loss_elsewhere_frees_the_money_here(cluster: Cluster) -> None:
     """A loss notice goes by mail as well."""
-    cluster.offer(line(SHOES, 100_000))
-    cluster.start()
-    bid = _bid(cluster, 0)
-    cluster.turns(3)
+    bid = _in_flight(cluster)
     assert 1000 == cluster.total(Balance.PENDING)
     cluster.worker(1).notice(Kind.LOSS, bid)
     cluster.turns(8)
@@ -478,10 +490,7 @@ def test_a_loss_elsewhere_frees_the_money_here(cluster: Cluster) -> None:
 @pytest.mark.parametrize("side", [0, 1])
 def test_mail_is_booked_once_whoever_dies(cluster: Cluster, side: int, commit: str) -> None:
     """The sender or the receiver is killed before or after the commit of the batch that has it."""
-    cluster.offer(line(SHOES, 100_000))
-    cluster.start()
-    bid = _bid(cluster, 0)
-    cluster.turns(3)
+    bid = _in_flight(cluster)
     node = cluster.nodes[side]
     whole = node.books.apply
 
@@ -507,10 +516,7 @@ def test_mail_is_booked_once_whoever_dies(cluster: Cluster, side: int, commit: s
 @pytest.mark.parametrize("known", ["nowhere", "in the mail", "in its journal"])
 def test_a_bill_for_a_node_that_left_waits_for_it(cluster: Cluster, known: str) -> None:
     """Only its own books can tell whether it was booked: it is, once, when the node comes back."""
-    cluster.offer(line(SHOES, 100_000))
-    cluster.start()
-    bid = _bid(cluster, 0)
-    cluster.turns(3)
+    bid = _in_flight(cluster)
     first, here = cluster.nodes
     if known == "in the mail":
         cluster.worker(1).notice(Kind.BILL, bid, 900)
@@ -518,9 +524,7 @@ def test_a_bill_for_a_node_that_left_waits_for_it(cluster: Cluster, known: str) 
     elif known == "in its journal":
         cluster.worker(0).notice(Kind.BILL, bid, 900)
         first.commit()
-    with open_books(cluster.url, 1) as books:
-        assert isinstance(books, PooledStore)
-        books.release()
+    cluster.release(1)
     here.turns(8)
     cluster.worker(1).notice(Kind.BILL, bid, 900)
     here.turns(6)
@@ -556,17 +560,9 @@ def test_a_share_that_is_short_is_no_overspend_for_long(cluster: Cluster) -> Non
 
 def test_overspend_of_one_node_is_taken_from_the_other(cluster: Cluster) -> None:
     """Late bills beyond the whole budget leave nothing for anybody, and are alarmed."""
-    cluster.offer(line(SHOES, 2_000))
-    cluster.start()
-    bids = [_bid(cluster, 0), _bid(cluster, 0)]
-    cluster.turns(4, 20_000)
-    later = [_bid(cluster, 1)]
-    for bid in (*bids, *later):
-        cluster.worker(1).notice(Kind.BILL, bid, 1000)
-    cluster.turns(12)
+    _overspend(cluster, 1)
 
     assert 2000 == cluster.total(Balance.POSTED)
-    assert 1000 == cluster.total(Balance.OVER)
     assert 2 == len(cluster.nodes[0].sent)
     assert sum(node.committed(SHOES) for node in cluster.nodes) <= 2_000
     play(cluster, 10)

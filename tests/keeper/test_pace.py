@@ -12,8 +12,9 @@ import pytest
 from rtb.base.reasons import Reject
 from rtb.catalogue.model import Budget, Flight
 from rtb.keeper.chart import plans_of
-from rtb.keeper.pace import Row, Settings
+from rtb.keeper.pace import Settings
 from rtb.keeper.pace_budgets import Name, aim_of, budgets_of
+from rtb.keeper.pace_report import Row
 from rtb.ledger.commands import Scope
 from rtb.pacing.goal import Mode
 from rtb.pacing.schedule import Shape
