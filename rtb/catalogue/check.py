@@ -9,6 +9,7 @@ sizes that no screen has, URLs that a browser should not open.
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import msgspec
@@ -69,18 +70,38 @@ class Finding(NamedTuple):
 # What has budgets or frequency caps of its own.
 _COUNTED: Final = frozenset({"advertisers", "campaigns", "line_items", "creatives"})
 
-# Targeting key -> its values that requests are known to have, in lower case; "currency": those that
-# have a rate. This package knows neither the wire nor the settings: who calls brings them.
-Known = Mapping[str, Set[str]]
-NOTHING_KNOWN: Final[Known] = {}
+
+class Owner(NamedTuple):
+    """Whose money a line item spends; ids in lower case, as the books do not tell cases apart."""
+
+    campaign: str
+    advertiser: str
+    currency: str
 
 
-def check(catalogue: Catalogue, known: Known = NOTHING_KNOWN) -> Iterator[Finding]:
+@dataclass(frozen=True)
+class Outside:
+    """What rules compare a catalogue with, and it does not say itself: whoever calls brings it.
+
+    values      targeting key -> its values that requests are known to have, in lower case
+    currencies  that have a rate, in lower case; empty where rates are not known
+    owners      of line items that have books, by id in lower case
+    """
+
+    values: Mapping[str, Set[str]] = field(default_factory=dict)
+    currencies: Set[str] = frozenset()
+    owners: Mapping[str, Owner] = field(default_factory=dict)
+
+
+NOTHING_KNOWN: Final = Outside()
+
+
+def check(catalogue: Catalogue, outside: Outside = NOTHING_KNOWN) -> Iterator[Finding]:
     """Every rule on every object, in the order of `KINDS`."""
     for kind in KINDS:
         yield from _twins(kind, catalogue)
         for entity in catalogue.table(kind).values():
-            yield from check_entity(kind, entity, catalogue, known)
+            yield from check_entity(kind, entity, catalogue, outside)
 
 
 def _twins(kind: str, catalogue: Catalogue) -> Iterator[Finding]:
@@ -94,7 +115,7 @@ def _twins(kind: str, catalogue: Catalogue) -> Iterator[Finding]:
 
 
 def check_entity(
-    kind: str, entity: Entity, catalogue: Catalogue, known: Known = NOTHING_KNOWN
+    kind: str, entity: Entity, catalogue: Catalogue, outside: Outside = NOTHING_KNOWN
 ) -> Iterator[Finding]:
     """Every rule on one object, which need not be in the catalogue itself."""
     key = key_of(entity)
@@ -102,22 +123,21 @@ def check_entity(
     remarks = list(_texts(entity)) or _RULES[kind](entity, catalogue)
     for remark in (*_id(entity), *remarks):
         yield Finding(kind, key, *remark)
-    if known and isinstance(entity, LineItem):
-        for remark in _unheard(entity.targeting, known):
+    if isinstance(entity, LineItem):
+        for remark in (*_unheard(entity.targeting, outside), *_moved(entity, catalogue, outside)):
             yield Finding(kind, key, *remark)
-    rates = known.get("currency")
-    if rates and isinstance(entity, Advertiser) and entity.currency.lower() not in rates:
-        told = f"no rate for {entity.currency!r}: it cannot bid where another currency is asked for"
-        yield Finding(kind, key, "currency", told, "warning")
+    if isinstance(entity, Advertiser):
+        for remark in _without_rate(entity, outside):
+            yield Finding(kind, key, *remark)
 
 
-def sound_part(catalogue: Catalogue) -> Catalogue:
+def sound_part(catalogue: Catalogue, outside: Outside = NOTHING_KNOWN) -> Catalogue:
     """The catalogue without what has errors and what hangs on that.
 
     A line item keeps going with the creatives and deals that remain, as long as some do.
     """
     catalogue = _without(catalogue, set())
-    while errors := [each for each in check(catalogue) if each.severity == "error"]:
+    while errors := [each for each in check(catalogue, outside) if each.severity == "error"]:
         catalogue = _without(catalogue, {(each.kind, each.key) for each in errors})
     return catalogue
 
@@ -325,14 +345,36 @@ def _targeting(line_item: LineItem, catalogue: Catalogue) -> Remarks:
                 yield path, f"unknown segment {segment!r}"
 
 
-def _unheard(tree: object, known: Known) -> Remarks:
+def _unheard(tree: object, outside: Outside) -> Remarks:
     """Values that may be written, but that perhaps no request ever has."""
-    for path, key, value in _values(tree):
+    known = outside.values
+    for path, key, value in _values(tree) if known else ():
         if key not in known:
             continue
         with contextlib.suppress(ValueError):  # told by the rules
             if token_text(key, value)[1] not in known[key]:
                 yield path, f"unknown {key} {value!r}: perhaps no request ever says it", "warning"
+
+
+def _moved(line_item: LineItem, catalogue: Catalogue, outside: Outside) -> Remarks:
+    """Money was lent and spent under the owner of before: it cannot follow to another."""
+    before = outside.owners.get(line_item.id.lower())
+    campaign = catalogue.campaigns.get(line_item.campaign)
+    advertiser = catalogue.advertisers.get(campaign.advertiser) if campaign else None
+    if before is None or campaign is None or advertiser is None:
+        return
+    now = Owner(campaign.id.lower(), advertiser.id.lower(), advertiser.currency.lower())
+    if now != before:
+        owner = f"campaign {before.campaign!r} of {before.advertiser!r}, {before.currency.upper()}"
+        told = f"its books are of {owner}, and money cannot move: give the line item a new id"
+        yield "campaign", told
+
+
+def _without_rate(advertiser: Advertiser, outside: Outside) -> Remarks:
+    rates = outside.currencies
+    if rates and advertiser.currency.lower() not in rates:
+        told = f"no rate for {advertiser.currency!r}: nothing can be bid in another currency"
+        yield "currency", told, "warning"
 
 
 def _values(tree: object) -> Iterator[tuple[str, str, str]]:

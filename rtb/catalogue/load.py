@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Final, Protocol, get_args, get_origin
 
 import msgspec
 
-from rtb.catalogue.check import NOTHING_KNOWN, Finding, Known, check, check_entity
+from rtb.catalogue.check import NOTHING_KNOWN, Finding, Outside, check, check_entity
 from rtb.catalogue.check_parts import Severity
 from rtb.catalogue.model import KINDS, Catalogue, Creative, Entity, Product, key_of
 
@@ -85,10 +85,10 @@ class _Refused:
     file: str
     row: int
 
-    def findings(self, catalogue: Catalogue, known: Known) -> list[Finding]:
+    def findings(self, catalogue: Catalogue, outside: Outside) -> list[Finding]:
         """What is wrong with the rest of it, whatever the wrong fields were meant to say."""
         first, *others = [
-            list(check_entity(self.kind, each, catalogue, known)) for each in self.guesses
+            list(check_entity(self.kind, each, catalogue, outside)) for each in self.guesses
         ]
         return [
             finding
@@ -138,11 +138,11 @@ class _Reading:
             self.refused.append(refused)
 
 
-def load(directory: Path, known: Known = NOTHING_KNOWN) -> tuple[Catalogue, list[Problem]]:
+def load(directory: Path, outside: Outside = NOTHING_KNOWN) -> tuple[Catalogue, list[Problem]]:
     """All objects that could be read, and all problems: unreadable rows, and broken rules.
 
-    `known` has the values of targeting that are warned of if they are not in it. With any problem
-    of severity "error" the catalogue must not be compiled as it is; see `check.sound_part`.
+    outside: what rules compare the catalogue with. With any problem of severity "error" it must
+    not be compiled as it is; see `check.sound_part`.
     Raises: nothing for what files say; OSError when the directory is none.
     """
     reading = _Reading()
@@ -152,11 +152,11 @@ def load(directory: Path, known: Known = NOTHING_KNOWN) -> tuple[Catalogue, list
         reading.in_file = 0
         _read_file(reading, path)
     reading.in_file = 0
-    for finding in check(reading.catalogue, known):
+    for finding in check(reading.catalogue, outside):
         file, row = reading.places[finding.kind, finding.key]
         reading.problem(file, row, finding.field, finding.message, finding.severity)
     for each in reading.refused:
-        for finding in each.findings(reading.catalogue, known):
+        for finding in each.findings(reading.catalogue, outside):
             reading.problem(each.file, each.row, finding.field, finding.message, finding.severity)
     return reading.catalogue, reading.problems
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from rtb.base.errors import CatalogueError, ConfigError, StoreError
 from rtb.base.money import currency_name
-from rtb.catalogue.check import sound_part
+from rtb.catalogue.check import Outside, Owner, sound_part
 from rtb.catalogue.compile import compile_snapshot, left_out
 from rtb.catalogue.load import Problem, load
 from rtb.catalogue.model import KINDS, Catalogue
@@ -25,6 +25,7 @@ from rtb.openrtb.agents import OS_AGENTS, OS_NAMES
 from rtb.openrtb.countries import ALPHA3
 from rtb.server import settings
 from rtb.stores import artifacts
+from rtb.stores.serving import StatePaths, read_serving
 
 APPLIED, REFUSED, IN_PART, NO_STORE = 0, 1, 3, 4
 SNAPSHOTS = "snapshots"
@@ -85,13 +86,15 @@ def run(
     configs: Path = settings.CONFIGS,
 ) -> Report:
     """The import itself; a directory that cannot be listed is one of its problems."""
-    catalogue, problems = _load(directory, configs)
+    outside, doubts = _outside(data, configs)
+    catalogue, problems = _load(directory, outside)
+    problems = doubts + problems
     report = Report(dry_run=dry_run, problems=problems)
     if any(problem.severity == "error" for problem in problems):
         report.exit_code = IN_PART if partial else REFUSED
         if partial:
             whole = catalogue
-            catalogue = sound_part(catalogue)
+            catalogue = sound_part(catalogue, outside)
             report.left_out = _missing(whole, catalogue)
     report.counts = {kind: len(catalogue.table(kind)) for kind in KINDS}
     now_ms = time.time_ns() // 1_000_000
@@ -102,19 +105,52 @@ def run(
     return report
 
 
-def _load(directory: Path, configs: Path) -> tuple[Catalogue, list[Problem]]:
-    known, doubts = dict(KNOWN), list[Problem]()
+def _load(directory: Path, outside: Outside) -> tuple[Catalogue, list[Problem]]:
     try:
-        rates = settings.load_rates(configs / settings.Files().rates)["cur"].tolist()
-        known["currency"] = frozenset(currency_name(one).lower() for one in rates)
-    except ConfigError as error:  # the bidder may have others than whoever imports
-        told = f"currencies are not checked: {error}"
-        doubts.append(Problem("", 0, "", told, "warning"))
-    try:
-        catalogue, problems = load(directory, known)
-        return catalogue, doubts + problems
+        return load(directory, outside)
     except OSError as error:
         return Catalogue(), [Problem("", 0, "", f"{directory}: {error.strerror}")]
+
+
+def _outside(data: Path, configs: Path) -> tuple[Outside, list[Problem]]:
+    """What the catalogue is compared with, and what of it cannot be read."""
+    currencies, owners, doubts = frozenset[str](), dict[str, Owner](), list[Problem]()
+    try:
+        rates = settings.load_rates(configs / settings.Files().rates)["cur"].tolist()
+        currencies = frozenset(currency_name(one).lower() for one in rates)
+    except ConfigError as error:  # the bidder may have others than whoever imports
+        doubts.append(Problem("", 0, "", f"currencies are not checked: {error}", "warning"))
+    try:
+        owners = served_owners(StatePaths(data))
+    except StoreError as error:
+        told = f"it is not checked whose money line items spend: {error}"
+        doubts.append(Problem("", 0, "", told, "warning"))
+    return Outside(KNOWN, currencies, owners), doubts
+
+
+def served_owners(paths: StatePaths) -> dict[str, Owner]:
+    """Whose money the line items spend that were served last; none where nothing ever was.
+
+    Raises: StoreError.
+    """
+    file = read_serving(paths)
+    if file is None:
+        return {}
+    snapshot = artifacts.open_snapshot(paths.root / file.snapshot)
+    names = {
+        kind: [snapshot.id_of(kind, row).lower() for row in range(len(snapshot[kind]))]
+        for kind in ("line_items", "campaigns", "advertisers")
+    }
+    codes = snapshot["advertiser_budgets"]["currency"].tolist()
+    columns = (snapshot["line_items"][name].tolist() for name in ("campaign", "advertiser"))
+    return {
+        name: Owner(
+            names["campaigns"][campaign],
+            names["advertisers"][owner],
+            currency_name(codes[owner]).lower(),
+        )
+        for name, campaign, owner in zip(names["line_items"], *columns, strict=True)
+    }
 
 
 def _refuse_emptiness(

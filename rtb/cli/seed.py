@@ -27,7 +27,12 @@ def command(
         str | None,
         typer.Option(help="Clock of the seed, ISO 8601; by default the time of seeding."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Seed anew even if it is done.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Seed anew even if it is done; with another catalogue, books too."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Seed catalogue, snapshot and profiles; nothing to do when they are there."""

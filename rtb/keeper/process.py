@@ -54,6 +54,7 @@ RETIRE_EVERY_S: Final = 60.0
 ALARM_EVERY_S: Final = 5.0
 # Booked, but not as it should be: a bill after its money was given back, or beyond its budget.
 # What is refused has its letter.
+NAMES_LOGGED_MAX: Final = 10
 ALARMING: Final = tuple(one for one in Outcome if one.alarming and one not in REFUSED)
 # A part of all persons each time; all of them within a few hours.
 TIDY_EVERY_S: Final = 20.0
@@ -268,6 +269,13 @@ class Process:
         self.pacers.serve(snapshot, plans, self.keeper.state, slots, now_ms)
         self.expected.serve(plans, slots)
         log.info("the keeper has the budgets of generation %d", file.generation)
+        if self.keeper.unbooked:
+            log.error(
+                "%d line items do not bid, as their books are of another campaign, advertiser or "
+                "currency, and money cannot move; give them new ids: %s",
+                len(self.keeper.unbooked),
+                ", ".join([*self.keeper.unbooked.values()][:NAMES_LOGGED_MAX]),
+            )
 
     def _retire(self) -> None:
         """Removes mail that is old and was booked, and segments that are old and were booked,

@@ -74,6 +74,9 @@ class _Work:
     loans: Loans = field(default_factory=Loans)
 
 
+_ENROLLED: Final = frozenset({Outcome.ENROLLED, Outcome.NOTHING})
+
+
 class Keeper:
     """The one keeper of a node. `step` does a turn."""
 
@@ -107,6 +110,7 @@ class Keeper:
         self._expired_s = self._forgot_s = 0
         self.outcomes: Counter[Outcome] = Counter()
         self.records = 0
+        self.unbooked: dict[int, str] = {}  # line items that the books refuse, and their names
         self.fault = ""  # of the last commit; "" when it went well
 
     @property
@@ -164,11 +168,20 @@ class Keeper:
         ahead.
 
         Those that the chart names no longer keep their books; their place is free once nothing is
-        lent on it. Raises: CatalogueError, StoreError (then call it again).
+        lent on it. Nor has anybody a place whose books are of other money than the chart says
+        (`unbooked`): he would spend what is not his.
+
+        Raises: CatalogueError, StoreError (then call it again).
         """
         commands = changes_to(chart, self.state, now_ms // 1000)
         outcomes = self._books.apply(commands).outcomes if commands else []
         changed = {one.line_item for one in commands if isinstance(one, Enrol)}
+        self.unbooked = {
+            one.line_item: one.name
+            for one, outcome in zip(commands, outcomes, strict=True)
+            if isinstance(one, Enrol) and outcome not in _ENROLLED
+        }
+        self.outcomes += Counter(one for one in outcomes if one == Outcome.MOVED)
         for key in changed & self.slots.slot.keys():  # their lease may be of another time now
             self._returns.called[:, self.slots.slot[key]] = True
         self._lending.charted()
@@ -176,7 +189,7 @@ class Keeper:
             self._lending.call_overdrawn(now_ms)
         if self._cluster is not None:
             self._cluster.pool.charted()
-        offered = {item.key for item in chart.line_items}
+        offered = {item.key for item in chart.line_items} - self.unbooked.keys()
         self.slots.leaving = self.slots.slot.keys() - offered
         new = offered - self.slots.slot.keys()
         self.slots.assign(sorted(offered))

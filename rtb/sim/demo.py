@@ -49,7 +49,7 @@ from rtb.server import settings
 from rtb.sim import books, exchange
 from rtb.sim.exchange import Options
 from rtb.sim.feedback import Limits
-from rtb.sim.seed import Parameters, people_count, seed
+from rtb.sim.seed import Parameters, people_count, read_stamp, seed
 from rtb.sim.tally import Summary
 from rtb.sim.traffic import Traffic
 
@@ -232,7 +232,9 @@ def _seed(console: Console, demo: Demo) -> None:
         f"products, {size.profiles:,} people",
         highlight=False,
     )
-    stamp, done = seed(demo.data, size)
+    before = read_stamp(demo.data)
+    # A directory of its own: where the world is another than last time, its books are of no use.
+    stamp, done = seed(demo.data, size, force=before is None or before.parameters != size)
     how = f"done in {stamp.seconds:.1f} s" if done else "there already"
     console.print(f"          {how}", highlight=False)
 

@@ -10,6 +10,7 @@ content hash; a test holds this.
 """
 
 import csv
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from rtb import __version__
 from rtb.base.errors import ConfigError, StoreError
 from rtb.catalogue.compile import compile_snapshot
 from rtb.catalogue.model import KINDS, Catalogue, Entity, Product
+from rtb.server.claim import claim_state
 from rtb.sim import campaigns, world
 from rtb.sim.persons import Persons
 from rtb.sim.retail import Retailer, retailers
@@ -92,17 +94,36 @@ def people_count(data: Path | None) -> int:
 def seed(data: Path, parameters: Parameters, *, force: bool = False) -> tuple[Stamp, bool]:
     """Seeds a directory unless it is; the stamp, and whether anything was done.
 
-    Raises: ConfigError for parameters that cannot be, StoreError when the disk refuses.
+    The same ids have other owners in another world: where one was served, books begin anew with
+    it, and only with `force`.
+
+    Raises: ConfigError for parameters that cannot be, and for a directory that serves, or has
+        books of another world; StoreError when the disk refuses.
     """
     parameters.check()
-    known = read_stamp(data)
-    same = known is not None and known.parameters == parameters and _is_whole(StatePaths(data))
-    if known is not None and same and not force:
+    paths, known = StatePaths(data), read_stamp(data)
+    same = known is not None and known.parameters == parameters
+    if known is not None and same and _is_whole(paths) and not force:
         return known, False
+    if not same and paths.serving.exists() and not (force and (data / STAMP).exists()):
+        told = "served another catalogue, and its books would not fit: seed another directory"
+        raise ConfigError(f"{data}: {told}, or, if it was seeded, --force to begin them anew")
     try:
+        if not same and paths.serving.exists():
+            _forget_books(paths)
         return _seed(data, parameters), True
     except OSError as error:
         raise StoreError(f"{data}: cannot seed: {error}") from error
+
+
+def _forget_books(paths: StatePaths) -> None:
+    """Removes what was bid, and what was booked of it. Raises: ConfigError where a node runs."""
+    claim = claim_state(paths, 0.0)
+    try:
+        for folder in (paths.journals, paths.events, paths.ledger.parent, paths.serving.parent):
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(claim)
 
 
 def _seed(data: Path, parameters: Parameters) -> Stamp:

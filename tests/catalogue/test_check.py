@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from rtb.catalogue.check import Finding, check, sound_part
+from rtb.catalogue.check import Finding, Outside, Owner, check, sound_part
 from rtb.catalogue.model import (
     Advertiser,
     Budget,
@@ -279,10 +279,26 @@ def test_braces_of_scripts_and_styles_are_no_macros() -> None:
 
 def test_a_currency_without_a_rate_is_warned_of() -> None:
     """Where rates are known: what counts in another currency could hardly bid."""
-    found = list(check(sound(), {"currency": {"eur"}}))
+    found = list(check(sound(), Outside(currencies={"eur"})))
     assert [("a", "currency"), ("b", "currency")] == [(each.key, each.field) for each in found]
     assert {"warning"} == {each.severity for each in found}
-    assert [] == list(check(sound(), {"currency": {"usd"}}))
+    assert [] == list(check(sound(), Outside(currencies={"usd"})))
+
+
+@pytest.mark.parametrize(
+    "before", [Owner("k", "a", "usd"), Owner("c", "b", "usd"), Owner("c", "a", "eur")]
+)
+def test_a_line_item_cannot_move_to_other_money(before: Owner) -> None:
+    """What its books are of is said; with the same owner, or without books, nothing is."""
+    catalogue = sound()
+    found = list(check(catalogue, Outside(owners={"li": before})))
+
+    assert [("line_items", "li", "campaign", "error")] == [
+        (each.kind, each.key, each.field, each.severity) for each in found
+    ]
+    assert "li" not in sound_part(catalogue, Outside(owners={"li": before})).line_items
+    assert [] == list(check(catalogue, Outside(owners={"li": Owner("c", "a", "usd")})))
+    assert [] == list(check(catalogue, Outside(owners={"gone": before})))
 
 
 def test_backslashes_and_line_breaks_are_text() -> None:

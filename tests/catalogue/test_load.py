@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rtb.catalogue import load as loading
+from rtb.catalogue.check import Outside
 from rtb.catalogue.load import Problem, load
 from rtb.catalogue.model import KINDS, Catalogue
 
@@ -316,7 +317,7 @@ def test_unheard_of_values_are_warned_of(tmp_path: Path) -> None:
         {"key": "keyword", "in": ["anything"]},
     ]}  # fmt: skip
     write(tmp_path, {"all.json": json.dumps({"line_items": [line_item(targeting=tree)]})})
-    known = {"country": frozenset({"deu"}), "os": frozenset({"ios"})}
+    known = Outside({"country": frozenset({"deu"}), "os": frozenset({"ios"})})
     warnings = [p for p in load(tmp_path, known)[1] if p.severity == "warning"]
     expected = [
         ("all.json", 1, "targeting.all[0].in[1]"),
@@ -337,5 +338,5 @@ def test_deep_tree_is_a_fault_and_no_crash(tmp_path: Path) -> None:
     tree = '{"not":' * 400 + '{"key":"os","is":"ios"}' + "}" * 400
     item = json.dumps(line_item(targeting=0)).replace('"targeting": 0', f'"targeting": {tree}')
     write(tmp_path, {"line_items.jsonl": item})
-    problems = load(tmp_path, {"os": frozenset()})[1]
+    problems = load(tmp_path, Outside({"os": frozenset()}))[1]
     assert any(each.field.startswith("targeting") for each in problems)

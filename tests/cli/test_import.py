@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from rtb.cli.import_ import APPLIED, IN_PART, NO_STORE, REFUSED, command, run
 from rtb.stores.artifacts import current, open_snapshot
+from rtb.stores.serving import ServingFile, StatePaths, write_serving
 
 GOOD = {
     "advertisers": [{"id": "a", "domains": ["shop.example"]}],
@@ -47,6 +48,30 @@ def test_good_catalogue_is_published(directory: Path, tmp_path: Path) -> None:
     report = run(directory, tmp_path / "state")
     assert (report.applied, report.exit_code, report.problems) == (True, APPLIED, [])
     assert served(tmp_path / "state") == ["li"]
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_line_item_that_has_books_keeps_its_owner(
+    directory: Path, tmp_path: Path, partial: bool
+) -> None:
+    """Another currency, once it was served: refused with file, row and field, or left out."""
+    data = tmp_path / "state"
+    run(directory, data)
+    euro = GOOD | {"advertisers": [{"id": "a", "domains": ["shop.example"], "currency": "EUR"}]}
+    (directory / "good.json").write_text(json.dumps(euro))
+    assert [] == run(directory, data, dry_run=True).problems
+    path = current(data / "snapshots", "snapshot")
+    assert path is not None
+    paths = StatePaths(data)
+    paths.serving.parent.mkdir()
+    write_serving(paths, ServingFile(1, str(path.relative_to(data)), path.stem))
+    report = run(directory, data, partial=partial, allow_empty=True)
+
+    (problem, *_) = report.problems
+    assert ("good.json", 1, "campaign") == (problem.file, problem.row, problem.field)
+    assert "new id" in problem.message
+    assert ([] if partial else ["li"]) == served(data)
+    assert (IN_PART if partial else REFUSED) == report.exit_code
 
 
 def test_any_error_stops_it_and_the_last_good_stays(directory: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
 from rtb.base.errors import StoreError
@@ -14,10 +15,11 @@ from rtb.keeper import publish
 from rtb.keeper.letters import Reason, read
 from rtb.ledger.accounts import Balance
 from rtb.ledger.calendar import day_bounds_s, day_of
+from rtb.ledger.chart import Campaign
 from rtb.ledger.commands import Outcome, Scope
 from rtb.stores.board_money import NO_SLOT, MoneyBoard
 from tests.keeper.market import Market
-from tests.keeper.node import UNLIMITED, Node, T, Worker, line
+from tests.keeper.node import ADVERTISER, UNLIMITED, Node, T, Worker, line
 from tests.keeper.records import bid_body, claims, notice_body
 from tests.stores.journals import Killed
 
@@ -523,6 +525,30 @@ def test_a_line_item_that_left_gives_its_place_to_another(node: Node) -> None:
 
     assert 8 == len(node.keeper.slots.slot)
     assert 600 == node.balance(Balance.POSTED, SHOES)
+
+
+def test_who_moved_to_other_money_has_no_lease(node: Node) -> None:
+    """Books of another campaign: what was lent comes back, nothing is lent, bills are booked."""
+    node.offer(line(SHOES, 100_000), line(HATS, 100_000))
+    node.start_all()
+    _bids(node, 1), _bids(node, 1, line_item=HATS)
+    node.turns(3)
+    assert (1, 1) == (_bids(node, 1), _bids(node, 1, line_item=HATS))
+    shoes, hats = node.plan.line_items
+    node.plan = msgspec.structs.replace(
+        node.plan,
+        campaigns=(*node.plan.campaigns, Campaign(501, "autumn", ADVERTISER)),
+        line_items=(msgspec.structs.replace(shoes, campaign=501), hats),
+    )
+    node.keeper.chart(node.plan, node.now_ms)
+    _worker(node).notice(Kind.BILL, node.sent[0], 900)
+    node.turns(10)
+
+    assert {SHOES: "shop / autumn / line 7"} == node.keeper.unbooked
+    assert (0, 1) == (_bids(node, 1), _bids(node, 1, line_item=HATS))
+    assert SHOES not in node.keeper.slots.slot
+    assert (900, 0) == (node.balance(Balance.POSTED, SHOES), node.balance(Balance.GRANTED, SHOES))
+    assert 1 == node.keeper.outcomes[Outcome.MOVED]
 
 
 def test_a_new_flight_end_ends_the_lease(node: Node) -> None:

@@ -1,5 +1,6 @@
 """Seeding: the same by seed, importable, cached, and as dense as benchmarks assume."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rtb.cli import import_
 from rtb.exchanges import decode
 from rtb.profiles import codec, identity
 from rtb.server import settings
+from rtb.server.claim import claim_state
 from rtb.sim import world
 from rtb.sim.persons import Persons
 from rtb.sim.retail import UNITS
@@ -33,6 +35,7 @@ from rtb.sim.seed import (
 from rtb.sim.traffic import Traffic
 from rtb.stores import artifacts
 from rtb.stores.profiles_lmdb import ProfileStore
+from rtb.stores.serving import ServingFile, StatePaths, write_serving
 from tests.sim.conftest import NOW_S, SMALL
 
 
@@ -93,6 +96,39 @@ def test_nothing_is_done_twice(tmp_path: Path) -> None:
     (tmp_path / "snapshots" / "current").unlink()
     assert seed(tmp_path, tiny)[1]
     assert seed(tmp_path, Parameters(line_items=20, products=20, profiles=11, now_s=NOW_S))[1]
+
+
+def test_books_of_another_world_are_not_taken_over(tmp_path: Path) -> None:
+    """The same ids have other owners there: books end with their world, and only if one says so."""
+    tiny = Parameters(line_items=20, products=20, profiles=0, now_s=NOW_S)
+    other = Parameters(line_items=20, products=20, profiles=0, now_s=NOW_S, seed=8)
+    paths = StatePaths(tmp_path)
+    seed(tmp_path, tiny)
+    write_serving(paths, ServingFile(1, "", ""))
+    paths.ledger.parent.mkdir()
+    paths.ledger.touch()
+
+    assert seed(tmp_path, tiny, force=True)[1]
+    assert paths.ledger.exists()
+    with pytest.raises(ConfigError, match="books would not fit"):
+        seed(tmp_path, other)
+    running = claim_state(paths, 0.0)
+    with pytest.raises(ConfigError, match="another `rtb serve` runs"):
+        seed(tmp_path, other, force=True)
+    os.close(running)
+    assert paths.ledger.exists()
+    assert seed(tmp_path, other, force=True)[1]
+    assert not paths.ledger.exists()
+    assert seed(tmp_path, tiny)[1]
+
+
+def test_a_catalogue_of_ones_own_is_not_seeded_over(tmp_path: Path) -> None:
+    """A directory that was served and never seeded is somebody's."""
+    paths = StatePaths(tmp_path)
+    paths.serving.parent.mkdir()
+    write_serving(paths, ServingFile(1, "", ""))
+    with pytest.raises(ConfigError, match="seed another directory"):
+        seed(tmp_path, Parameters(line_items=20, products=0, profiles=0), force=True)
 
 
 def test_a_broken_stamp_is_no_stamp(tmp_path: Path) -> None:
