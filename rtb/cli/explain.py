@@ -1,11 +1,14 @@
 """`rtb explain`: why a request gets the answer it gets, candidate by candidate."""
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.console import Console
@@ -17,7 +20,9 @@ from rtb.decide.engine import Trace
 from rtb.decide.explain import ImpressionReport, Report, explain
 from rtb.profiles import identity
 from rtb.server import kernels, settings, worker
-from rtb.stores.profiles import Lookup
+from rtb.server.commit import Payment
+from rtb.server.rehearsal import Boards, Rehearsal
+from rtb.stores.profiles import Lookup, Record
 from rtb.stores.profiles_lmdb import ProfileStore
 from rtb.stores.profiles_redis import RedisProfiles
 from rtb.stores.serving import StatePaths, read_serving
@@ -66,7 +71,8 @@ def decide(
     configs: Path,
     profiles: str = "lmdb",
 ) -> Report:
-    """The server's decision on a request, traced: the same kernels, snapshot, model and tables.
+    """The server's decision on a request, traced: the same kernels, snapshot, model and tables;
+    and, where a node runs, what it would pay for just now.
 
     Raises: ConfigError, InputError.
     """
@@ -84,9 +90,10 @@ def decide(
     opportunity, decision, trace = Opportunity(), Decision(), Trace()
     if not compiled.decode(body, 0, exchange, opportunity):
         kernels.decode_reference(body, 0, exchange, opportunity)
+    rates = settings.load_rates(configs / config.files.rates)
     terms = settings.terms_of(
         exchange,
-        settings.load_rates(configs / config.files.rates),
+        rates,
         settings.load_zones(configs / config.files.zones, now_ms),
         config.bid.candidates_max,
         serving.generation,
@@ -94,9 +101,21 @@ def decide(
     # The same bids; but who had no chance is looked at too, to say what else stands in the way.
     terms.data["exhaustive"] = 1
     keys = _keys(opportunity, exchange.name, user)
-    profile = _from_redis(profiles, keys) if profiles != "lmdb" else _from_lmdb(paths, keys)
-    serving.engine.decide(opportunity, profile, terms, None, now_ms, decision, trace)
-    return explain(opportunity, decision, trace, serving.snapshot)
+    # Of another time nobody knows what was lent and shown.
+    boards = Boards.copied(paths) if at_ms is None else None
+    with contextlib.ExitStack() as stack:
+        found = _in_lmdb(stack, paths, keys) if profiles == "lmdb" else _in_redis(profiles, keys)
+        if boards is None:
+            serving.engine.decide(opportunity, found.record, terms, None, now_ms, decision, trace)
+        else:
+            rehearsal = Rehearsal(boards, serving.arrays, now_ms, found.stored)
+            overlay = rehearsal.overlay()
+            record = rehearsal.view(keys, found.key, found.record, found.counts)
+            serving.engine.decide(opportunity, record, terms, overlay, now_ms, decision, trace)
+            payment = Payment(exchange.claim_key, exchange.multiplier_max, rates)
+            rehearsal.pay(opportunity, decision, serving.engine, payment)
+    report = explain(opportunity, decision, trace, serving.snapshot)
+    return replace(report, live=boards is not None)
 
 
 def _keys(opportunity: Opportunity, exchange: str, user: str | None) -> list[bytes]:
@@ -108,39 +127,52 @@ def _keys(opportunity: Opportunity, exchange: str, user: str | None) -> list[byt
     return identity.keys_of(opportunity, exchange.encode())
 
 
-def _from_lmdb(paths: StatePaths, keys: list[bytes]) -> bytes | None:
-    if not keys or not paths.profiles.exists():
-        return None
+class _Found(NamedTuple):
+    """A person's record and its key; counts as `Caps.view` has them, or where they are stored."""
+
+    record: Record | None = None
+    key: bytes | None = None
+    counts: Sequence[Record | None] = ()
+    stored: Callable[[int], Record | None] | None = None
+
+
+def _in_lmdb(stack: contextlib.ExitStack, paths: StatePaths, keys: list[bytes]) -> _Found:
+    if not paths.profiles.exists():
+        return _Found(stored=lambda person: None)
     store = ProfileStore.open(paths.profiles, readonly=True)
-    try:
-        found = store.find(keys)
-        return None if found is None else bytes(found)
-    finally:
-        store.close()
+    stack.callback(store.close)
+    record, key = store.find_key(keys)
+    return _Found(record, key, stored=store.counts)
 
 
-def _from_redis(url: str, keys: list[bytes]) -> bytes | None:
-    """The record under the first known key, by the server's own client, without its hurry."""
+def _in_redis(url: str, keys: list[bytes]) -> _Found:
+    """By the server's own client, without its hurry."""
 
-    async def ask() -> bytes | None:
+    async def ask() -> _Found:
         store = RedisProfiles(url, budget_ms=REDIS_BUDGET_MS)
         await store.start()
-        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[_Found] = asyncio.get_running_loop().create_future()
 
-        def answered(outcome: Lookup, record: bytes | None) -> None:
+        def answered(
+            outcome: Lookup,
+            record: bytes | None,
+            key: bytes | None,
+            counts: Sequence[bytes | None],
+        ) -> None:
             if not answer.done():
                 if outcome > Lookup.MISS:
                     answer.set_exception(StoreError(f"{url}: {outcome.name.lower()}"))
                 else:
-                    answer.set_result(record)
+                    answer.set_result(_Found(record, key, counts))
 
         try:
-            store.find(keys, time.monotonic_ns() + REDIS_BUDGET_MS * 1_000_000, answered)
+            deadline_ns = time.monotonic_ns() + REDIS_BUDGET_MS * 1_000_000
+            store.find_counts(keys, deadline_ns, answered)
             return await answer
         finally:
             await store.close()
 
-    return asyncio.run(ask()) if keys else None
+    return asyncio.run(ask()) if keys else _Found()
 
 
 def _read(path: Path) -> bytes:
@@ -157,6 +189,10 @@ def _print(report: Report) -> None:
         f"[bold]{report.outcome}[/] in {report.currency or '-'}, {person}, "
         f"generation {report.generation} ({report.snapshot[:12]})"
     )
+    console.print(
+        "with budgets, pacing and caps as they are now" if report.live
+        else "budgets, pacing and caps are not looked at: no node runs here, or --at was given"
+    )  # fmt: skip
     for imp in report.imps:
         console.print(f"\n[bold]impression {imp.imp}[/]")
         _print_bids(console, imp)

@@ -60,6 +60,7 @@ class Report:
     generation: int
     snapshot: str
     imps: list[ImpressionReport]
+    live: bool = False  # with budgets, pacing and caps of a running node
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""

@@ -9,6 +9,7 @@ import fcntl
 import os
 import socket
 import time
+from pathlib import Path
 from typing import Final
 
 from rtb.base.errors import ConfigError
@@ -18,12 +19,33 @@ from rtb.stores.serving import StatePaths
 POLL_S: Final = 0.1
 
 
+def is_claimed(paths: StatePaths) -> bool:
+    """Whether a node runs on a state directory. Raises: ConfigError when it cannot be told."""
+    try:
+        descriptor = os.open(_lock_of(paths), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ConfigError(f"cannot read {_lock_of(paths)}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _lock_of(paths: StatePaths) -> Path:
+    return paths.serving.with_name("lock")
+
+
 def claim_state(paths: StatePaths, wait_s: float) -> int:
     """A lock on the state directory, held while the descriptor that is returned is open.
 
     Raises: ConfigError when another node has it, or it cannot be made.
     """
-    path = paths.serving.with_name("lock")
+    path = _lock_of(paths)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
