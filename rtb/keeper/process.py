@@ -185,8 +185,9 @@ class Process:
         booked = self.keeper.step(_now_ms())
         counted = self.caps.step(self.caps_tails, _now_ms())
         self._hear()
-        self.pacers.turn(self.keeper.state, _now_ms())
-        self.expected.turn(self.keeper.state, _now_ms())
+        if not self.keeper.fault:  # else the books are not known
+            self.pacers.turn(self.keeper.state, _now_ms())
+            self.expected.turn(self.keeper.state, _now_ms())
         self._report()
         return booked >= most or counted >= most or self.keeper.has_more
 

@@ -173,6 +173,7 @@ class Keeper:
 
         Raises: CatalogueError, StoreError (then call it again).
         """
+        self._books.recall()
         commands = changes_to(chart, self.state, now_ms // 1000)
         outcomes = self._books.apply(commands).outcomes if commands else []
         changed = {one.line_item for one in commands if isinstance(one, Enrol)}
@@ -231,6 +232,7 @@ class Keeper:
         """
         cluster, count = self._cluster, self._settings.batch_records
         try:
+            self._books.recall()
             if cluster is not None and not self._reads:
                 self._lending.hear(cluster.turn(now_ms, count), now_ms)
             self._reads = self._reads or self.tails.read(count, now_ms)

@@ -40,6 +40,8 @@ DETAIL: Final = (sys.executable, "-m", "rtb.server.metrics_detail")
 DETAIL_S: Final = 30.0
 # Of a notice's body: three fields of a conversion fit many times.
 FORM_BYTES_MAX: Final = 8_192
+# Of gzip: who writes in pieces needs a few; thousands of empty ones would hold up the loop.
+MEMBERS_MAX: Final = 16
 _CLOSE: Final = {"connection": "close"}
 VERSION_HEADER: Final = {"x-openrtb-version": "2.6"}
 # Representations that we know and do not speak (OpenRTB 2.6 section 2.3): better told than guessed.
@@ -59,6 +61,7 @@ class Inflater:
     """gzip or deflate, undone piece by piece, never further than the limit.
 
     deflate is zlib (RFC 9110 section 8.4.1.2); raw deflate, which some senders mean, is taken too.
+    gzip may have several members (RFC 1952 section 2.2), up to `MEMBERS_MAX`.
     """
 
     def __init__(self, encoding: str, limit_bytes: int) -> None:
@@ -66,10 +69,26 @@ class Inflater:
         self._limit = limit_bytes
         self._engine = zlib.decompressobj(31 if encoding == "gzip" else 15)
         self._first = True
+        self._members = 1
         self.body = bytearray()
 
     def feed(self, data: bytes) -> None:
         """Raises: BodyError over the limit, or for bytes that are not what they claim."""
+        self._feed(data)
+        while self._engine.unused_data and self._encoding == "gzip":
+            data = self._next()
+            self._feed(data)
+
+    def _next(self) -> bytes:
+        """Begins another member; what is there of it."""
+        data = self._engine.unused_data
+        self._members += 1
+        if self._members > MEMBERS_MAX:
+            raise BodyError(400, WireError(f"more than {MEMBERS_MAX} members of gzip"))
+        self._engine = zlib.decompressobj(31)
+        return data
+
+    def _feed(self, data: bytes) -> None:
         room = self._limit - len(self.body) + 1
         try:
             out = self._engine.decompress(data, room)
@@ -137,8 +156,8 @@ class Framing:
     """Refuses requests that HTTP/1.1 does not allow, and its parser lets through.
 
     400   not exactly one `host` (RFC 9112 section 3.2)
-    501   a transfer coding besides chunked (section 6.1): what is compressed says so by
-          `content-encoding`
+          a transfer coding besides chunked: what is compressed says so by `content-encoding`. Not
+          the 501 of section 6.1: no request is our fault
     """
 
     def __init__(self, app: ASGIApp, refused: Callable[[], None]) -> None:
@@ -161,7 +180,7 @@ def _unframed(scope: Scope) -> Response | None:
     if b"transfer-encoding" in names:
         codings = Headers(raw=scope["headers"]).getlist("transfer-encoding")
         if [coding.strip().lower() for coding in ",".join(codings).split(",")] != ["chunked"]:
-            return PlainTextResponse("chunked is the one transfer coding spoken", 501, _CLOSE)
+            return PlainTextResponse("chunked is the one transfer coding spoken", 400, _CLOSE)
     return None
 
 

@@ -132,7 +132,7 @@ class Worker:
         self.exchanges = settings.load_exchanges(configs / config.files.exchanges)
         self.warm = self._lent = False
         self._started_s = time.monotonic()
-        self.draining = False
+        self.draining = self._journal_failed = False
         self._tables_stamp: tuple[Any, ...] = ()
         self._zones_at = 0.0
         self._serving_stamp: tuple[int, int, int] = (0, 0, 0)
@@ -281,12 +281,23 @@ class Worker:
             try:
                 self._refresh()
                 self.meter.gauge(Gauge.READY, 0 if self.missing() else 1)
+                self._tell_journal()
                 if count % polls == 0:
                     self._follow_tables(time.time())
                     await self._follow_serving()
                     self._gauges()
             except RtbError as error:
                 log.warning("worker %d: %s", self.number, error)
+
+    def _tell_journal(self) -> None:
+        """Says that paid bidding stopped, and that it goes on: once each."""
+        fault = self.money.journal.fault
+        if bool(fault) != self._journal_failed:
+            self._journal_failed = bool(fault)
+            if fault:
+                log.error("worker %d makes no paid bids: its journal: %s", self.number, fault)
+            else:
+                log.warning("worker %d makes paid bids again", self.number)
 
     def _refresh(self) -> None:
         """Sees profiles and counts as they are now; caps must know when that was."""

@@ -130,6 +130,15 @@ class LedgerStore(Database):
             raise InvariantError("the books were not loaded")
         return self._state
 
+    def recall(self) -> None:
+        """Reads the books again where a batch failed half way: then the state is not known.
+
+        Raises: StoreError.
+        """
+        if self._state is None:
+            with self._transaction(reading=True) as connection:
+                self._read(connection)
+
     def apply(
         self,
         commands: Sequence[Command],

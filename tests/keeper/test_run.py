@@ -312,6 +312,36 @@ def test_books_that_fail_are_tried_again_with_the_same_batch(
     assert 1_000 == node.balance(Balance.PENDING, SHOES)
 
 
+@pytest.mark.parametrize("when", ["chart", "turn"])
+def test_a_commit_that_fails_half_way_leaves_no_gap(
+    node: Node, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """A full disk, say: the books are read again, whether budgets or records were to be written."""
+    node.offer(line(SHOES, 10_000))
+    node.start_all()
+    _bids(node, 1)
+    node.turns(3)
+    assert 1 == _bids(node, 1)
+
+    def full(*_: object) -> None:
+        raise StoreError("no room")
+
+    monkeypatch.setattr(node.books, "_write", full)
+    if when == "chart":
+        with pytest.raises(StoreError, match="no room"):
+            node.offer(line(SHOES, 8_000))
+    node.turns(3)
+    assert "no room" == node.keeper.fault
+    monkeypatch.undo()
+    node.turns(3)
+    node.offer(line(SHOES, 8_000))
+    node.turns(3)
+
+    assert "" == node.keeper.fault
+    assert 1_000 == node.balance(Balance.PENDING, SHOES)
+    assert node.committed(SHOES) <= 8_000
+
+
 def test_a_hundred_kills_in_the_midst_of_a_lease(tmp_path: Path) -> None:
     """Money is stuck until the next start at most, and none of it is spent twice."""
     node = Node(tmp_path, workers_count=1, die_in_bid=0.0)

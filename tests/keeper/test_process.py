@@ -1,0 +1,33 @@
+"""The keeper's process: what goes on when its books cannot be written."""
+
+import pytest
+
+from rtb.base.errors import StoreError
+from rtb.keeper.process import Process
+from rtb.stores.board import Board
+from rtb.stores.serving import StatePaths
+from tests.keeper import test_exports
+
+paths = test_exports.paths_fixture
+keeper = test_exports.keeper_fixture
+
+
+@pytest.mark.parametrize("keeper", [0], indirect=True)
+def test_a_full_disk_stops_no_turn(
+    paths: StatePaths, keeper: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says what is wrong, waits, and goes on with the same batch; nobody starts it anew."""
+
+    def full(*_: object) -> None:
+        raise StoreError("no room on the disk")
+
+    monkeypatch.setattr(type(keeper.keeper._books), "_write", full)
+    for now_s in (100.0, 200.0, 300.0):
+        keeper.turn(now_s)
+    row = Board.open(paths.board).keeper[0]
+    assert ("no room on the disk", 1) == (keeper.keeper.fault, row["waits"])
+    monkeypatch.undo()
+    keeper.turn(400.0)
+
+    assert ("", 0) == (keeper.keeper.fault, row["waits"])
+    assert 9 == row["records"]
