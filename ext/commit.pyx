@@ -260,6 +260,8 @@ cdef class Commit:
         cdef int slot = NO_SLOT
         cdef bint events
         cdef bytes sheet
+        if facts.imps[out.bids[number].imp].multiplier > self.multiplier_max:
+            return REJECT_MULTIPLIER
         if body.claims.flags & TEST:
             body.claims.bid = mix64(facts.head.id_hash ^ <uint64_t>number) >> 32 | 1
         else:

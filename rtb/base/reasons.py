@@ -111,3 +111,4 @@ class Reject(IntEnum):
     POD_FULL = 122  # no seconds or slots left in the pod
     BUDGET = 123  # the grant does not cover it
     DEADLINE = 124  # the ladder cut it
+    MULTIPLIER = 125  # an impression counts for more than the exchange's `multiplier_max` may bill

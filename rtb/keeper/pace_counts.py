@@ -19,8 +19,11 @@ Words = npt.NDArray[np.int64]
 # Told once for an impression and line item. Those left out are not a request that it could have
 # had: they come before the throttle, or outside of its flights, or without its budget.
 _LEFT_OUT: Final = frozenset(
-    {Reject.TARGETING_EXPRESSION, Reject.PAUSED, Reject.FLIGHT, Reject.EXHAUSTED, Reject.TRUNCATED}
-)
+    {
+        Reject.TARGETING_EXPRESSION, Reject.PAUSED, Reject.FLIGHT, Reject.EXHAUSTED,
+        Reject.TRUNCATED, Reject.MULTIPLIER,
+    }
+)  # fmt: skip
 _ONCE: Final = frozenset(
     {Reject.DEAL_ONLY, Reject.PRIVATE_AUCTION, Reject.SEAT, Reject.OPTED_OUT, Reject.PACED}
 )

@@ -9,8 +9,10 @@ For each bid that goes out, in one turn of the loop and in this order:
     4. its claims are signed into a sheet, from which the answer's notice URLs are made
 
 A bid whose lease refuses it, or a cap that the request's own bids have filled, gives its place to
-the next of its short list. A request with test=1 is signed and nothing else, under a number that
-depends on the request alone, so that the same test always has the same answer.
+the next of its short list. An impression of which the exchange would bill more exposures than its
+`multiplier_max` gets no bid: what it costs would be owed, and set aside. A request with test=1 is
+signed and nothing else, under a number that depends on the request alone, so that the same test
+always has the same answer.
 
 `ext/commit.pyx` is the compiled twin of `Commit`.
 """
@@ -235,6 +237,9 @@ class Commit:
     ) -> Reject:
         """Pays one bid, records and signs it; or why it may not go out."""
         claims = body["claims"]
+        imp = opportunity.facts[0]["imps"][decision.data["bids"][0, number]["imp"]]
+        if imp["multiplier"] > payment.multiplier_max:
+            return Reject.MULTIPLIER
         if claims["flags"] & ClaimFlag.TEST:
             seed = int(opportunity.facts[0]["head"]["id_hash"]) ^ number
             claims["bid"] = mix64(seed) >> 32 | 1

@@ -211,6 +211,23 @@ def test_a_lease_is_not_overdrawn(till: Till) -> None:
     assert spent == {key: int(sum_) for key, sum_ in zip(keys, taken, strict=True) if sum_}
 
 
+@pytest.mark.parametrize("flags", [0, ClaimFlag.TEST])
+def test_more_exposures_than_may_be_billed_get_no_bid(till: Till, flags: int) -> None:
+    """A dooh impression for 14.5 people, where the exchange's settings allow to bill one."""
+    till.lend()
+    request = first_bid(till, flags)
+    records = len(till.records)
+    for imp in request["imp"]:
+        imp["qty"] = {"multiplier": 14.5}
+
+    assert 0 == till.bid(request, flags)
+    assert records == len(till.records)
+    assert Reject.MULTIPLIER in {drop[3] for drop in till.drops()}
+    for imp in request["imp"]:
+        imp["qty"] = {"multiplier": 0.5}
+    assert till.bid(request, flags)
+
+
 def test_a_test_pays_nothing(till: Till) -> None:
     """test=1 is signed as such, recorded nowhere, and has the same number every time."""
     request = first_bid(till, ClaimFlag.TEST)
