@@ -97,6 +97,7 @@ def _keeper(config: settings.Settings, paths: StatePaths) -> process.Options:
         batch_records=money.batch_records,
         remember_s=money.remember_s,
         pace_ms=money.pace_ms,
+        pacing_law=money.pacing_law,
         nice=money.nice,
         keep_s=config.journal.keep_days * 86_400,
         export_every_s=config.journal.export_every_s if config.journal.export else 0,

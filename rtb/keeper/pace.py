@@ -35,7 +35,7 @@ from rtb.keeper.pace_report import ROWS_A_TURN, Summary
 from rtb.ledger.accounts import State
 from rtb.pacing import controller, curve
 from rtb.pacing.estimate import NOTHING, Observed, Recent, together
-from rtb.pacing.goal import DEFAULT, Control, Mode, Tuning
+from rtb.pacing.goal import DEFAULT, Control, Law, Mode, Tuning
 from rtb.pacing.schedule import ONE_E6, Shape
 from rtb.stores.board import FUNNEL_SAMPLE, Board
 from rtb.stores.board_money import NO_SLOT, MoneyBoard
@@ -45,6 +45,11 @@ _STEP_WORK: Final = 12
 _HOURS_A_WORK: Final = 4
 _TUNING: Final = replace(DEFAULT, sample=FUNNEL_SAMPLE)
 _CONTROL_ALL: Final = Control(MULTIPLIER_E6_ONE, ONE_E6, Mode.FINISH)
+
+
+def tuning_of(law: str) -> Tuning:
+    """The numbers of a law by its name in settings, "dual" or "pid"."""
+    return replace(_TUNING, law=Law[law.upper()])
 
 
 @dataclass(frozen=True)

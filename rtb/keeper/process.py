@@ -28,7 +28,7 @@ from rtb.keeper.elsewhere import Elsewhere
 from rtb.keeper.expect import Expected
 from rtb.keeper.leases import Limits
 from rtb.keeper.letters import Letters
-from rtb.keeper.pace import Pacers
+from rtb.keeper.pace import Pacers, tuning_of
 from rtb.keeper.pace import Settings as PaceSettings
 from rtb.keeper.report import Report
 from rtb.keeper.run import Keeper, Settings
@@ -77,6 +77,7 @@ class Options:
     batch_records: int = 5_000
     remember_s: int = 90_000
     pace_ms: int = 1_000
+    pacing_law: str = "dual"
     nice: int = 5
     keep_s: int = 8 * 86_400
     export_every_s: int = 0
@@ -114,7 +115,7 @@ class Process:
             self._board,
             paths.pacing,
             paths.pacing_report,
-            PaceSettings(pace_ms=options.pace_ms),
+            PaceSettings(pace_ms=options.pace_ms, tuning=tuning_of(options.pacing_law)),
         )
         by_key = {one.claim_key: one for one in exchanges.values()}
         self._letters = Letters(paths.letters)

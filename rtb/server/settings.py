@@ -7,7 +7,7 @@ by section; nothing reads configuration later.
 import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -74,6 +74,7 @@ class Money(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     batch_records: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 5000
     remember_s: Annotated[int, msgspec.Meta(ge=60, le=2_592_000)] = 90_000
     pace_ms: Milliseconds = 1000
+    pacing_law: Literal["dual", "pid"] = "dual"
     nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 5
     line_items_max: Annotated[int, msgspec.Meta(ge=1024, le=1_048_576)] = 131_072
 

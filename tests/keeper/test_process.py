@@ -3,10 +3,13 @@
 import pytest
 
 from rtb.base.errors import StoreError
-from rtb.keeper.process import Process
+from rtb.keeper.process import Options, Process
+from rtb.pacing.goal import Law
 from rtb.stores.board import Board
 from rtb.stores.serving import StatePaths
 from tests.keeper import test_exports
+from tests.keeper.records import EXCHANGES
+from tests.stores.journals import COMPILED
 
 paths = test_exports.paths_fixture
 keeper = test_exports.keeper_fixture
@@ -31,3 +34,15 @@ def test_a_full_disk_stops_no_turn(
 
     assert ("", 0) == (keeper.keeper.fault, row["waits"])
     assert 9 == row["records"]
+
+
+@pytest.mark.parametrize("law", Law)
+def test_the_law_of_pacing_is_chosen(paths: StatePaths, law: Law) -> None:
+    """By its name in the settings; the other is there to fall back on."""
+    process = Process(
+        Options(paths.ledger_url, pacing_law=law.name.lower()), paths, EXCHANGES, COMPILED
+    )
+    try:
+        assert law is process.pacers._settings.tuning.law
+    finally:
+        process.close()
