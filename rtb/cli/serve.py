@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from rtb.base.errors import ConfigError
 from rtb.keeper import exports, process, tail
 from rtb.server import kernels, money, settings
 from rtb.server.supervise import Supervisor
@@ -66,7 +67,10 @@ def command(
     settings.load_zones(configs / chosen.files.zones, 0)
     settings.check_profiles(chosen.profiles.source)
     paths = StatePaths(data.resolve())
-    money.check(chosen, exchanges, paths, os.environ)
+    try:
+        money.check(chosen, exchanges, paths, os.environ)
+    except ConfigError as error:  # of options and settings together
+        raise ConfigError(f"{config or settings.CONFIGS / 'bidder.toml'}: {error}") from error
     paths.ledger.parent.mkdir(parents=True, exist_ok=True)
     process.check(_keeper(chosen, paths))
     if chosen.journal.export:

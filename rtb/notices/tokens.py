@@ -75,13 +75,13 @@ class Keyring:
     def __init__(self, current: int, secrets: Mapping[int, bytes]) -> None:
         """Raises: ConfigError for ids and secrets that cannot be."""
         if current not in secrets:
-            raise ConfigError(f"no secret has the current id {current} - at `secrets`")
+            raise ConfigError(f"no secret has the id {current} - at `$.notices.current_secret`")
         for key, secret in secrets.items():
             if key not in _KEY_IDS:
-                raise ConfigError(f"ids are 0 to 255 - at `secrets[{key}]`")
+                raise ConfigError(f"ids are 0 to 255 - at `$.notices.secrets.{key}`")
             if not SECRET_BYTES_MIN <= len(secret) <= SECRET_BYTES_MAX:
                 size = f"{SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} bytes"
-                raise ConfigError(f"a secret has {size} - at `secrets[{key}]`")
+                raise ConfigError(f"a secret has {size} - at `$.notices.secrets.{key}`")
         self.current = current
         self._prepared = {key: _prepared(secret) for key, secret in secrets.items()}
 
@@ -98,7 +98,7 @@ def keyring(current: int, variables: Mapping[int, str], environ: Mapping[str, st
     secrets = {key: environ.get(name, "").encode() for key, name in variables.items()}
     for key, name in variables.items():
         if not secrets[key]:
-            raise ConfigError(f"no environment variable {name} - at `secrets[{key}]`")
+            raise ConfigError(f"no environment variable {name} - at `$.notices.secrets.{key}`")
     return Keyring(current, secrets)
 
 

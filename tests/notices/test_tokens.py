@@ -131,10 +131,10 @@ def test_only_the_current_secret_signs() -> None:
 @pytest.mark.parametrize(
     ("current", "secrets", "message"),
     [
-        (1, {}, "current id 1"),
-        (1, {2: b"x" * 16}, "current id 1"),
-        (1, {1: b"x" * 15}, r"16 to 64 bytes - at `secrets\[1\]`"),
-        (1, {1: b"x" * 65}, r"16 to 64 bytes - at `secrets\[1\]`"),
+        (1, {}, "the id 1"),
+        (1, {2: b"x" * 16}, "the id 1"),
+        (1, {1: b"x" * 15}, r"16 to 64 bytes - at `\$.notices.secrets.1`"),
+        (1, {1: b"x" * 65}, r"16 to 64 bytes - at `\$.notices.secrets.1`"),
         (256, {256: b"x" * 16}, "0 to 255"),
     ],
 )
@@ -151,7 +151,7 @@ def test_secrets_by_environment() -> None:
     assert 7 == ring.current
     assert ring.prepared(6) is not None
     assert ring.prepared(5) is None
-    with pytest.raises(ConfigError, match=r"variable OLD - at `secrets\[6\]`"):
+    with pytest.raises(ConfigError, match=r"variable OLD - at `\$.notices.secrets.6`"):
         tokens.keyring(7, {7: "NEW", 6: "OLD"}, {"NEW": "n" * 16})
 
 
