@@ -58,6 +58,7 @@ _SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
 _SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
 # A worker that was not lent all by then is ready all the same: it answers, if only with no bid.
 FIRST_LEASES_S: Final = 5.0
+READY_LOOK_S: Final = 0.01  # between two looks whether that is so
 # A round trip and a little, for the first request of connections accepted last.
 LAST_REQUESTS_S: Final = 0.1
 USD: Final = currency_code("USD")
@@ -276,11 +277,11 @@ class Worker:
         polls = max(self.config.files.poll_ms // self.config.profiles.refresh_ms, 1)
         count = 0
         while True:
-            await asyncio.sleep(every_s)
+            await self._pause(every_s)
             count += 1
             try:
                 self._refresh()
-                self.meter.gauge(Gauge.READY, 0 if self.missing() else 1)
+                self._say_ready()
                 self._tell_journal()
                 if count % polls == 0:
                     self._follow_tables(time.time())
@@ -288,6 +289,17 @@ class Worker:
                     self._gauges()
             except RtbError as error:
                 log.warning("worker %d: %s", self.number, error)
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits; as long as the worker is not ready it says at once when it is."""
+        until_s = time.monotonic() + seconds
+        while self.missing() and time.monotonic() < until_s:
+            await asyncio.sleep(READY_LOOK_S)
+            self._say_ready()
+        await asyncio.sleep(until_s - time.monotonic())
+
+    def _say_ready(self) -> None:
+        self.meter.gauge(Gauge.READY, 0 if self.missing() else 1)
 
     def _tell_journal(self) -> None:
         """Says that paid bidding stopped, and that it goes on: once each."""
@@ -310,7 +322,6 @@ class Worker:
 
     def _gauges(self) -> None:
         self.meter.gauge(Gauge.RSS_BYTES, _rss_bytes())
-        self.meter.gauge(Gauge.READY, 0 if self.missing() else 1)
         breaker = self._redis is not None and not self._redis.up
         self.meter.gauge(Gauge.BREAKER, int(breaker))
 
