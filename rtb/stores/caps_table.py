@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Self
 
 import numpy as np
+import numpy.ma  # isin asks for it; to find it then would take a tenth of a second beside requests
 import numpy.typing as npt
 
 from rtb.profiles.reducers import Impression
