@@ -710,6 +710,8 @@ cdef inline void _signal(Wire *wire, Val *val, int flag, bint old) noexcept nogi
     elif val.kind != TEXT and val.kind != ESCAPED and val.kind != REAL:
         wire.quirks |= QUIRK_WRONG_TYPE_IGNORED
         wire.privacy |= flag
+    elif val.kind == ESCAPED:
+        wire.privacy |= flag
     elif val.n >= 3:
         if val.p[0] >= 128 or val.p[1] >= 128:
             wire.doubt = True

@@ -14,7 +14,7 @@ from rtb.catalogue.model import (
     flight_ms,
     micros,
 )
-from rtb.catalogue.tokens import hash_of
+from rtb.catalogue.tokens import ad_key, hash_of
 
 PACINGS: Final[dict[Pacing, int]] = {
     "even": snapshot.PACING_EVEN,
@@ -27,7 +27,7 @@ PACINGS: Final[dict[Pacing, int]] = {
 def campaign_row(campaign: Campaign) -> tuple[int, ...]:
     """A row of `campaign_budgets`."""
     budget = campaign.budget
-    key = hash_of(Dim.AD, f"campaign:{campaign.id}")
+    key = ad_key("campaign", campaign.id)
     return key, limit_micros(budget.total), limit_micros(budget.daily)
 
 

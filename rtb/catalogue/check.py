@@ -10,11 +10,12 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import msgspec
 
-from rtb.base.money import CPM_MICROS_MAX, currency_code
+from rtb.base.money import CPM_MICROS_MAX, currency_code, currency_name
 from rtb.catalogue import check_parts as parts
 from rtb.catalogue.check_creatives import creative_remarks
 from rtb.catalogue.check_parts import TOTAL_MICROS_MAX, Remarks, Severity
@@ -39,6 +40,7 @@ from rtb.catalogue.targeting import (
     host_text,
     token_text,
 )
+from rtb.catalogue.tokens import ad_key
 
 # Limits, each far above honest use.
 ID_CHARS_MAX: Final = 128
@@ -72,11 +74,12 @@ _COUNTED: Final = frozenset({"advertisers", "campaigns", "line_items", "creative
 
 
 class Owner(NamedTuple):
-    """Whose money a line item spends; ids in lower case, as the books do not tell cases apart."""
+    """Whose money a line item spends, in keys of the books; and what it is called there."""
 
-    campaign: str
-    advertiser: str
-    currency: str
+    campaign: int
+    advertiser: int
+    currency: int
+    name: str
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,22 @@ class Outside:
 
     values      targeting key -> its values that requests are known to have, in lower case
     currencies  that have a rate, in lower case; empty where rates are not known
-    owners      of line items that have books, by id in lower case
+    owners      of line items that have books, by their keys
     """
 
     values: Mapping[str, Set[str]] = field(default_factory=dict)
     currencies: Set[str] = frozenset()
-    owners: Mapping[str, Owner] = field(default_factory=dict)
+    owners: Mapping[int, Owner] = field(default_factory=dict)
+
+    @cached_property
+    def campaigns(self) -> Mapping[int, Owner]:
+        """Whose the campaigns are, by their keys."""
+        return {one.campaign: one for one in self.owners.values()}
+
+    @cached_property
+    def advertisers(self) -> Mapping[int, Owner]:
+        """What advertisers count in, by their keys."""
+        return {one.advertiser: one for one in self.owners.values()}
 
 
 NOTHING_KNOWN: Final = Outside()
@@ -123,12 +136,36 @@ def check_entity(
     remarks = list(_texts(entity)) or _RULES[kind](entity, catalogue)
     for remark in (*_id(entity), *remarks):
         yield Finding(kind, key, *remark)
+    for remark in _compared(entity, outside):
+        yield Finding(kind, key, *remark)
+
+
+def _compared(entity: Entity, outside: Outside) -> Remarks:
+    """What of one object only shows beside what is outside of the catalogue.
+
+    Money was lent and booked under an owner, and in his currency: it cannot move to another.
+    """
     if isinstance(entity, LineItem):
-        for remark in (*_unheard(entity.targeting, outside), *_moved(entity, catalogue, outside)):
-            yield Finding(kind, key, *remark)
-    if isinstance(entity, Advertiser):
-        for remark in _without_rate(entity, outside):
-            yield Finding(kind, key, *remark)
+        yield from _unheard(entity.targeting, outside)
+        booked = outside.owners.get(ad_key("line_item", entity.id))
+        if booked and booked.campaign != ad_key("campaign", entity.campaign):
+            yield "campaign", _moved(f"as {booked.name!r}")
+    elif isinstance(entity, Campaign):
+        booked = outside.campaigns.get(ad_key("campaign", entity.id))
+        if booked and booked.advertiser != ad_key("advertiser", entity.advertiser):
+            yield "advertiser", _moved(f"under another advertiser, with {booked.name!r}")
+    elif isinstance(entity, Advertiser):
+        booked = outside.advertisers.get(ad_key("advertiser", entity.id))
+        currency = entity.currency.lower()
+        if booked and currency_name(booked.currency).lower() != currency:
+            yield "currency", _moved(f"in {currency_name(booked.currency)}, with {booked.name!r}")
+        if outside.currencies and currency not in outside.currencies:
+            told = f"no rate for {entity.currency!r}: nothing can be bid in another currency"
+            yield "currency", told, "warning"
+
+
+def _moved(where: str) -> str:
+    return f"it is in the books {where}, and money cannot move: give it a new id"
 
 
 def sound_part(catalogue: Catalogue, outside: Outside = NOTHING_KNOWN) -> Catalogue:
@@ -354,27 +391,6 @@ def _unheard(tree: object, outside: Outside) -> Remarks:
         with contextlib.suppress(ValueError):  # told by the rules
             if token_text(key, value)[1] not in known[key]:
                 yield path, f"unknown {key} {value!r}: perhaps no request ever says it", "warning"
-
-
-def _moved(line_item: LineItem, catalogue: Catalogue, outside: Outside) -> Remarks:
-    """Money was lent and spent under the owner of before: it cannot follow to another."""
-    before = outside.owners.get(line_item.id.lower())
-    campaign = catalogue.campaigns.get(line_item.campaign)
-    advertiser = catalogue.advertisers.get(campaign.advertiser) if campaign else None
-    if before is None or campaign is None or advertiser is None:
-        return
-    now = Owner(campaign.id.lower(), advertiser.id.lower(), advertiser.currency.lower())
-    if now != before:
-        owner = f"campaign {before.campaign!r} of {before.advertiser!r}, {before.currency.upper()}"
-        told = f"its books are of {owner}, and money cannot move: give the line item a new id"
-        yield "campaign", told
-
-
-def _without_rate(advertiser: Advertiser, outside: Outside) -> Remarks:
-    rates = outside.currencies
-    if rates and advertiser.currency.lower() not in rates:
-        told = f"no rate for {advertiser.currency!r}: nothing can be bid in another currency"
-        yield "currency", told, "warning"
 
 
 def _values(tree: object) -> Iterator[tuple[str, str, str]]:

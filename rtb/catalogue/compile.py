@@ -31,7 +31,7 @@ from rtb.catalogue.model import (
     product_key,
 )
 from rtb.catalogue.targeting import parse
-from rtb.catalogue.tokens import hash_of
+from rtb.catalogue.tokens import ad_key, hash_of
 
 Arrays = dict[str, npt.NDArray[Any]]
 Meta = dict[str, object]
@@ -312,7 +312,7 @@ class _Compiler:
         exclude = line_item.exclude_purchased
         flights = facts.flights_ms(line_item, campaign, advertiser)
         fields: dict[str, object] = {
-            "key": hash_of(Dim.AD, f"line_item:{line_item.id}"),
+            "key": ad_key("line_item", line_item.id),
             "bid_micros": facts.bid_micros(goal),
             "max_cpm_micros": facts.max_cpm_micros(line_item),
             "order_value_micros": micros(goal.order_value or 0),
@@ -370,9 +370,9 @@ class _Compiler:
             rendered = self.rendered[creative.id] = self._render(creative)
         campaign_piece = self._piece(render.campaign_piece(campaign.id))
         features = (
-            hash_of(Dim.AD, f"advertiser:{campaign.advertiser}"),
-            hash_of(Dim.AD, f"campaign:{campaign.id}"),
-            hash_of(Dim.AD, f"line_item:{line_item.id}"),
+            ad_key("advertiser", campaign.advertiser),
+            ad_key("campaign", campaign.id),
+            ad_key("line_item", line_item.id),
             *rendered.features,
         )
         ranges = {

@@ -21,7 +21,7 @@ from rtb.catalogue.model import (
     window_s,
 )
 from rtb.catalogue.targeting import language_text
-from rtb.catalogue.tokens import hash_of
+from rtb.catalogue.tokens import ad_key, hash_of
 
 
 def flights_ms(
@@ -134,7 +134,7 @@ def creative_facts(
     files, language = creative.media_files, creative.language
     delivery = {"streaming": 1, "progressive": 2}
     return {
-        "key": hash_of(Dim.AD, f"creative:{creative.id}"),
+        "key": ad_key("creative", creative.id),
         "attr": mask(creative.attr),
         "mime": render.creative_mimes(creative),
         "language": hash_of(Dim.WLANG, language_text(language)) if language else 0,

@@ -14,10 +14,15 @@ else:
         # The compiler is no part of the bid path: slower is still right here.
         from rtb.base.hashing import token_hash
 
-__all__ = ["hash_of", "token_hash"]
+__all__ = ["ad_key", "hash_of", "token_hash"]
 
 
 @lru_cache(maxsize=1 << 17)
 def hash_of(dim: Dim, value: str) -> int:
     """The token hash of a text in a dimension. Values repeat, so they are remembered."""
     return token_hash(int(dim), value.encode())
+
+
+def ad_key(kind: str, name: str) -> int:
+    """What money, caps and claims know an advertiser, campaign, line item or creative by."""
+    return hash_of(Dim.AD, f"{kind}:{name}")

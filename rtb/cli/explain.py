@@ -43,19 +43,22 @@ def command(
         str | None, typer.Option(help="Take this person (a buyeruid), whoever the request names.")
     ] = None,
     profiles: Annotated[
-        str, typer.Option(help='Where people are known: "lmdb" or a redis:// URL.')
-    ] = "lmdb",
+        str | None, typer.Option(help='Where people are known: "lmdb" or a redis:// URL.')
+    ] = None,
     at: Annotated[int | None, typer.Option(help="Decide as of this time, epoch ms.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object with every candidate.")
     ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings of the node, as of `rtb serve`.")
+    ] = None,
     configs: Annotated[
         Path, typer.Option(help="Folder of rates, zones and exchange settings.")
     ] = settings.CONFIGS,
 ) -> None:
     """Print, per impression, every candidate with the first rule that dropped it, or its price."""
     body = sys.stdin.buffer.read() if str(request) == "-" else _read(request)
-    report = decide(body, data, exchange, user, at, configs, profiles)
+    report = decide(body, data, exchange, user, at, configs, profiles, config)
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=2))
     else:
@@ -69,14 +72,16 @@ def decide(
     user: str | None,
     at_ms: int | None,
     configs: Path,
-    profiles: str = "lmdb",
+    profiles: str | None = None,
+    config_path: Path | None = None,
 ) -> Report:
     """The server's decision on a request, traced: the same kernels, snapshot, model and tables;
     and, where a node runs, what it would pay for just now.
 
     Raises: ConfigError, InputError.
     """
-    config = settings.load()
+    config = settings.load(config_path)
+    profiles = profiles or config.profiles.source
     exchange = settings.load_exchanges(configs / config.files.exchanges).get(exchange_name)
     if exchange is None:
         raise ConfigError(f"no exchange {exchange_name!r} in {configs / config.files.exchanges}")

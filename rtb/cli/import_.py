@@ -25,7 +25,9 @@ from rtb.openrtb.agents import OS_AGENTS, OS_NAMES
 from rtb.openrtb.countries import ALPHA3
 from rtb.server import settings
 from rtb.stores import artifacts
-from rtb.stores.serving import StatePaths, read_serving
+from rtb.stores.ledger_pool import nodes_in
+from rtb.stores.ledger_view import LedgerView
+from rtb.stores.serving import StatePaths
 
 APPLIED, REFUSED, IN_PART, NO_STORE = 0, 1, 3, 4
 SNAPSHOTS = "snapshots"
@@ -61,14 +63,18 @@ def command(
         typer.Option("--allow-empty", help="Publish even if no line item is left to serve."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    ledger: Annotated[
+        str, typer.Option("--ledger", help="Books that are not in the state directory.")
+    ] = "",
     configs: Annotated[
         Path, typer.Option("--configs", help="Folder whose exchange rates are known.")
     ] = settings.CONFIGS,
 ) -> None:
     """Check a catalogue and publish it: applies nothing when anything is wrong."""
     report = run(
-        directory, data, dry_run=dry_run, partial=partial, allow_empty=allow_empty, configs=configs
-    )
+        directory, data, dry_run=dry_run, partial=partial, allow_empty=allow_empty, ledger=ledger,
+        configs=configs,
+    )  # fmt: skip
     if as_json:
         typer.echo(msgspec.json.encode(report))
     else:
@@ -83,10 +89,11 @@ def run(
     dry_run: bool = False,
     partial: bool = False,
     allow_empty: bool = False,
+    ledger: str = "",
     configs: Path = settings.CONFIGS,
 ) -> Report:
     """The import itself; a directory that cannot be listed is one of its problems."""
-    outside, doubts = _outside(data, configs)
+    outside, doubts = _outside(data, ledger, configs)
     catalogue, problems = _load(directory, outside)
     problems = doubts + problems
     report = Report(dry_run=dry_run, problems=problems)
@@ -112,45 +119,38 @@ def _load(directory: Path, outside: Outside) -> tuple[Catalogue, list[Problem]]:
         return Catalogue(), [Problem("", 0, "", f"{directory}: {error.strerror}")]
 
 
-def _outside(data: Path, configs: Path) -> tuple[Outside, list[Problem]]:
+def _outside(data: Path, ledger: str, configs: Path) -> tuple[Outside, list[Problem]]:
     """What the catalogue is compared with, and what of it cannot be read."""
-    currencies, owners, doubts = frozenset[str](), dict[str, Owner](), list[Problem]()
+    currencies, owners, doubts = frozenset[str](), dict[int, Owner](), list[Problem]()
     try:
         rates = settings.load_rates(configs / settings.Files().rates)["cur"].tolist()
         currencies = frozenset(currency_name(one).lower() for one in rates)
     except ConfigError as error:  # the bidder may have others than whoever imports
         doubts.append(Problem("", 0, "", f"currencies are not checked: {error}", "warning"))
     try:
-        owners = served_owners(StatePaths(data))
-    except StoreError as error:
+        owners = booked_owners(data, ledger)
+    except (ConfigError, StoreError) as error:
         told = f"it is not checked whose money line items spend: {error}"
         doubts.append(Problem("", 0, "", told, "warning"))
     return Outside(KNOWN, currencies, owners), doubts
 
 
-def served_owners(paths: StatePaths) -> dict[str, Owner]:
-    """Whose money the line items spend that were served last; none where nothing ever was.
+def booked_owners(data: Path, ledger: str) -> dict[int, Owner]:
+    """Whose money line items spend, as all books say that there are; none without books.
 
-    Raises: StoreError.
+    Raises: ConfigError, StoreError.
     """
-    file = read_serving(paths)
-    if file is None:
+    paths = StatePaths(data.resolve())
+    if not ledger and not paths.ledger.exists():
         return {}
-    snapshot = artifacts.open_snapshot(paths.root / file.snapshot)
-    names = {
-        kind: [snapshot.id_of(kind, row).lower() for row in range(len(snapshot[kind]))]
-        for kind in ("line_items", "campaigns", "advertisers")
-    }
-    codes = snapshot["advertiser_budgets"]["currency"].tolist()
-    columns = (snapshot["line_items"][name].tolist() for name in ("campaign", "advertiser"))
-    return {
-        name: Owner(
-            names["campaigns"][campaign],
-            names["advertisers"][owner],
-            currency_name(codes[owner]).lower(),
-        )
-        for name, campaign, owner in zip(names["line_items"], *columns, strict=True)
-    }
+    url = ledger or paths.ledger_url
+    found = {}
+    nodes: list[int | None] = [*nodes_in(url)]
+    for node in nodes or [None]:
+        with LedgerView.open(url, node=node) as view:
+            for key, line in view.lines().items():
+                found[key] = Owner(line.campaign, line.advertiser, line.currency, line.name)
+    return found
 
 
 def _refuse_emptiness(

@@ -7,7 +7,8 @@
     GPC         gpc: regs, regs.ext                  likewise ("1" is its proper form)
     GPP         gpp: regs, regs.ext                  anything but null and ""
     GPP         gpp_sid: regs, regs.ext              an entry over 0, or an unreadable one
-    US_PRIVACY  us_privacy: regs, regs.ext, user.ext third character Y or y, or no string
+    US_PRIVACY  us_privacy: regs, regs.ext, user.ext third character Y or y, or no string,
+                                                 or one with an escape of JSON
 
 A home that is there but is no object may have said no: regs, regs.ext, user and user.ext then read
 as GDPR, device and device.ext as LMT. null and "" say nothing, there as everywhere.
@@ -85,7 +86,8 @@ def _is_set(reader: Reader, owner: Object, key: str) -> bool:
         if not isinstance(value, str):
             reader.note(Quirk.WRONG_TYPE_IGNORED)
             return True
-        return value[2:3] in ("Y", "y")
+        # An escape could be a Y, or put one in its place: who writes it so means to say something.
+        return "\\" in value or value[2:3] in ("Y", "y")
     # An unreadable signal reads 1: who sent it meant to say something.
     return reader.integer(owner, key, 1) != 0
 

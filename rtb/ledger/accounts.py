@@ -172,9 +172,11 @@ class State:
     settled, spent: the marks of bids, and the pages that have expired. A store that keeps them
     elsewhere shows here what the bids of a batch ask for.
     lent: nanos and units that may be drawn of each pot; None where the budgets are all its own
+    payers: the advertiser and currency of each campaign, and of each advertiser himself
     """
 
     lines: dict[int, Line] = field(default_factory=dict)
+    payers: dict[tuple[Scope, int], tuple[int, int]] = field(default_factory=dict, compare=False)
     accounts: dict[int, Account] = field(default_factory=dict)  # by number, from 1
     numbers: dict[tuple[int, int, int], int] = field(default_factory=dict)
     limits: dict[tuple[Scope, int], Limit] = field(default_factory=dict)
@@ -273,6 +275,19 @@ def place(line: Line, time_s: int) -> tuple[int, int, int, int]:
             return flight.key, day, max(from_s, flight.start_s), min(until_s, flight.end_s)
         after_s = flight.end_s
     return NO_FLIGHT, day, max(from_s, after_s), min(until_s, _TIME_MAX)
+
+
+def enrol(state: State, line: Line) -> bool:
+    """Adds a line item; False where its campaign or advertiser has books of another advertiser or
+    currency: their budgets would add up what does not add.
+    """
+    payer = line.advertiser, line.currency
+    owners = (Scope.CAMPAIGN, line.campaign), (Scope.ADVERTISER, line.advertiser)
+    if any(state.payers.get(owner, payer) != payer for owner in owners):
+        return False
+    state.payers |= dict.fromkeys(owners, payer)
+    state.lines[line.line_item] = line
+    return True
 
 
 def account_at(state: State, line: Line, time_s: int) -> Account | None:

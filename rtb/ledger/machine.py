@@ -32,6 +32,7 @@ from rtb.ledger.accounts import (
     State,
     account_at,
     bind,
+    enrol,
     known_zone,
     open_account,
     place,
@@ -84,7 +85,9 @@ def _enrol(state: State, command: Enrol, changes: Changes) -> Outcome:
             command.line_item, command.campaign, command.advertiser, command.zone,
             command.currency, command.flights, command.name,
         )  # fmt: skip
-        state.lines[command.line_item] = changes.lines[command.line_item] = line
+        if not enrol(state, line):
+            return Outcome.MOVED
+        changes.lines[command.line_item] = line
         return Outcome.ENROLLED
     fixed = (line.campaign, line.advertiser, line.currency)
     if fixed != (command.campaign, command.advertiser, command.currency):

@@ -109,6 +109,8 @@ class Supervisor:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        # Who sends it wants files read again: all that can be is followed anyway.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._lock = claim_state(self._paths, CLAIM_S)
         claim_address(self._config.server, CLAIM_S)
         score.warm()

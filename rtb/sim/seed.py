@@ -105,11 +105,12 @@ def seed(data: Path, parameters: Parameters, *, force: bool = False) -> tuple[St
     same = known is not None and known.parameters == parameters
     if known is not None and same and _is_whole(paths) and not force:
         return known, False
-    if not same and paths.serving.exists() and not (force and (data / STAMP).exists()):
+    served = paths.serving.exists() or paths.ledger.exists()
+    if not same and served and not (force and (data / STAMP).exists()):
         told = "served another catalogue, and its books would not fit: seed another directory"
         raise ConfigError(f"{data}: {told}, or, if it was seeded, --force to begin them anew")
     try:
-        if not same and paths.serving.exists():
+        if not same and served:
             _forget_books(paths)
         return _seed(data, parameters), True
     except OSError as error:

@@ -19,6 +19,7 @@ from rtb.ledger.accounts import (
     Line,
     State,
     carry_forward,
+    enrol,
     open_account,
 )  # fmt: skip
 from rtb.ledger.changes import Entry, Row
@@ -85,7 +86,10 @@ def last(connection: Connection, column: Column[int]) -> int:
 
 def read_state(connection: Connection) -> State:
     """The state as the tables have it, but for its accounts."""
-    state = State(lines=read_lines(connection), limits=read_limits(connection))
+    state = State(limits=read_limits(connection))
+    for line in read_lines(connection).values():
+        if not enrol(state, line):  # by an earlier version: it may only be read
+            state.lines[line.line_item] = line
     for account, worker, nanos, units, expires_s in connection.execute(select(schema.LEASES)):
         state.leases[account, worker] = Lease(nanos, units, expires_s)
     for bid, *values in connection.execute(select(schema.HOLDS)):

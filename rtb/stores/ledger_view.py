@@ -124,6 +124,11 @@ class LedgerView(Database):
             found = connection.execute(select(schema.POSITIONS))
             return {str(journal): int(position) for journal, position in found}
 
+    def lines(self) -> dict[int, Line]:
+        """All line items that were ever enrolled, by key. Raises: StoreError."""
+        with self._transaction(reading=True) as connection:
+            return read.read_lines(connection)
+
     def shares(self) -> list[tuple[Pot, int, Share]]:
         """What each node was lent of every pot. Raises: StoreError."""
         if self.node is None:

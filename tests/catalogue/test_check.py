@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from rtb.base.money import currency_code
 from rtb.catalogue.check import Finding, Outside, Owner, check, sound_part
 from rtb.catalogue.model import (
     Advertiser,
@@ -26,6 +27,7 @@ from rtb.catalogue.model import (
     Product,
     Segment,
 )
+from rtb.catalogue.tokens import ad_key
 
 SEGMENT_TREE = {"not": {"key": "audience", "in": ["s", "nobody"]}}
 
@@ -286,19 +288,34 @@ def test_a_currency_without_a_rate_is_warned_of() -> None:
 
 
 @pytest.mark.parametrize(
-    "before", [Owner("k", "a", "usd"), Owner("c", "b", "usd"), Owner("c", "a", "eur")]
+    ("booked", "found"),
+    [
+        (("k", "a", "USD"), ("line_items", "li", "campaign")),
+        (("c", "b", "USD"), ("campaigns", "c", "advertiser")),
+        (("c", "a", "EUR"), ("advertisers", "a", "currency")),
+    ],
 )
-def test_a_line_item_cannot_move_to_other_money(before: Owner) -> None:
-    """What its books are of is said; with the same owner, or without books, nothing is."""
-    catalogue = sound()
-    found = list(check(catalogue, Outside(owners={"li": before})))
+@pytest.mark.parametrize("line_item", ["li", "gone"])
+def test_money_in_the_books_cannot_move(
+    booked: tuple[str, str, str], found: tuple[str, str, str], line_item: str
+) -> None:
+    """A line item keeps its campaign, a campaign its advertiser, and he his currency, whichever of
+    their line items are in the books."""
+    campaign, advertiser, currency = booked
+    owner = Owner(
+        ad_key("campaign", campaign), ad_key("advertiser", advertiser), currency_code(currency), "x"
+    )
+    catalogue, outside = sound(), Outside(owners={ad_key("line_item", line_item): owner})
+    errors = [(each.kind, each.key, each.field) for each in check(catalogue, outside)]
 
-    assert [("line_items", "li", "campaign", "error")] == [
-        (each.kind, each.key, each.field, each.severity) for each in found
-    ]
-    assert "li" not in sound_part(catalogue, Outside(owners={"li": before})).line_items
-    assert [] == list(check(catalogue, Outside(owners={"li": Owner("c", "a", "usd")})))
-    assert [] == list(check(catalogue, Outside(owners={"gone": before})))
+    assert ([found] if line_item == "li" or found[0] != "line_items" else []) == errors
+    assert bool(errors) == ("li" not in sound_part(catalogue, outside).line_items)
+
+
+def test_money_that_stays_may_go_on() -> None:
+    """The same owner as in the books is no fault, whatever the case of letters."""
+    owner = Owner(ad_key("campaign", "C"), ad_key("advertiser", "A"), currency_code("usd"), "x")
+    assert [] == list(check(sound(), Outside(owners={ad_key("line_item", "LI"): owner})))
 
 
 def test_backslashes_and_line_breaks_are_text() -> None:

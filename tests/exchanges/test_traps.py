@@ -99,6 +99,10 @@ TRAPS: dict[str, tuple[dict, dict]] = {
         request(regs={"us_privacy": "1YYN"}),
         {"privacy": ["US_PRIVACY"]},
     ),
+    "us-privacy-escaped-in-json": (
+        b'{"id":"r","imp":[{"id":"1","banner":{"w":1,"h":1}}],"regs":{"us_privacy":"1Y\\u0059N"}}',
+        {"privacy": ["US_PRIVACY"]},
+    ),
     "us-privacy-no-opt-out": (request(regs={"us_privacy": "1YNY"}), {"privacy": ...}),
     "us-privacy-does-not-apply": (request(regs={"ext": {"us_privacy": "1---"}}), {"privacy": ...}),
     "both-homes-the-stricter-counts": (

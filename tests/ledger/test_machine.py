@@ -406,6 +406,20 @@ def test_leases_that_ran_out() -> None:
     assert [(SHOES, 0)] == books.state.leases_due(T + 89)
 
 
+def test_a_campaign_has_one_payer() -> None:
+    """Nor do the books mix advertisers in a campaign, or currencies in an advertiser's."""
+    books, usd = Books(enrol()), EUR + 1
+    for campaign, advertiser, currency, outcome in (
+        (CAMPAIGN, 9, EUR, O.MOVED),
+        (8, ADVERTISER, usd, O.MOVED),
+        (8, ADVERTISER, EUR, O.ENROLLED),
+        (8, 9, EUR, O.MOVED),
+        (7, 9, usd, O.ENROLLED),
+    ):
+        number = 1000 + len(books.state.lines)
+        assert outcome is books(Enrol(T, number, campaign, advertiser, "UTC", currency, "x"))
+
+
 def test_a_new_description() -> None:
     """Zone and flights may change; money booked stays where it is, the next goes by the new."""
     books = Books(enrol(), grant(5), take(1))
