@@ -1,5 +1,6 @@
-"""A clock that is wrong: set forward and back by five minutes while a node bids, also at midnight."""
+"""A clock that is set five minutes forward and back while a node bids, also at midnight."""
 
+import itertools
 import random
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +13,11 @@ from rtb.base.events import Kind
 from rtb.ledger.accounts import Balance
 from rtb.ledger.calendar import day_bounds_s, day_of
 from rtb.ledger.commands import Outcome, Scope
-from tests.keeper.node import UNLIMITED, Bid, Node, line
+from rtb.profiles.reducers import folded
+from rtb.stores.caps_merge import is_open
+from tests.keeper.node import UNLIMITED, Bid, Node, T, line
+from tests.keeper.test_cluster import Cluster
+from tests.stores.postgres import Postgres
 
 SHOES = 7
 BUDGET = 200_000
@@ -219,3 +224,58 @@ def test_money_in_flight_is_held_when_the_clock_is_set_forward(tmp_path: Path) -
 
     assert (BUDGET, 0) == (node.balance(Balance.POSTED, SHOES), node.balance(Balance.OVER, SHOES))
     node.close()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("off_ms", [-SKEW_MS, SKEW_MS])
+def test_one_node_of_two_has_a_wrong_clock(tmp_path: Path, postgres: Postgres, off_ms: int) -> None:
+    """Five minutes off, over a midnight: each day's budget is one for both nodes, and spent."""
+    end_s = end_of("UTC", "2026-06-10")
+    cluster = Cluster(tmp_path, postgres.url())
+    right, wrong = cluster.nodes
+    right.now_ms = end_s * 1000 - 400_000
+    wrong.now_ms = right.now_ms + off_ms
+    cluster.offer(line(SHOES, UNLIMITED, daily=30_000))
+    cluster.start()
+    for ms in (50,) * 60 + (20_000,) * 40 + (50,) * 60:
+        for side in (0, 1):
+            before = len(cluster.nodes[side].sent)
+            cluster.bid(side, 1)
+            for bid in cluster.nodes[side].sent[before:]:
+                cluster.worker(cluster.chance.choice((0, 1))).notice(Kind.BILL, bid, bid.nanos)
+        cluster.turns(1, ms)
+        for second in (end_s - 1, end_s):
+            assert sum(held(node, "UTC", second) for node in cluster.nodes) <= 30_000
+
+    ids = [int(bid.said["bid"][0]) for bid in cluster.sent()]
+    assert len(ids) == len(set(ids))
+    for second in (end_s - 1, end_s):
+        assert 30_000 == sum(posted(node, "UTC", second) for node in cluster.nodes)
+    cluster.check(60_000)
+    for node in cluster.nodes:
+        node.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_daily_cap_under_a_clock_that_is_set(seed: int) -> None:
+    """Somebody who could be shown an ad every minute is shown three a day: a window begins once a
+    day, but for the minutes that the clock was off at its two ends."""
+    chance = random.Random(seed)
+    day_s, off_s, most = 86_400, SKEW_MS // 1000, 3
+    start_s = count = 0
+    begun: list[int] = []
+    shown = 0
+    for minute in range(10 * 24 * 60):
+        now_ms = (T + minute * 60 + chance.choice((-off_s, 0, off_s))) * 1000
+        if count >= most and is_open(start_s, day_s, now_ms):
+            continue
+        before = start_s
+        start_s, count = folded(start_s, count, day_s, now_ms)
+        shown += 1
+        if start_s != before:
+            begun.append(minute * 60)
+
+    gaps_s = [later - one for one, later in itertools.pairwise(begun)]
+    assert all(day_s - 2 * off_s <= gap <= day_s + 2 * off_s for gap in gaps_s)
+    assert shown <= most * len(begun)
+    assert 10 == len(begun)
