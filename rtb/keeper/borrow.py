@@ -203,7 +203,7 @@ class Borrower:
         self._budgets[ask.pot] = ask.budget
         if share.wants:
             before = self._unmet.get(ask.pot)
-            if before is None or now_ms - before.last_ms > 2 * self.limits.again_ms:
+            if before is None or abs(now_ms - before.last_ms) > 2 * self.limits.again_ms:
                 before = _Unmet(now_ms, now_ms)
             self._unmet[ask.pot] = before._replace(last_ms=now_ms)
         else:
@@ -253,7 +253,7 @@ class Borrower:
 
     def _is_time(self, pot: Pot, now_ms: int) -> bool:
         unmet = self._unmet.get(pot)
-        return unmet is None or now_ms - unmet.last_ms >= self.limits.again_ms
+        return unmet is None or not 0 <= now_ms - unmet.last_ms < self.limits.again_ms
 
     def _has_less(self, pot: Pot, least: Amount, ahead: Amount) -> bool:
         """Less than half of what is needed."""

@@ -97,7 +97,7 @@ class Desk:
             if self._tail.position < int(self._board.worker["said"][self.worker]):
                 return None
             return Ended(self.worker, self.closing, not self._clean)
-        if now_ms - self._waited_ms < self._silence_ms:
+        if 0 <= now_ms - self._waited_ms < self._silence_ms:
             return None
         self._waited_ms = now_ms
         if not self._bury(self.worker) or self._tail.position < self._tail.durable_sequence():

@@ -255,8 +255,9 @@ class Demand:
     def idle(self, slots: list[int], now_ms: int) -> Mask:
         """Which leases on these slots have something left that nobody has used lately."""
         found: Mask = np.zeros(self._taken.shape, np.bool_)
-        before = now_ms - self._limits.idle_ms
-        old = (self._lent_ms[:, slots] <= before) & (self._used_ms[:, slots] <= before)
+        lent_ms, used_ms = self._lent_ms[:, slots], self._used_ms[:, slots]
+        # A clock that was set back says nothing of how long ago it was: then it was long ago.
+        old = np.abs(now_ms - np.maximum(lent_ms, used_ms)) >= self._limits.idle_ms
         left, left_units = self._left(slots)
         some = (left > 0) | (left_units > 0)
         found[:, slots] = old & some & (self._board.until_ms[:, slots] > 0)

@@ -237,7 +237,7 @@ class Lending:
 
     def _look_again(self, now_ms: int) -> None:
         """Money may have come back, or a day begun."""
-        if now_ms - self._exhausted_ms < self._again_ms:
+        if 0 <= now_ms - self._exhausted_ms < self._again_ms:
             return
         self._exhausted_ms = now_ms
         for slot in list(self._exhausted):

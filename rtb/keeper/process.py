@@ -183,7 +183,7 @@ class Process:
         """
         self._look(now_s)
         most = self._options.batch_records
-        booked = self.keeper.step(_now_ms())
+        booked = self.keeper.step(_now_ms(), time.monotonic_ns() // 1_000_000)
         counted = self.caps.step(self.caps_tails, _now_ms())
         self._hear()
         if not self.keeper.fault:  # else the books are not known

@@ -39,7 +39,7 @@ class Report:
             row["outcomes"][outcome] = count
         for reason, count in letters.counts.items():
             row["letters"][reason] = count
-        if now_ms - self._summed_ms >= SUMS_EVERY_MS and not keeper.fault:
+        if not 0 <= now_ms - self._summed_ms < SUMS_EVERY_MS and not keeper.fault:
             self._summed_ms = now_ms
             self._sum(keeper)
             self._pace(pacers)

@@ -1,8 +1,9 @@
 """Leases that end: which are asked for, and what the books hear of those that are over.
 
-A lease is to end when its time is up, when its line item has left, or when somebody else needs what
-it has. It has ended when its worker's desk says so, and is settled on the board only once the books
-have committed its return (`rtb.keeper.desks`).
+A lease is to end when it is not its time (it is over, or a clock was set back to before it), when
+its line item has left, or when somebody else needs what it has. It has ended when its worker's desk
+says so, and is settled on the board only once the books have committed its return
+(`rtb.keeper.desks`).
 """
 
 from collections.abc import Callable, Iterable
@@ -90,7 +91,8 @@ class Returns:
     def turn(self, now_ms: int) -> Over:
         """Asks for what is to end; returns what has ended."""
         board, leaving = self._board, self._slots.leaving
-        due = (board.until_ms > 0) & (board.until_ms <= now_ms)
+        due = (board.until_ms <= now_ms) | (board.from_ms > now_ms)
+        due &= board.until_ms > 0
         gone = [self._slots.slot[key] for key in leaving]
         due[:, gone] |= board.until_ms[:, gone] > 0
         over = Over()
@@ -114,7 +116,7 @@ class Returns:
 
     def _lay_ghosts(self, over: Over, now_ms: int) -> None:
         """Returns what workers hold that are no more."""
-        if not self._ghosts or now_ms - self._buried_ms < self._silence_ms:
+        if not self._ghosts or 0 <= now_ms - self._buried_ms < self._silence_ms:
             return
         self._buried_ms = now_ms
         for worker in sorted(self._ghosts):

@@ -8,7 +8,8 @@
 
 A batch whose commit fails is kept and tried again as it is; until then nothing is read or lent, and
 workers spend what they have. Any other fault ends the process: the next one starts from the books,
-the journals and the board. The clock is an argument: epoch milliseconds.
+the journals and the board. Clocks are arguments: epoch milliseconds, and those of a clock that
+nobody sets.
 """
 
 from collections import Counter
@@ -23,6 +24,7 @@ from rtb.keeper import publish
 from rtb.keeper.apply import Exchange
 from rtb.keeper.batch import Batch, batch_of, is_never_away
 from rtb.keeper.cluster import Cluster
+from rtb.keeper.deadlines import Deadlines
 from rtb.keeper.leases import Limits
 from rtb.keeper.lending import Lending, Loans
 from rtb.keeper.letters import Letters
@@ -107,6 +109,8 @@ class Keeper:
         )
         self._reads: list[Read] = []
         self._work: _Work | None = None
+        longest_s = max((one.reservation_ttl_s for one in exchanges.values()), default=0)
+        self._deadlines = Deadlines(longest_s * 1000 + 1000)
         self._expired_s = self._forgot_s = 0
         self.outcomes: Counter[Outcome] = Counter()
         self.records = 0
@@ -198,16 +202,19 @@ class Keeper:
 
     # -- a turn ------------------------------------------------------------------------------------
 
-    def step(self, now_ms: int) -> int:
+    def step(self, now_ms: int, steady_ms: int | None = None) -> int:
         """One turn; returns how many records it booked.
+
+        steady_ms: of a clock that nobody sets; None where `now_ms` is of one.
 
         Raises: StoreError, InvariantError: what was read and not booked is lost to this keeper;
             only a new one can go on.
         """
+        ended_ms = self._deadlines.now_ms(now_ms, now_ms if steady_ms is None else steady_ms)
         if self._work is None:
             if not self._look(now_ms):
                 return 0
-            self._work = self._gather(now_ms)
+            self._work = self._gather(now_ms, ended_ms)
         work = self._work
         applied = Applied([], [])
         if work.commands or work.positions:
@@ -245,13 +252,13 @@ class Keeper:
             return False
         return True
 
-    def _gather(self, now_ms: int) -> _Work:
+    def _gather(self, now_ms: int, ended_ms: int) -> _Work:
         work = _Work()
         self._lending.observe(now_ms)
         self._book(work, now_ms)
         work.over = self._returns.turn(now_ms)
         work.commands += work.over.commands
-        self._clock(work, now_ms)
+        self._clock(work, now_ms, ended_ms)
         work.loans = self._lending.lend(now_ms)
         work.commands += work.loans.grants
         return work
@@ -273,16 +280,17 @@ class Keeper:
             self.records += len(records)
         self._letters.add(work.batch.dead)
 
-    def _clock(self, work: _Work, now_ms: int) -> None:
-        """What is due by the time up to which everything was read."""
+    def _clock(self, work: _Work, now_ms: int, ended_ms: int) -> None:
+        """What is due by the time up to which everything was read; ended_ms: as of `Deadlines`."""
         if self._cluster is not None:
             work.commands += self._cluster.pool.repays(now_ms // 1000)
-        horizon_s = self.tails.horizon_ms(now_ms) // 1000
-        if horizon_s > self._expired_s:
-            self._expired_s = horizon_s
+        horizon_ms = self.tails.horizon_ms(now_ms)
+        horizon_s, ended_s = horizon_ms // 1000, min(horizon_ms, ended_ms) // 1000
+        if ended_s > self._expired_s:
+            self._expired_s = ended_s
             due_s = self.state.next_due_s()
-            if due_s is not None and due_s <= horizon_s:
-                work.commands.append(Expire(horizon_s))
+            if due_s is not None and due_s <= ended_s:
+                work.commands.append(Expire(ended_s))
         elif horizon_s >= self._forgot_s + self._settings.forget_every_s:  # in another turn
             self._forgot_s = horizon_s
             work.commands.append(Forget(max(horizon_s - self._settings.remember_s, 0)))

@@ -37,8 +37,8 @@ from rtb.stores.caps import Limits as CapsLimits
 from rtb.stores.caps import Stored
 from rtb.stores.caps_board import CapsBoard
 from rtb.stores.caps_table import CapsTable
-from rtb.stores.journal import Kernel
-from rtb.stores.journal_read import Reader
+from rtb.stores.journal import ALL_KINDS, Kernel, kinds_of
+from rtb.stores.journal_read import Reader, first_sequence
 from rtb.stores.journal_write import Journal, Limits
 from rtb.stores.serving import StatePaths
 
@@ -48,6 +48,9 @@ log = logging.getLogger("rtb.money")
 # are all that a lease waits for.
 REST_S: Final = 0.02
 _SECRET_BYTES: Final = 32
+# How many records without a bid are walked over for one: a tenth of a second at most.
+_LOOK_BACK: Final = 100_000
+_BIDS: Final = kinds_of(Kind.BID)
 
 
 def ensure_secret(path: Path) -> bytes:
@@ -114,21 +117,35 @@ def limits_of(config: JournalSettings) -> Limits:
 
 
 def first_second(directory: Path, worker: int, last: int, kernel: Kernel) -> int:
-    """The second from which ids were not given away: that after the journal's last record.
+    """The second from which ids were not given away: that after the journal's last bid.
 
-    last: sequence of that record; one that cannot be read may have been written just now
+    Not after its last record: a clock may have been set back between them, and only bids keep to
+    their second then. Where the last records hold no bid, the newest of them stands for it.
+
+    last: sequence of the last record; what cannot be read may have been written just now
     """
     if not last:
         return 0
-    found = None
     try:
-        with Reader(directory, worker, last - 1, kernel) as reader:
-            for _, kind, body in reader.read(1):
-                found = record_time_ms(kind, body)
+        newest_ms = _newest_ms(directory, worker, last, kernel)
     except StoreCorrupt as error:
         log.error("ids begin a second later: %s", error)
-    now_s = time.time_ns() // 10**9
-    return (now_s if found is None else found // 1000) + 1
+        newest_ms = None
+    return (time.time_ns() // 10**9 if newest_ms is None else newest_ms // 1000) + 1
+
+
+def _newest_ms(directory: Path, worker: int, last: int, kernel: Kernel) -> int | None:
+    """When the last bid was made, or the last record. Raises: StoreCorrupt."""
+    oldest = first_sequence(directory, worker)
+    for kinds, count in ((_BIDS, 1_000), (_BIDS, _LOOK_BACK), (ALL_KINDS, 1)):
+        after = max(last - count, oldest - 1)
+        with Reader(directory, worker, after, kernel, kinds=kinds) as reader:
+            records = reader.read(count)
+            if reader.position < last:
+                records += reader.read(count)
+        if records:
+            return max(record_time_ms(kind, body) or 0 for _, kind, body in records) or None
+    return None
 
 
 def _identity(directory: Path, worker: int, kernel: Kernel) -> int:

@@ -72,6 +72,16 @@ class Child:
     failures: int = 0
     start_at_s: float = 0.0
     stalled: bool = False
+    beat_ms: int = 0
+    beat_s: float = 0.0
+
+    def silent_ms(self, beat_ms: int, now_s: float) -> int:
+        """Since when it has said the same; beat_ms: by a clock that may be set, now_s: by one that
+        may not, or nobody would have turned for as long as it was set forward.
+        """
+        if beat_ms != self.beat_ms:
+            self.beat_ms, self.beat_s = beat_ms, now_s
+        return int((now_s - self.beat_s) * 1000)
 
 
 class Supervisor:
@@ -268,7 +278,7 @@ class Supervisor:
         beat_ms = int(beats[number])
         if not child.pid or not beat_ms:
             return
-        silent_ms = time.time_ns() // 1_000_000 - beat_ms
+        silent_ms = child.silent_ms(beat_ms, time.monotonic())
         name = _name(child.number)
         if silent_ms > stuck_ms:
             log.error("%s is stuck for %d ms: killed", name, silent_ms)

@@ -2,10 +2,12 @@
 
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rtb.base.events import RATE_ONE, cost_nanos
 from rtb.base.money import (
     ceil_div,
     currency_code,
@@ -67,3 +69,21 @@ def test_currency_codes() -> None:
     for wrong in ("EU", "EURO", "E1R", "ÄÖÜ"):
         with pytest.raises(ValueError, match="ISO 4217"):
             currency_code(wrong)
+
+
+@pytest.mark.parametrize("rate_e9", [RATE_ONE, 1_083_417_905])
+def test_ten_million_impressions_cost_their_sum(rate_e9: int) -> None:
+    """10^7 impressions at 20,000 prices add up to the invoice: to the nano in one currency, and in
+    another never below it nor a nano an impression above."""
+    chance = np.random.default_rng(26)
+    prices = chance.integers(0, 10**11, 20_000).tolist()
+    counts = np.bincount(chance.integers(0, len(prices), 10**7), minlength=len(prices)).tolist()
+    exact = sum(price * count for price, count in zip(prices, counts, strict=True)) * rate_e9
+    booked = sum(
+        cost_nanos(price, rate_e9) * count for price, count in zip(prices, counts, strict=True)
+    )
+
+    assert 10**7 == sum(counts)
+    assert 0 <= booked * RATE_ONE - exact < 10**7 * RATE_ONE
+    if rate_e9 == RATE_ONE:
+        assert exact == booked * RATE_ONE

@@ -20,6 +20,7 @@ class Market:
     lost: float = 0.6
     costs: tuple[int, ...] = (700, 1000)
     delay_ms: int = 400
+    offered: int = 0  # opportunities
     billed: dict[int, int] = field(default_factory=dict)  # bid -> nanos, of delivered bills
     _waiting: list[tuple[int, int, Kind, Bid, int]] = field(default_factory=list)
     _seen: int = 0
@@ -29,7 +30,9 @@ class Market:
         """Up to `most` opportunities for each worker."""
         chance = self.node.chance
         for number in range(self.node.workers_count):
-            for _ in range(chance.randrange(most + 1)):
+            count = chance.randrange(most + 1)
+            self.offered += count
+            for _ in range(count):
                 worker = self.node.workers[number]
                 if worker is not None:
                     worker.bid(chance.choice(self.items), chance.choice(self.costs))

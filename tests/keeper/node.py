@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from rtb.base.events import Kind, bid_id
+from rtb.exchanges.settings import Exchange
 from rtb.keeper.leases import Limits as Leases
 from rtb.keeper.letters import Letters
 from rtb.keeper.run import NO_COSTS, Keeper, Settings
@@ -25,7 +26,7 @@ from rtb.stores.board_money import NO_SLOT, MoneyBoard, Purse
 from rtb.stores.journal_write import Journal
 from rtb.stores.journal_write import Limits as Sizes
 from rtb.stores.ledger_pool import open_books
-from tests.keeper.records import EXCHANGES, bid_body, claims, notice_body
+from tests.keeper.records import ADX, EXCHANGES, bid_body, claims, notice_body
 from tests.stores.journals import COMPILED, Disk, Killed
 
 T = 1_790_000_000  # 14:13:20 UTC
@@ -54,21 +55,26 @@ class Worker:
         world = self.disk.world()
         self.journal = Journal.open(node.journals, number, SIZES, COMPILED, world)
         self.purse = Purse(node.board, number, lambda: self.journal.last_sequence)
-        self._second, self._count = 0, 0
+        self._bound = 0
+        self._second = 0  # of the newest bid: a clock may step back, ids do not
 
     def slot_of(self, line_item: int) -> int:
         """Where a line item stands on the board, or NO_SLOT."""
-        self.purse.bind(np.array([line_item], np.uint64))
+        if line_item != self._bound:
+            self.purse.bind(np.array([line_item], np.uint64))
+            self._bound = line_item
         return int(self.purse.slots()[0])
 
-    def bid(self, line_item: int, micros: int = 1000) -> Bid | None:
+    def bid(self, line_item: int, micros: int = 1000, exchange: Exchange = ADX) -> Bid | None:
         """One opportunity: bids if the purse affords it."""
         node = self.node
+        now_ms = max(node.now_ms, self._second * 1000)
         slot = self.slot_of(line_item)
-        if slot == NO_SLOT or not self.purse.affords(slot, line_item, micros, node.now_ms):
+        if slot == NO_SLOT or not self.purse.affords(slot, line_item, micros, now_ms):
             return None
-        found = Bid(claims(self._id(), line_item, micros), micros, line_item, node.now_ms)
-        self.journal.append(Kind.BID, bid_body(found.said, micros, node.now_ms))
+        said = claims(self._id(now_ms // 1000), line_item, micros, exchange=exchange)
+        found = Bid(said, micros, line_item, now_ms)
+        self.journal.append(Kind.BID, bid_body(found.said, micros, now_ms))
         if node.chance.random() < node.die_in_bid:  # between the record and the word
             self.kill()
             return None
@@ -87,9 +93,8 @@ class Worker:
         os.close(journal._lock_file)
         self.node.workers[self.number] = None
 
-    def _id(self) -> int:
-        second = self.node.now_ms // 1000
-        node = self.node
+    def _id(self, second: int) -> int:
+        node, self._second = self.node, second
         key = (second, self.number)
         node.counted[key] = node.counted.get(key, -1) + 1
         return bid_id(second, node.number, self.number, node.counted[key])
@@ -105,6 +110,7 @@ class Node:
     seed: int = 1
     lease_ms: int = 2_000
     now_ms: int = T * 1000
+    steady_ms: int = 0  # goes on by turns alone, whatever is made of `now_ms`
     die_in_bid: float = 0.0
     keeper_dies: float = 0.0
     keepers: int = 0  # that were started
@@ -174,12 +180,13 @@ class Node:
     def turn(self, ms: int = 50) -> int:
         """Time passes: workers rest, journals are committed, the keeper steps."""
         self.now_ms += ms
+        self.steady_ms += ms
         for worker in self.workers:
             if worker is not None:
                 worker.purse.rest()
         self.commit()
         try:
-            return self.keeper.step(self.now_ms)
+            return self.keeper.step(self.now_ms, self.steady_ms)
         except Killed:
             self.kill_keeper()
             self.start_keeper()

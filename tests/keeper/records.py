@@ -17,7 +17,8 @@ from rtb.exchanges.settings import Exchange
 
 ADX = Exchange(name="adx", path="adx", reservation_ttl_s=60)
 PIXEL = Exchange(name="pixel", path="pixel", settle_on="impression", empty_price="bid")
-EXCHANGES = {one.claim_key: one for one in (ADX, PIXEL)}
+WINS = Exchange(name="wins", path="wins", settle_on="nurl", reservation_ttl_s=60)
+EXCHANGES = {one.claim_key: one for one in (ADX, PIXEL, WINS)}
 
 
 def claims(
