@@ -132,7 +132,7 @@ def test_the_settling_kind_of_each_exchange(node: Laid) -> None:
     """An exchange that settles on impressions is charged by those, its bills are only words."""
     worker = node.workers[0]
     assert worker is not None
-    said = claims(worker._id(), 1, 900, exchange=PIXEL)
+    said = claims(worker._id(node.now_ms // 1000), 1, 900, exchange=PIXEL)
     worker.journal.append(Kind.BID, bid_body(said, 900, node.now_ms))
     worker.journal.append(Kind.BILL, notice_body(said, node.now_ms, 800))
     worker.journal.append(Kind.IMPRESSION, notice_body(said, node.now_ms, 600))
@@ -148,8 +148,10 @@ def test_dead_letters_are_no_difference(node: Laid) -> None:
     worker = node.workers[0]
     assert worker is not None
     (bid,) = bill(node, worker, 1, 1)
-    worker.notice(Kind.BILL, replace(bid, said=claims(worker._id(), 1, 100)), 200)
-    worker.notice(Kind.BILL, replace(bid, said=claims(worker._id(), 77)), 200)
+    worker.notice(
+        Kind.BILL, replace(bid, said=claims(worker._id(node.now_ms // 1000), 1, 100)), 200
+    )
+    worker.notice(Kind.BILL, replace(bid, said=claims(worker._id(node.now_ms // 1000), 77)), 200)
     node.turns(2)
     report = audited(node)
 
@@ -227,7 +229,7 @@ def test_an_invoice_that_differs(node: Laid, tmp_path: Path) -> None:
     worker = node.workers[0]
     assert worker is not None
     bids = bill(node, worker, 1, 4)
-    stranger = replace(bids[0], said=claims(worker._id(), 1))
+    stranger = replace(bids[0], said=claims(worker._id(node.now_ms // 1000), 1))
     one = invoice_of(tmp_path / "a.csv", [bids[0], bids[1], bids[1], stranger])
     two = invoice_of(tmp_path / "b.csv", [bids[2]], 800)
     (found,) = audited(node, one, two).invoices
@@ -260,7 +262,7 @@ def test_another_currency(node: Laid, tmp_path: Path) -> None:
     worker = node.workers[0]
     assert worker is not None
     (bid,) = bill(node, worker, 1, 1)
-    said = claims(worker._id(), 1, 1001, rate_e9=RATE_ONE * 3 // 2)
+    said = claims(worker._id(node.now_ms // 1000), 1, 1001, rate_e9=RATE_ONE * 3 // 2)
     abroad = replace(bid, said=said)
     worker.notice(Kind.BILL, abroad, 901)
     node.turns(2)
