@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from rtb.base.errors import ConfigError, StoreError
-from rtb.stores.journal import READABLE, Record
+from rtb.stores import journal_write
+from rtb.stores.journal import READABLE, Kernel, Record
 from rtb.stores.journal_read import folder_of, segments
 from rtb.stores.journal_write import Journal, Limits, State, World
 from tests.stores.journals import COMPILED, SMALL, WORKER, Disk, fill, opened, read_all, record_of
@@ -42,6 +43,25 @@ def test_both_kernels_leave_the_same_files(tmp_path: Path) -> None:
 
     assert seen[0] == seen[1]
     assert 3 < len(seen[0])
+
+
+@pytest.mark.parametrize("kernel", [READABLE, COMPILED], ids=["readable", "compiled"])
+def test_pages_that_are_let_go_lose_nothing(
+    tmp_path: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what is durable nor what was appended since, in one segment and over several."""
+    monkeypatch.setattr(journal_write, "LET_GO_RECORDS", 10)
+    with opened(tmp_path, kernel=kernel) as journal:
+        written = []
+        for _ in range(60):
+            written += fill(journal, 7)
+            journal.turn()
+            written += fill(journal, 2)  # on pages that are gone
+        journal.turn()
+        assert len(written) == journal.durable_sequence
+
+    assert written == read_all(tmp_path)
+    assert 1 < len(segments(folder_of(tmp_path, WORKER)))
 
 
 def test_limits_must_fit_each_other(tmp_path: Path) -> None:
