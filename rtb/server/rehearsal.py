@@ -16,14 +16,7 @@ import numpy.typing as npt
 
 from rtb.base.links import Sheets
 from rtb.base.reasons import NoBid
-from rtb.base.records import (
-    MULTIPLIER_E6_ONE,
-    OVERLAY,
-    PARTICIPATION_E4_ALL,
-    Decision,
-    Flag,
-    Opportunity,
-)
+from rtb.base.records import OVERLAY, Decision, Flag, Opportunity
 from rtb.notices.tokens import Keyring, Signer
 from rtb.server.claim import is_claimed
 from rtb.server.commit import Commit, FallsBack, Payment
@@ -107,7 +100,6 @@ class Rehearsal:
     def overlay(self) -> npt.NDArray[np.void]:
         """What the keeper says of the line items of the snapshot."""
         rows = np.zeros(len(self._arrays["line_items"]), OVERLAY)
-        rows["multiplier_e6"], rows["participation_e4"] = MULTIPLIER_E6_ONE, PARTICIPATION_E4_ALL
         self._purse(0).hold_back(rows)
         return rows
 
