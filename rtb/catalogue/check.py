@@ -33,13 +33,8 @@ from rtb.catalogue.model import (
     key_of,
     price_of,
 )
-from rtb.catalogue.targeting import (
-    ALIASES,
-    audiences,
-    faults,
-    host_text,
-    token_text,
-)
+from rtb.catalogue.targeting_parse import audiences, faults
+from rtb.catalogue.targeting_values import ALIASES, host_text, token_text
 from rtb.catalogue.tokens import ad_key
 
 # Limits, each far above honest use.

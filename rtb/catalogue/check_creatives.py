@@ -8,7 +8,7 @@ from rtb.catalogue import check_parts as parts
 from rtb.catalogue import render, vast
 from rtb.catalogue.check_parts import Remarks
 from rtb.catalogue.model import Catalogue, Creative, Image, Product, product_key
-from rtb.catalogue.targeting import category_text, host_text, language_text
+from rtb.catalogue.targeting_values import category_text, host_text, language_text
 
 # Limits, each far above honest use.
 MARKUP_BYTES_MAX: Final = 256 * 1024

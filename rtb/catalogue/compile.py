@@ -30,7 +30,7 @@ from rtb.catalogue.model import (
     price_of,
     product_key,
 )
-from rtb.catalogue.targeting import parse
+from rtb.catalogue.targeting_parse import parse
 from rtb.catalogue.tokens import ad_key, hash_of
 
 Arrays = dict[str, npt.NDArray[Any]]

@@ -20,7 +20,7 @@ from rtb.catalogue.model import (
     product_key,
     window_s,
 )
-from rtb.catalogue.targeting import language_text
+from rtb.catalogue.targeting_values import language_text
 from rtb.catalogue.tokens import ad_key, hash_of
 
 

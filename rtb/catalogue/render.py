@@ -24,7 +24,7 @@ import orjson
 from rtb.base.records import MIMES, Escape, Hole, Media
 from rtb.catalogue import vast
 from rtb.catalogue.model import Advertiser, Creative, Image, MediaFile, Native, Product
-from rtb.catalogue.targeting import host_text
+from rtb.catalogue.targeting_values import host_text
 
 HOLES: Final = {
     "bid_id": Hole.BID_ID,

@@ -31,7 +31,8 @@ from rtb.catalogue.model import (
     flight_ms,
 )
 from rtb.catalogue.snapshot import Snapshot
-from rtb.catalogue.targeting import matches, parse
+from rtb.catalogue.targeting import matches
+from rtb.catalogue.targeting_parse import parse
 from rtb.catalogue.tokens import hash_of
 
 Make = Callable[..., Catalogue]

@@ -7,7 +7,8 @@ from rtb.catalogue.compile import compile_snapshot
 from rtb.catalogue.load import load
 from rtb.catalogue.model import Budget, Creative, Pacing
 from rtb.catalogue.render import HOLES, NOTICES, PRODUCT_FIELDS
-from rtb.catalogue.targeting import DEPTH_MAX, KEYS, NUMBERS, SPECIAL
+from rtb.catalogue.targeting_parse import DEPTH_MAX
+from rtb.catalogue.targeting_values import KEYS, NUMBERS, SPECIAL
 
 DOCS = Path(__file__).parents[2] / "docs"
 GUIDE = (DOCS / "guides" / "catalogue.md").read_text(encoding="utf-8")

@@ -16,14 +16,12 @@ from rtb.catalogue.targeting import (
     In,
     Node,
     Not,
-    TargetingError,
     Within,
-    audiences,
     distance_km,
     matches,
-    parse,
     simplify,
 )
+from rtb.catalogue.targeting_parse import TargetingError, audiences, parse
 from rtb.catalogue.tokens import hash_of
 
 
