@@ -33,6 +33,7 @@ from bench import state as bench_state
 from bench.record import Result
 from rtb.keeper.chart import chart_of, plans_of
 from rtb.keeper.pace import Pacers
+from rtb.keeper.pace_budgets import aimed_in
 from rtb.keeper.publish import Slots
 from rtb.ledger.accounts import State
 from rtb.ledger.changes import Changes
@@ -361,7 +362,8 @@ def keeper_cost(data: Path, share_bidding: float, seconds: int) -> tuple[float, 
         slots = Slots(money)
         slots.assign(snapshot["line_items"]["key"].tolist())
         pacers = Pacers(board, money, folder / "memory", folder / "report")
-        pacers.serve(snapshot, plans, books, slots.slot, now_s * 1000)
+        aimed = aimed_in(snapshot, plans, pacers.weights, now_s)
+        pacers.serve(aimed, books, slots.slot, now_s * 1000)
         chance = np.random.default_rng(7)
         gc.collect()
         gc.freeze()  # a whole collection is the keeper's, not pacing's

@@ -14,7 +14,7 @@ Nothing here is needed for budgets to hold: the books do that. A keeper without 
 early, never too much.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -24,10 +24,9 @@ import msgspec
 
 from rtb.base.errors import StoreError
 from rtb.base.records import MULTIPLIER_E6_ONE, PARTICIPATION_E4_ALL
-from rtb.catalogue.snapshot import Snapshot
 from rtb.keeper import pace_memory, pace_report, publish
 from rtb.keeper.chart import Plan
-from rtb.keeper.pace_budgets import Aim, Budget, Name, aim_of, budgets_of
+from rtb.keeper.pace_budgets import Aim, Aimed, Budget, Name, aim_of
 from rtb.keeper.pace_counts import Counts
 from rtb.keeper.pace_memory import kept_of
 from rtb.keeper.pace_pacer import Key, Pacer, control_of, spent_of
@@ -107,32 +106,34 @@ class Pacers:
 
     # -- what is served ----------------------------------------------------------------------------
 
+    @property
+    def weights(self) -> Mapping[str, Sequence[int]]:
+        """What is known of the traffic of each zone (`pace_budgets.aim_of`)."""
+        return self._weights
+
     def serve(
         self,
-        snapshot: Snapshot,
-        plans: Mapping[int, Plan],
+        aimed: Aimed,
         state: State,
         slots: Mapping[int, int],
         now_ms: int,
     ) -> None:
         """Paces the line items of a snapshot; to be called after their budgets were charted.
 
-        plans: as `chart.plans_of` has them; slots: where they stand on the money board.
-        Controllers of budgets that stay go on.
+        slots: where they stand on the money board. Controllers of budgets that stay go on.
         """
-        self._plans = list(plans.items())
+        self._plans = aimed.plans
         rows = [plan.row for _, plan in self._plans]
-        creatives = snapshot["line_items"]["creatives_count"].tolist()
         self._keys = [key for key, _ in self._plans]
-        self._counts.serve(self._keys, rows, slots, [creatives[row] for row in rows])
+        self._counts.serve(self._keys, rows, slots, aimed.creatives)
         for _, plan in self._plans:
             self._curves.setdefault(plan.zone, curve.Curve())
         self._weigh()
         before = {pacer.budget.name: pacer for pacer in self._pacers}
         kept = self._kept.multipliers(now_ms // 1000)
         self._pacers, self._of_item = [], [[] for _ in self._plans]
-        for budget in budgets_of(snapshot, self._plans):
-            pacer = self._begin(budget, before.get(budget.name), kept, state, now_ms // 1000)
+        for budget, aim in aimed.budgets:
+            pacer = self._begin(budget, aim, before.get(budget.name), kept, state, now_ms // 1000)
             self._pacers.append(pacer)
             for place in budget.members:
                 if self._plans[place][1].shape is not Shape.ASAP:
@@ -147,13 +148,13 @@ class Pacers:
     def _begin(
         self,
         budget: Budget,
+        aim: Aim,
         before: Pacer | None,
         kept: Mapping[Name, tuple[int, Recent]],
         state: State,
         now_s: int,
     ) -> Pacer:
         """A budget's controller: the one it had, one that remembers, or one that probes."""
-        aim = aim_of(budget, now_s, self._weights)
         keys = tuple(self._keys[place] for place in budget.members)
         seen = self._observed(budget, aim, state, now_s)
         if before is None:

@@ -63,6 +63,35 @@ class Aim(NamedTuple):
     until_s: int
 
 
+class Aimed(NamedTuple):
+    """All budgets of a snapshot that are paced.
+
+    plans      of each line item, by key
+    creatives  how many each of them has
+    budgets    with what they aim at when this was made
+    """
+
+    plans: list[tuple[int, Plan]]
+    creatives: list[int]
+    budgets: list[tuple[Budget, Aim]]
+
+
+def aimed_in(
+    snapshot: Snapshot,
+    plans: Mapping[int, Plan],
+    weights: Mapping[str, Sequence[int]],
+    now_s: int,
+) -> Aimed:
+    """See `Aimed`; plans: as `chart.plans_of` has them; weights: as in `aim_of`."""
+    pairs = list(plans.items())
+    creatives = snapshot["line_items"]["creatives_count"].tolist()
+    return Aimed(
+        pairs,
+        [creatives[plan.row] for _, plan in pairs],
+        [(budget, aim_of(budget, now_s, weights)) for budget in budgets_of(snapshot, pairs)],
+    )
+
+
 def budgets_of(snapshot: Snapshot, plans: Sequence[tuple[int, Plan]]) -> list[Budget]:
     """All budgets that have an end, but those that are to be spent at once."""
     most = (snapshot["line_items"]["max_cpm_micros"] * NANOS_PER_MICRO // 1000).tolist()

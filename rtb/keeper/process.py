@@ -10,6 +10,7 @@ new start can cure; the supervisor starts it again. Until then workers spend wha
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,9 +24,9 @@ from rtb.keeper import exports
 from rtb.keeper.apply import REFUSED
 from rtb.keeper.caps import COUNTED_KINDS, CapsKeeper
 from rtb.keeper.caps import Settings as CapsSettings
-from rtb.keeper.chart import chart_of, plans_of
 from rtb.keeper.elsewhere import Elsewhere
 from rtb.keeper.expect import Expected
+from rtb.keeper.follow import Budgets, Follower
 from rtb.keeper.leases import Limits
 from rtb.keeper.letters import Letters
 from rtb.keeper.pace import Pacers, tuning_of
@@ -34,7 +35,7 @@ from rtb.keeper.report import Report
 from rtb.keeper.run import Keeper, Settings
 from rtb.keeper.tail import Tail, Tails
 from rtb.ledger.commands import Outcome
-from rtb.stores import artifacts, journal_read
+from rtb.stores import journal_read
 from rtb.stores.board import Board
 from rtb.stores.board_money import MoneyBoard
 from rtb.stores.caps_board import CapsBoard
@@ -44,13 +45,15 @@ from rtb.stores.journal import Kernel
 from rtb.stores.ledger_pool import PooledStore, open_books
 from rtb.stores.profiles import CountsWriter
 from rtb.stores.profiles_lmdb import ProfileStore
-from rtb.stores.serving import StatePaths, read_serving, stamp
+from rtb.stores.serving import StatePaths
 
 log = logging.getLogger("rtb.keeper")
 
 # After SIGTERM: how long the keeper goes on booking what stopped workers have left.
 LAST_TURNS_S: Final = 2.0
 RETIRE_EVERY_S: Final = 60.0
+# Turns call SQLite again and again, and each time wait so long for a thread that reads budgets.
+SWITCH_S: Final = 0.000_5
 ALARM_EVERY_S: Final = 5.0
 # Booked, but not as it should be: a bill after its money was given back, or beyond its budget.
 # What is refused has its letter.
@@ -133,7 +136,7 @@ class Process:
         if isinstance(self._books, PooledStore):
             self._elsewhere = Elsewhere(self._books)
         self._open_caps()
-        self._served: tuple[int, int, int] = (0, 0, 0)
+        self._follower = Follower(paths, self._open, lambda: self.pacers.weights)
         self._retired_s = self._alarmed_s = 0.0
         self._alarmed: dict[str, int] = {}
         self._stopping_s = 0.0
@@ -203,6 +206,7 @@ class Process:
 
     def close(self) -> None:
         """Lets go of journals, books and counts."""
+        self._follower.close()
         self.pacers.save(_now_ms() // 1000)
         try:
             self.keeper.give_back()
@@ -231,15 +235,13 @@ class Process:
         The generation is looked at before every turn: caps of a line item must be known before an
         impression of it is read.
         """
-        changed = stamp(self._paths.serving)
-        if changed != self._served:
-            try:
-                # Looking through all that is new would hold up a turn.
-                with memory.building():
-                    self._follow()
-                self._served = changed
-            except RtbError as error:
-                log.error("the keeper keeps its budgets: %s", error)
+        try:
+            budgets = self._follower.look(now_s)
+            if budgets is not None:
+                self._serve(budgets)
+        except RtbError as error:
+            self._follower.try_again(now_s)
+            log.error("the keeper keeps its budgets: %s", error)
         if not self.caps.ready or now_s - self._tidied_s > TIDY_EVERY_S:
             self._tidied_s = now_s
             self._tidy()
@@ -253,24 +255,19 @@ class Process:
         except StoreError as error:
             log.error("counts are not tidied: %s", error)
 
-    def _follow(self) -> None:
-        """Raises: StoreError, StoreCorrupt, CatalogueError."""
-        file = read_serving(self._paths)
-        if file is None:
-            return
-        snapshot: Snapshot = artifacts.open_snapshot(self._paths.root / file.snapshot, verify=False)
+    def _open(self, snapshot: Snapshot) -> None:
         self._table = CapsTable.of(snapshot.arrays, self._table)
         self.caps.serve(self._table)
-        items = snapshot["line_items"]
-        # One impression at a CPM of n micros costs n nanos.
-        costs = dict(zip(items["key"].tolist(), items["max_cpm_micros"].tolist(), strict=True))
+
+    def _serve(self, new: Budgets) -> None:
+        """Puts budgets in force. Raises: StoreError, CatalogueError."""
         now_ms = _now_ms()
-        plans = plans_of(snapshot)
-        self.keeper.chart(chart_of(snapshot, plans), now_ms, costs)
-        slots = self.keeper.slots.slot
-        self.pacers.serve(snapshot, plans, self.keeper.state, slots, now_ms)
-        self.expected.serve(plans, slots)
-        log.info("the keeper has the budgets of generation %d", file.generation)
+        with memory.building():  # looking through all that is new would hold up a turn
+            self.keeper.chart(new.chart, now_ms, new.costs)
+            slots = self.keeper.slots.slot
+            self.pacers.serve(new.aimed, self.keeper.state, slots, now_ms)
+            self.expected.serve(new.plans, slots)
+        log.info("the keeper has the budgets of generation %d", new.generation)
         if self.keeper.unbooked:
             log.error(
                 "%d line items do not bid, as their books are of another campaign, advertiser or "
@@ -367,6 +364,7 @@ def main(
     if not paths.money_board.exists():
         raise ConfigError(f"no money board: the supervisor makes it - at `{paths.money_board}`")
     os.nice(options.nice)
+    sys.setswitchinterval(SWITCH_S)
     with memory.building():
         process = Process(options, paths, exchanges, kernel)
     process.run()

@@ -16,6 +16,7 @@ from rtb.catalogue.snapshot import Snapshot
 from rtb.catalogue.tokens import hash_of
 from rtb.keeper.chart import chart_of, plans_of
 from rtb.keeper.pace import Pacers, Settings
+from rtb.keeper.pace_budgets import aimed_in
 from rtb.keeper.publish import Slots
 from rtb.ledger.chart import changes_to
 from rtb.ledger.commands import Outcome, Post, Take
@@ -80,7 +81,8 @@ class PacedNode:
         slots = Slots(self.money)
         slots.assign([key_of(one) for one in self.rows])
         self.slots = slots.slot
-        self.pacers.serve(snapshot, plans, self.books.state, self.slots, self.now_s * 1000)
+        aimed = aimed_in(snapshot, plans, self.pacers.weights, self.now_s)
+        self.pacers.serve(aimed, self.books.state, self.slots, self.now_s * 1000)
 
     def _names(self, snapshot: Snapshot) -> list[str]:
         return [snapshot.id_of("line_items", row) for row in range(len(snapshot["line_items"]))]
