@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from rtb.base import memory
-from rtb.base.errors import RtbError
 from rtb.catalogue.snapshot import Snapshot
 from rtb.keeper.chart import Plan, chart_of, plans_of
 from rtb.keeper.pace_budgets import Aimed, aimed_in
@@ -20,7 +19,7 @@ from rtb.stores import artifacts
 from rtb.stores.serving import StatePaths, read_serving, stamp
 
 # After a generation that cannot be read, or whose budgets the books cannot take now.
-RETRY_S: Final = 1.0
+RETRY_MS: Final = 1_000
 _NOTHING: Final = (0, 0, 0)
 
 Weights = Mapping[str, Sequence[int]]
@@ -67,42 +66,40 @@ class Follower:
         self._thread = ThreadPoolExecutor(1, "budgets")
         self._seen: tuple[int, int, int] = _NOTHING
         self._reading: Future[Budgets] | None = None
-        self._again_s = 0.0
+        self._again_ms = 0
         self._is_first = True
 
-    def look(self, now_s: float) -> Budgets | None:
+    def look(self, now_ms: int) -> Budgets | None:
         """Budgets that are to be put in force now; None for nothing new, or not yet.
 
-        now_s: monotonic
-        Raises: StoreError, StoreCorrupt, CatalogueError; it then tries again in a while.
+        now_ms: monotonic
+        Raises: StoreError, StoreCorrupt, CatalogueError; then call `try_again`.
         """
-        try:
-            self._begin(now_s)
-            if self._reading is None or not (self._is_first or self._reading.done()):
-                return None
-            reading, self._reading = self._reading, None
-            found = reading.result()
-            self._is_first = False
-            return found
-        except RtbError:
-            self.try_again(now_s)
-            raise
+        self._begin(now_ms)
+        if self._reading is None or not (self._is_first or self._reading.done()):
+            return None
+        reading, self._reading = self._reading, None
+        found = reading.result()
+        self._is_first = False
+        return found
 
-    def try_again(self, now_s: float) -> None:
-        """Forgets what was seen last, as its budgets could not be put in force."""
-        self._seen, self._again_s = _NOTHING, now_s + RETRY_S
+    def try_again(self, now_ms: int) -> None:
+        """What was seen last could not be read, or not be put in force: in a while, anew."""
+        self._seen, self._again_ms = _NOTHING, now_ms + RETRY_MS
 
     def close(self) -> None:
         """Waits for what is being read."""
         self._thread.shutdown()
 
-    def _begin(self, now_s: float) -> None:
+    def _begin(self, now_ms: int) -> None:
         changed = stamp(self._paths.serving)
-        if changed == self._seen or self._reading is not None or now_s < self._again_s:
+        if changed == self._seen or self._reading is not None or now_ms < self._again_ms:
             return
         file = read_serving(self._paths)
         if file is not None:
-            snapshot = artifacts.open_snapshot(self._paths.root / file.snapshot, verify=False)
+            snapshot = artifacts.open_snapshot(
+                self._paths.root.joinpath(file.snapshot), verify=False
+            )
             self._opened(snapshot)
             self._reading = self._thread.submit(
                 read_budgets, file.generation, snapshot, self._weights(), int(time.time())

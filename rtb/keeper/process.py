@@ -236,11 +236,11 @@ class Process:
         impression of it is read.
         """
         try:
-            budgets = self._follower.look(now_s)
+            budgets = self._follower.look(int(now_s * 1000))
             if budgets is not None:
                 self._serve(budgets)
         except RtbError as error:
-            self._follower.try_again(now_s)
+            self._follower.try_again(int(now_s * 1000))
             log.error("the keeper keeps its budgets: %s", error)
         if not self.caps.ready or now_s - self._tidied_s > TIDY_EVERY_S:
             self._tidied_s = now_s

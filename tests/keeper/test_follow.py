@@ -10,7 +10,7 @@ import pytest
 from rtb.base.errors import StoreCorrupt
 from rtb.catalogue.model import Budget
 from rtb.catalogue.snapshot import Snapshot
-from rtb.keeper.follow import RETRY_S, Follower
+from rtb.keeper.follow import RETRY_MS, Follower
 from rtb.stores import artifacts
 from rtb.stores.serving import ServingFile, StatePaths, write_serving
 from tests.keeper.pacing_node import snapshot_of
@@ -74,48 +74,48 @@ def followed_fixture(tmp_path: Path) -> Iterator[Followed]:
 
 def test_nothing_is_served_yet(followed: Followed) -> None:
     """A keeper without a catalogue goes on without one."""
-    assert followed.follower.look(0.0) is None
+    assert followed.follower.look(0) is None
 
 
 def test_the_first_generation_is_waited_for(followed: Followed) -> None:
     """Nothing is lent before it: a restarted keeper has its budgets in its first turn."""
     followed.publish(1, "shoes", "hats")
-    found = followed.follower.look(0.0)
+    found = followed.follower.look(0)
     assert found is not None
     assert (1, 2, 2) == (found.generation, len(found.plans), len(found.chart.line_items))
     assert 2 == len(found.aimed.budgets)
-    assert followed.follower.look(0.05) is None
+    assert followed.follower.look(50) is None
 
 
 def test_turns_go_on_while_a_generation_is_read(followed: Followed) -> None:
     """Caps are known at once, budgets when they have been read; each is handed over once."""
     followed.publish(1, "shoes")
-    followed.follower.look(0.0)
+    followed.follower.look(0)
     followed.go_on.clear()
     followed.publish(2, "shoes", "hats")
-    assert followed.follower.look(1.0) is None
+    assert followed.follower.look(1000) is None
     assert [1, 2] == followed.opened
 
     followed.go_on.set()
     followed.done()
-    found = followed.follower.look(1.05)
+    found = followed.follower.look(1050)
     assert found is not None
     assert 2 == found.generation
-    assert followed.follower.look(1.1) is None
+    assert followed.follower.look(1100) is None
 
 
 def test_a_generation_that_comes_meanwhile_is_read_next(followed: Followed) -> None:
     """One at a time, and none is forgotten."""
     followed.publish(1, "shoes")
-    followed.follower.look(0.0)
+    followed.follower.look(0)
     followed.publish(2, "shoes", "hats")
-    followed.follower.look(1.0)
+    followed.follower.look(1000)
     followed.publish(3, "shoes", "hats", "gloves")
     followed.done()
-    second = followed.follower.look(1.05)
-    followed.follower.look(1.1)
+    second = followed.follower.look(1050)
+    followed.follower.look(1100)
     followed.done()
-    third = followed.follower.look(1.15)
+    third = followed.follower.look(1150)
     assert second is not None
     assert third is not None
     assert [2, 3] == [second.generation, third.generation]
@@ -124,16 +124,17 @@ def test_a_generation_that_comes_meanwhile_is_read_next(followed: Followed) -> N
 def test_a_broken_generation_is_looked_at_again_in_a_while(followed: Followed) -> None:
     """It is said once a second, not in each turn, and a good one is taken up."""
     followed.publish(1, "shoes")
-    followed.follower.look(0.0)
+    followed.follower.look(0)
     followed.paths.serving.write_bytes(b"{")
     with pytest.raises(StoreCorrupt):
-        followed.follower.look(1.0)
-    assert followed.follower.look(1.0 + RETRY_S / 2) is None
+        followed.follower.look(1000)
+    followed.follower.try_again(1000)
+    assert followed.follower.look(1000 + RETRY_MS // 2) is None
 
     followed.publish(2, "shoes")
-    followed.follower.look(1.0 + RETRY_S)
+    followed.follower.look(1000 + RETRY_MS)
     followed.done()
-    found = followed.follower.look(1.0 + 2 * RETRY_S)
+    found = followed.follower.look(1000 + 2 * RETRY_MS)
     assert found is not None
     assert 2 == found.generation
 
@@ -141,11 +142,11 @@ def test_a_broken_generation_is_looked_at_again_in_a_while(followed: Followed) -
 def test_budgets_that_the_books_did_not_take_come_again(followed: Followed) -> None:
     """Who could not put them in force says so, and gets the same anew."""
     followed.publish(1, "shoes")
-    followed.follower.look(0.0)
-    followed.follower.try_again(1.0)
-    assert followed.follower.look(1.1) is None
-    followed.follower.look(1.0 + RETRY_S)
+    followed.follower.look(0)
+    followed.follower.try_again(1000)
+    assert followed.follower.look(1100) is None
+    followed.follower.look(1000 + RETRY_MS)
     followed.done()
-    found = followed.follower.look(1.0 + 2 * RETRY_S)
+    found = followed.follower.look(1000 + 2 * RETRY_MS)
     assert found is not None
     assert 1 == found.generation
