@@ -35,7 +35,7 @@ from rtb.catalogue.model import (
 )
 from rtb.catalogue.targeting_parse import audiences, faults
 from rtb.catalogue.targeting_values import ALIASES, host_text, token_text
-from rtb.catalogue.tokens import ad_key
+from rtb.catalogue.tokens import ad_key, owner_key
 
 # Limits, each far above honest use.
 ID_CHARS_MAX: Final = 128
@@ -147,10 +147,10 @@ def _compared(entity: Entity, outside: Outside) -> Remarks:
             yield "campaign", _moved(f"as {booked.name!r}")
     elif isinstance(entity, Campaign):
         booked = outside.campaigns.get(ad_key("campaign", entity.id))
-        if booked and booked.advertiser != ad_key("advertiser", entity.advertiser):
+        if booked and booked.advertiser != owner_key(entity.advertiser):
             yield "advertiser", _moved(f"under another advertiser, with {booked.name!r}")
     elif isinstance(entity, Advertiser):
-        booked = outside.advertisers.get(ad_key("advertiser", entity.id))
+        booked = outside.advertisers.get(owner_key(entity.id))
         currency = entity.currency.lower()
         if booked and currency_name(booked.currency).lower() != currency:
             yield "currency", _moved(f"in {currency_name(booked.currency)}, with {booked.name!r}")

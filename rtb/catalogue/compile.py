@@ -31,7 +31,7 @@ from rtb.catalogue.model import (
     product_key,
 )
 from rtb.catalogue.targeting_parse import parse
-from rtb.catalogue.tokens import ad_key, hash_of
+from rtb.catalogue.tokens import ad_key, hash_of, owner_key
 
 Arrays = dict[str, npt.NDArray[Any]]
 Meta = dict[str, object]
@@ -254,7 +254,7 @@ class _Compiler:
             seat_range = self.ranges["seats"].add(
                 self._seat(exchange, seat) for exchange, seat in sorted(seats.items())
             )
-            rows.append((hash_of(Dim.OPT_OUT, each), *self.text.id(each), *seat_range))
+            rows.append((owner_key(each), *self.text.id(each), *seat_range))
         return snapshot.table_of(rows, snapshot.ADVERTISER)
 
     def _seat(self, exchange: str, seat: str) -> tuple[int, ...]:

@@ -89,7 +89,7 @@ LINE_ITEM = _lines(
     ("campaign", "i4"),
 )  # fmt: skip
 ADVERTISER = _struct(
-    ("key", "u8"),  # token_hash(Dim.OPT_OUT, id)
+    ("key", "u8"),  # tokens.owner_key
     ("id_start", "i4"), ("id_count", "i4"),
     ("seats_start", "i4"), ("seats_count", "i4"),  # in `seats`
 )  # fmt: skip

@@ -14,7 +14,7 @@ else:
         # The compiler is no part of the bid path: slower is still right here.
         from rtb.base.hashing import token_hash
 
-__all__ = ["ad_key", "hash_of", "token_hash"]
+__all__ = ["ad_key", "hash_of", "owner_key", "token_hash"]
 
 
 @lru_cache(maxsize=1 << 17)
@@ -24,5 +24,13 @@ def hash_of(dim: Dim, value: str) -> int:
 
 
 def ad_key(kind: str, name: str) -> int:
-    """What money, caps and claims know an advertiser, campaign, line item or creative by."""
+    """What money, caps and claims know a campaign, a line item or a creative by.
+
+    Caps alone know an advertiser so; for all else he has his `owner_key`.
+    """
     return hash_of(Dim.AD, f"{kind}:{name}")
+
+
+def owner_key(advertiser: str) -> int:
+    """What the snapshot, the books and people's opt-outs know an advertiser by."""
+    return hash_of(Dim.OPT_OUT, advertiser)

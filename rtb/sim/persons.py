@@ -11,7 +11,7 @@ from typing import Final
 
 from rtb.base.records import Dim
 from rtb.catalogue.model import Catalogue, category_prefixes, product_key, window_s
-from rtb.catalogue.tokens import hash_of
+from rtb.catalogue.tokens import hash_of, owner_key
 from rtb.profiles import codec, identity
 from rtb.sim import world
 from rtb.sim.draws import Weighted, zipf
@@ -37,7 +37,7 @@ class _Shop:
 
     def __init__(self, retailer: Retailer, caps: list[tuple[int, int, int]]) -> None:
         self.segment = hash_of(Dim.AUDIENCE, retailer.visitors)
-        self.opt_out = hash_of(Dim.OPT_OUT, retailer.advertiser.id)
+        self.opt_out = owner_key(retailer.advertiser.id)
         self.items = [
             hash_of(Dim.ITEM, product_key(product.advertiser, product.id))
             for product in retailer.products

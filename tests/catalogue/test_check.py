@@ -27,7 +27,7 @@ from rtb.catalogue.model import (
     Product,
     Segment,
 )
-from rtb.catalogue.tokens import ad_key
+from rtb.catalogue.tokens import ad_key, owner_key
 
 SEGMENT_TREE = {"not": {"key": "audience", "in": ["s", "nobody"]}}
 
@@ -302,9 +302,7 @@ def test_money_in_the_books_cannot_move(
     """A line item keeps its campaign, a campaign its advertiser, and he his currency, whichever of
     their line items are in the books."""
     campaign, advertiser, currency = booked
-    owner = Owner(
-        ad_key("campaign", campaign), ad_key("advertiser", advertiser), currency_code(currency), "x"
-    )
+    owner = Owner(ad_key("campaign", campaign), owner_key(advertiser), currency_code(currency), "x")
     catalogue, outside = sound(), Outside(owners={ad_key("line_item", line_item): owner})
     errors = [(each.kind, each.key, each.field) for each in check(catalogue, outside)]
 
@@ -314,7 +312,7 @@ def test_money_in_the_books_cannot_move(
 
 def test_money_that_stays_may_go_on() -> None:
     """The same owner as in the books is no fault, whatever the case of letters."""
-    owner = Owner(ad_key("campaign", "C"), ad_key("advertiser", "A"), currency_code("usd"), "x")
+    owner = Owner(ad_key("campaign", "C"), owner_key("A"), currency_code("usd"), "x")
     assert [] == list(check(sound(), Outside(owners={ad_key("line_item", "LI"): owner})))
 
 

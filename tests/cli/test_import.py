@@ -2,21 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from rtb.base.money import currency_code
-from rtb.catalogue.tokens import ad_key
 from rtb.cli.import_ import APPLIED, IN_PART, NO_STORE, REFUSED, command, run
-from rtb.ledger.commands import Enrol
+from rtb.keeper.chart import chart_of, plans_of
+from rtb.ledger.chart import changes_to
 from rtb.stores.artifacts import current, open_snapshot
 from rtb.stores.ledger_sql import LedgerStore
 from rtb.stores.serving import StatePaths
 
-USD = currency_code("USD")
-GOOD = {
+GOOD: dict[str, Any] = {
     "advertisers": [{"id": "a", "domains": ["shop.example"]}],
     "campaigns": [{"id": "c", "advertiser": "a"}],
     "creatives": [{"id": "cr", "advertiser": "a", "type": "html", "html": "<b>x</b>",
@@ -55,27 +54,54 @@ def test_good_catalogue_is_published(directory: Path, tmp_path: Path) -> None:
     assert served(tmp_path / "state") == ["li"]
 
 
-def test_a_line_item_that_has_books_keeps_its_owner(directory: Path, tmp_path: Path) -> None:
-    """Another currency, once there are books: refused with file, row and field."""
+def book(data: Path) -> None:
+    """Opens books for what is served, as a keeper does."""
+    paths = StatePaths(data)
+    paths.ledger.parent.mkdir(exist_ok=True)
+    snapshot = open_snapshot(current(data / "snapshots", "snapshot") or data)
+    with LedgerStore.open(paths.ledger_url) as books:
+        state, _ = books.load(0)
+        books.apply(changes_to(chart_of(snapshot, plans_of(snapshot)), state, 1_790_000_000))
+
+
+def test_a_catalogue_with_books_is_imported_again(directory: Path, tmp_path: Path) -> None:
+    """Day after day the same one, with whatever may change."""
     data = tmp_path / "state"
     run(directory, data)
-    euro = GOOD | {"advertisers": [{"id": "a", "domains": ["shop.example"], "currency": "EUR"}]}
-    (directory / "good.json").write_text(json.dumps(euro))
-    assert [] == run(directory, data, dry_run=True).problems
-    keys = (
-        ad_key("line_item", "li"),
-        ad_key("campaign", "c"),
-        ad_key("advertiser", "a"),
-    )
-    paths = StatePaths(data)
-    paths.ledger.parent.mkdir()
-    with LedgerStore.open(paths.ledger_url) as books:
-        books.load(0)
-        books.apply([Enrol(1_790_000_000, *keys, "UTC", USD, "a / c / li")])
-    report = run(directory, data)
+    book(data)
+    assert ([], APPLIED) == (run(directory, data).problems, run(directory, data).exit_code)
+    more = GOOD | {"advertisers": [{"id": "a", "domains": ["other.example"], "name": "Shop"}]}
+    (directory / "good.json").write_text(json.dumps(more))
+    assert [] == run(directory, data).problems
 
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"advertisers": [{"id": "a", "domains": ["s.example"], "currency": "EUR"}]}, "currency"),
+        ({"campaigns": [{"id": "c", "advertiser": "other"}]}, "advertiser"),
+        ({"line_items": [GOOD["line_items"][0] | {"campaign": "of another"}]}, "campaign"),
+    ],
+)
+def test_a_line_item_that_has_books_keeps_its_owner(
+    directory: Path, tmp_path: Path, changed: dict[str, Any], field: str
+) -> None:
+    """Once there are books: refused with file, row and field. Before, all may change."""
+    data = tmp_path / "state"
+    others = {
+        "advertisers": [{"id": "other", "domains": ["o.example"]}],
+        "campaigns": [{"id": "of another", "advertiser": "a"}],
+    }
+    (directory / "others.json").write_text(json.dumps(others))
+    run(directory, data)
+    creatives = [GOOD["creatives"][0] | {"advertiser": "other" if field == "advertiser" else "a"}]
+    (directory / "good.json").write_text(json.dumps(GOOD | {"creatives": creatives} | changed))
+    assert [] == run(directory, data, dry_run=True).problems
+
+    book(data)
+    report = run(directory, data)
     (problem, *_) = report.problems
-    assert ("good.json", 1, "currency") == (problem.file, problem.row, problem.field)
+    assert ("good.json", 1, field) == (problem.file, problem.row, problem.field)
     assert "new id" in problem.message
     assert (["li"], REFUSED) == (served(data), report.exit_code)
 
