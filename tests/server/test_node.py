@@ -15,6 +15,8 @@ import pytest
 
 from rtb.base.hashing import token_hash
 from rtb.base.records import Dim
+from rtb.cli.import_ import APPLIED
+from rtb.cli.import_ import run as run_import
 from rtb.profiles import codec, identity
 from rtb.stores import artifacts
 from rtb.stores.profiles_lmdb import ProfileStore
@@ -80,6 +82,44 @@ def test_not_ready_without_a_snapshot(start_node: StartNode, tmp_path: Path) -> 
     artifacts.write_snapshot(node.data / "snapshots", snapshot.arrays, snapshot.meta)
     node.wait_ready(5)
     assert 200 == node.post(BODY)[0]
+
+
+def test_a_catalogue_grows_beside_its_books(start_node: StartNode, tmp_path: Path) -> None:
+    """Imported, served, spent from, imported again with more: the next bid is of what came."""
+    (tmp_path / "shop").mkdir()
+    node = start_node(line_items=0, wait=False)
+
+    def imported(**cpm: str) -> None:
+        (tmp_path / "shop" / "all.json").write_text(json.dumps(_catalogue(cpm)))
+        assert APPLIED == run_import(tmp_path / "shop", node.data).exit_code
+
+    def bids(line_item: str) -> bool:
+        status, body = node.post(BODY)
+        return status == 200 and line_item == json.loads(body)["seatbid"][0]["bid"][0]["cid"]
+
+    imported(first="2")
+    node.wait_ready()
+    node.wait_for(lambda: bids("first"), 5)
+    imported(first="2", second="3")
+    node.wait_for(lambda: bids("second"), 5)
+    imported(first="4", second="3")
+    node.wait_for(lambda: bids("first"), 5)
+
+
+def _catalogue(cpm: dict[str, str]) -> dict[str, object]:
+    """A shop with these line items, by what each gives for a thousand impressions."""
+    return {
+        "advertisers": [{"id": "a", "domains": ["shop.example"]}],
+        "campaigns": [{"id": name, "advertiser": "a"} for name in cpm],
+        "creatives": [
+            {"id": "cr", "advertiser": "a", "type": "html", "html": "<b>x</b>"}
+        ],
+        "line_items": [
+            {"id": name, "campaign": name, "goal": {"type": "cpm", "amount": amount},
+             "creatives": ["cr"], "budget": {"daily": "100"}}
+            for name, amount in cpm.items()
+        ],
+    }  # fmt: skip
 
 
 def test_swap_refusal_and_recovery(start_node: StartNode) -> None:
