@@ -154,6 +154,7 @@ class LaneProtocol(HttpToolsProtocol):
         self.pipelined = 0
         self.body_begins = False  # in the segment that is read now
         self.chunks: ChunkSizes | None = None
+        self.ended = False  # the client sends nothing more
 
     # -- connection -------------------------------------------------------------------------------
 
@@ -189,6 +190,18 @@ class LaneProtocol(HttpToolsProtocol):
         self.shared.partial.discard(self)
         if self.flow is not None:
             super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that has said all may still wait for answers; then the connection stays open
+        for as long as they take."""
+        self.ended = True
+        is_whole = self.pipelined > 1 or self not in self.shared.partial
+        return self.waiting or (self.in_parent and is_whole)
+
+    def _end(self) -> None:
+        """Closes behind the last answer to a client that sends nothing more."""
+        if self.ended and not self.waiting and not self.in_parent:
+            self.transport.close()
 
     def shutdown(self) -> None:
         """Graceful shutdown: idle connections close, busy ones after their answer."""
@@ -303,6 +316,7 @@ class LaneProtocol(HttpToolsProtocol):
         backlog, self.backlog = self.backlog, b""
         if backlog:
             self.data_received(backlog)
+        self._end()
 
     def _more(self, data: bytes) -> None:
         if self.in_parent:
@@ -368,6 +382,10 @@ class LaneProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.pipelined += 1
+        if self.pipelined > 1:  # behind another: `_to_parent` saw the first one begin
+            self.head_done, self.head_bytes = False, 0
+            self.arrived_ns = self.shared.clock.arrival_ns()
+            self.shared.partial.add(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
@@ -415,6 +433,7 @@ class LaneProtocol(HttpToolsProtocol):
         if self.pipelined <= 0:
             self.pipelined = 0
             self.in_parent = False
+            self._end()
 
 
 def _is_chunked(headers: list[tuple[bytes, bytes]]) -> bool:

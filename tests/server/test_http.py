@@ -38,7 +38,11 @@ HALF_HEAD = b"POST /openrtb2/generic/bid HTTP/1.1\r\nhost: x\r\n"
 HALF_BODY = HALF_HEAD + b"content-length: 100\r\n\r\n{"
 
 
-@pytest.mark.parametrize("begun", [b"P", HALF_HEAD, HALF_BODY], ids=["byte", "head", "body"])
+@pytest.mark.parametrize(
+    "begun",
+    [b"P", HALF_HEAD, HALF_BODY, plain(TEST_BODY) + HALF_HEAD, plain(TEST_BODY) + HALF_BODY],
+    ids=["byte", "head", "body", "head behind another", "body behind another"],
+)
 def test_slow_clients_are_closed(strict: Node, begun: bytes) -> None:
     """A request that is begun and not ended is closed within its time."""
     with socket.create_connection(("127.0.0.1", strict.port)) as connection:
@@ -132,6 +136,35 @@ def test_pipelined_requests_are_answered_in_order(node: Node) -> None:
             received += connection.recv(65536)
 
     assert [0, 1, 2] == sorted(range(3), key=lambda n: received.index(b'"id":"p%d"' % n))
+
+
+GET = b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "answers"),
+    [
+        (plain(TEST_BODY), 1),
+        (plain(TEST_BODY) * 3, 3),
+        (GET % b"/status", 1),
+        (GET % b"/metrics" + plain(TEST_BODY), 2),
+        (plain(TEST_BODY) + plain(TEST_BODY)[:-1], 1),
+        (plain(TEST_BODY)[:-1], 0),
+        (HALF_HEAD, 0),
+        (b"", 0),
+    ],
+    ids=["one", "three", "status", "mixed", "one and a half", "most of one", "half a head", "none"],
+)
+def test_who_says_no_more_still_gets_answers(strict: Node, data: bytes, answers: int) -> None:
+    """A client may close its side once it has asked; the connection ends behind the last answer."""
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while more := connection.recv(65536):
+            received += more
+
+    assert answers == received.count(b"HTTP/1.1 200 OK\r\n")
 
 
 @pytest.mark.parametrize("parts", [2, 3, 9])
