@@ -112,7 +112,7 @@ class Http(IntEnum):
 class NoticeResult(IntEnum):
     """What became of one notice, as `rtb_notices_total{result}` says it."""
 
-    OK = 0
+    OK = 0  # of workers: recorded and answered; of the keeper: and new
     MALFORMED = 1  # from here on: `rtb.notices.notice.Refusal`
     FORGED = 2
     WRONG_KIND = 3
@@ -125,6 +125,9 @@ class NoticeResult(IntEnum):
     AUDIT = 10
     TEST = 11
     BAD_VALUE = 12  # a conversion whose order or value cannot be read: counted without
+    DUPLICATE = 13  # from here on the keeper's: it came before
+    LATE = 14  # after the bid's money was given back, or too late to tell whether it came before
+    UNBOOKED = 15  # recorded, but a dead letter to the books
 
 
 COLUMN: Final = np.dtype(
@@ -178,6 +181,8 @@ KEEPER: Final = np.dtype(
         ("export_lag_ms", "i8"),  # how old the oldest whole segment is that was not exported
         ("export_segments", "i8"),  # how many there are
         ("export_damaged", "u8"),  # records that damage has kept out of the exports
+        ("notices", "u8", (KINDS_MAX, RESULTS_MAX)),  # what became of those that were recorded
+        ("wins", "u8"),  # bids that were won, each once
     ]
 )
 _HEADER: Final = np.dtype(

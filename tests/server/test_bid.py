@@ -12,6 +12,7 @@ import pytest
 from bench.lent import LentMoney
 from rtb.base.reasons import Reject
 from rtb.exchanges.settings import Exchange
+from rtb.keeper import tally
 from rtb.pacing.goal import Mode
 from rtb.server import kernels, metrics_money, settings
 from rtb.server.bid import Bidder, Reply, Serving
@@ -69,6 +70,11 @@ def test_the_funnel_looks_at_all(answer: Callable[[bytes], Reply], board: Board)
 def test_metrics_name_the_modes_of_pacing() -> None:
     """The data plane has its own list of modes, since it does not know the package: the same."""
     assert tuple(mode.name.lower() for mode in Mode) == metrics_money.PACING_MODES
+
+
+def test_metrics_say_how_long_notices_are_remembered() -> None:
+    """As long as the keeper does, which the data plane does not know either."""
+    assert tally.REMEMBER_S == metrics_money.REMEMBER_S
 
 
 class Far:
