@@ -55,7 +55,7 @@ class Batch:
     places: list[Place] = field(default_factory=list)
     dead: list[Letter] = field(default_factory=list)
     away: list[Place] = field(default_factory=list)
-    idle: list[Place] = field(default_factory=list)
+    idle: list[Record] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.taken) + len(self.places)
@@ -105,7 +105,7 @@ def batch_of(
         if index in taken:
             continue
         if index in idle:
-            found.idle.append(place)
+            found.idle.append(place[1])
             continue
         _, (_, kind, body) = place
         if is_away(kind, body):
@@ -118,7 +118,7 @@ def batch_of(
             found.commands.append(command)
             found.places.append(place)
         else:
-            found.idle.append(place)
+            found.idle.append(place[1])
     return found
 
 

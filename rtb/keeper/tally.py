@@ -241,9 +241,9 @@ class Tally:
     def add(self, batch: Batch, applied: Applied) -> None:
         """A batch, once it is committed."""
         told = _Told([], [])
-        records = [record for _, record in batch.idle]
-        told.add(records, judged=False)
-        self._conversions([one for one in records if one[1] in _CONVERSIONS])
+        told.add(batch.idle, judged=False)
+        if len(told.records) < len(batch.idle):
+            self._conversions([one for one in batch.idle if one[1] in _CONVERSIONS])
         self._booked(batch, applied, told)
         self._dead(batch.dead, told)
         if told.records:

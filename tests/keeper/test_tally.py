@@ -154,7 +154,7 @@ def counted(tally: Tally) -> dict[tuple[str, str], int]:
 
 def idle(*records: Record) -> Batch:
     """A batch that moves no money."""
-    return Batch(idle=[("a", one) for one in records])
+    return Batch(idle=[*records])
 
 
 def test_each_kind_is_counted_for_itself() -> None:
