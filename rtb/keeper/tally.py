@@ -8,11 +8,11 @@ keeper that starts again has forgotten them. That is good enough for metrics, an
 What workers found wrong with a notice they have counted themselves: it is not counted again.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import repeat
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +61,8 @@ _MARKED: Final = frozenset(range(int(Kind.WIN), int(Kind.VIDEO) + 1))
 _CONVERSIONS: Final = frozenset((int(Kind.CONVERSION), int(Kind.ORDER)))
 _NOTICES: Final = _MARKED | _CONVERSIONS
 _TEST: Final = int(ClaimFlag.TEST)
-_WIN, _GOOD = int(Kind.WIN), int(PriceState.OK)  # of NONE and OK nothing was said before
+_WIN, _VIDEO, _AUDIT = int(Kind.WIN), int(Kind.VIDEO), int(PriceState.AUDIT)
+_GOOD: Final = int(PriceState.OK)  # of NONE and OK nothing was said before
 _CONVERSION: Final = Struct("<xxB5xQ72xQ4xB3x")  # flags, bid, order, value_state
 assert _CONVERSION.size == CONVERSION.itemsize
 assert CONVERSION.fields is not None
@@ -212,16 +213,9 @@ class Recent:
         return NEW
 
 
-class _Told(NamedTuple):
-    """Notices that are remembered. judged: whether the books have said what became of each."""
-
-    records: list[Record]
-    judged: list[bool]
-
-    def add(self, records: Iterable[Record], judged: bool) -> None:
-        fit = [one for one in records if one[1] in _MARKED and len(one[2]) == _NOTICE_BYTES]
-        self.records.extend(fit)
-        self.judged.extend([judged] * len(fit))
+def _marked(records: Sequence[Record]) -> list[Record]:
+    """Those of some records that are notices of which the bitmaps keep a bit."""
+    return [one for one in records if one[1] in _MARKED and len(one[2]) == _NOTICE_BYTES]
 
 
 class Tally:
@@ -240,17 +234,19 @@ class Tally:
 
     def add(self, batch: Batch, applied: Applied) -> None:
         """A batch, once it is committed."""
-        told = _Told([], [])
-        told.add(batch.idle, judged=False)
-        if len(told.records) < len(batch.idle):
+        fresh = _marked(batch.idle)
+        if len(fresh) < len(batch.idle):
             self._conversions([one for one in batch.idle if one[1] in _CONVERSIONS])
-        self._booked(batch, applied, told)
-        self._dead(batch.dead, told)
-        if told.records:
-            self._remember(told)
+        wins, losses = self._booked(batch, applied)
+        fresh += losses
+        judged = _marked(wins + self._dead(batch.dead))
+        if fresh or judged:
+            self._remember(fresh + judged, len(fresh))
 
-    def _booked(self, batch: Batch, applied: Applied, told: _Told) -> None:
-        """What the books said: all that there is to say of bills, and which losses they refused."""
+    def _booked(self, batch: Batch, applied: Applied) -> tuple[list[Record], list[Record]]:
+        """Counts what the books said: all that there is to say of bills, and the losses that they
+        refused. Returns: wins among those bills, and the other losses.
+        """
         first = bool(batch.taken)
         kinds, results, wins, losses = [], [], [], []
         answers = zip(batch.places, batch.commands[first:], applied.outcomes[first:], strict=False)
@@ -269,34 +265,49 @@ class Tally:
             if result != MARK and body[_STATE_AT] <= _GOOD:
                 kinds.append(kind)
                 results.append(result)
-        np.add.at(self.counts, (kinds, results), 1)
-        told.add(wins, judged=True)
-        told.add(losses, judged=False)
+        if kinds:
+            np.add.at(self.counts, (kinds, results), 1)
+        return wins, losses
 
-    def _dead(self, letters: Iterable[Letter], told: _Told) -> None:
+    def _dead(self, letters: Iterable[Letter]) -> list[Record]:
+        """Counts dead letters. Returns: the wins among them, whose price is in doubt."""
+        wins = []
         for letter in letters:
             if letter.kind not in _NOTICES:
                 continue
             if letter.reason not in _SAID:
                 late = letter.reason == Reason.TOO_OLD
                 self.counts[letter.kind, LATE if late else NoticeResult.UNBOOKED] += 1
-            if letter.kind == Kind.WIN:
-                told.add([(letter.sequence, letter.kind, letter.body)], judged=True)
+            if letter.kind == _WIN:
+                wins.append((letter.sequence, letter.kind, letter.body))
+        return wins
 
-    def _remember(self, told: _Told) -> None:
-        _, kinds_of, bodies = zip(*told.records, strict=True)
+    def _remember(self, records: list[Record], fresh: int) -> None:
+        """Marks notices, and counts the first `fresh` of them; the books have judged the others."""
+        _, kinds_of, bodies = zip(*records, strict=True)
         notices, kinds = np.frombuffer(b"".join(bodies), NOTICE), np.array(kinds_of, np.int64)
-        said, state = notices["claims"], notices["price_state"]
-        good = (said["version"] == CLAIMS_VERSION) & (said["flags"] & _TEST == 0)
-        good &= np.isin(said["exchange"], self._exchanges) & (state != PriceState.AUDIT)
+        good = self._counts(notices)
+        fresh = int(np.count_nonzero(good[:fresh]))
+        if not good.all():
+            notices, kinds = notices[good], kinds[good]
         bits = _BIT_OF[kinds]
-        bits += np.where(kinds == Kind.VIDEO, np.minimum(notices["detail"], _VIDEO_MAX), 0)
+        videos = np.flatnonzero(kinds == _VIDEO)
+        bits[videos] += np.minimum(notices["detail"][videos], _VIDEO_MAX)
         # Bids were signed by us: they fit in 63 bits.
-        bids = said["bid"].astype(np.int64)[good]
-        found = self._seen.look(bids, bits[good], notices["time_ms"][good] // 1000)
-        self.wins += int(((found == NEW) & (kinds[good] == _WIN)).sum())
-        ours = ~np.array(told.judged, np.bool_)[good] & (state[good] <= _GOOD)
-        np.add.at(self.counts, (kinds[good][ours], found[ours]), 1)
+        bids = notices["claims"]["bid"].astype(np.int64)
+        found = self._seen.look(bids, bits, notices["time_ms"] // 1000)
+        self.wins += int(np.count_nonzero(found[kinds == _WIN] == NEW))
+        ours = np.flatnonzero(notices["price_state"][:fresh] <= _GOOD)
+        cells = kinds[ours] * RESULTS_MAX + found[ours]
+        self.counts += np.bincount(cells, minlength=self.counts.size).reshape(self.counts.shape)
+
+    def _counts(self, notices: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+        """Which notices count for anything: of no test or audit, and of an exchange we know."""
+        said = notices["claims"]
+        found: npt.NDArray[np.bool_] = np.isin(said["exchange"], self._exchanges)
+        found &= (said["version"] == CLAIMS_VERSION) & (said["flags"] & _TEST == 0)
+        found &= notices["price_state"] != _AUDIT
+        return found
 
     def _conversions(self, records: Iterable[Record]) -> None:
         for _, kind, body in records:
