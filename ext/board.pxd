@@ -6,7 +6,7 @@ from libc.stdint cimport (
 )
 
 cdef enum:
-    BOARD_VERSION = 3
+    BOARD_VERSION = 4
     BOARD_EXCHANGES_MAX = 32
     BOARD_NOBIDS_MAX = 32
     BOARD_REJECTS_MAX = 128
@@ -14,6 +14,11 @@ cdef enum:
     BOARD_KINDS_MAX = 16
     BOARD_RESULTS_MAX = 16
     BOARD_BUCKETS = 160
+    BOARD_PRICE_BUCKETS = 16
+    BOARD_CONSENT_NONE = 7
+    BOARD_CONSENT_RECORD = 8
+    BOARD_CONSENT_MAX = 16
+    BOARD_UNREAD = -1
     BOARD_FUNNEL_REASONS = 64
     BOARD_FUNNEL_FIRST_REASON = 64
     BOARD_NO_LOOKUP = -1
@@ -34,10 +39,14 @@ cdef struct Column:
     uint64_t rejects[128]
     uint64_t quirks[32][16]
     uint64_t bids[32][8]
+    uint64_t bid_prices[32][16]
     uint64_t bid_price_micros[32]
     uint64_t stages_us[6][160]
     uint64_t stages_sum_us[6]
     uint64_t lookups[8]
+    uint64_t lookup_us[160]
+    uint64_t lookup_sum_us
+    uint64_t consent[16]
     uint64_t contextual[8]
     uint64_t eligible
     uint64_t scored

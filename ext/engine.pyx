@@ -194,6 +194,7 @@ cdef struct Group:
 
 cdef struct Person:
     int known
+    int opted_out
     uint64_t *segments
     int segments_count
     ProfileEntry *items
@@ -683,7 +684,10 @@ cdef class Engine:
             head.items_count + head.categories_count + head.caps_count + head.viewed_count
             + head.cart_count
         )
-        if size != need or head.flags & PROFILE_OPT_OUT:
+        if size != need:
+            return
+        if head.flags & PROFILE_OPT_OUT:
+            self.person.opted_out = 1
             return
         self.person.known = not head.flags & PROFILE_COUNTS_ONLY
         self.person.segments = <uint64_t *>at
@@ -718,6 +722,7 @@ cdef class Engine:
         memset(&self.out.head, 0, sizeof(DecisionHead))
         self.out.head.generation = self.terms.generation
         self.out.head.contextual = 0 if self.person.known else 1
+        self.out.head.opted_out = self.person.opted_out
         self.currency = 0
         self.out.head.nobid = self._request()
 

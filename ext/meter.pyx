@@ -5,11 +5,26 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from board cimport *
 from records cimport *
 
+from rtb.base.records import Privacy
+from rtb.stores.board import PRICE_BOUNDS_MICROS, Outcome
+
 cdef extern from *:
     """
     #define CLZ(x) __builtin_clzll(x)
     """
     int CLZ(uint64_t) noexcept nogil
+
+
+cdef int BID = Outcome.BID
+cdef int SIGNALS = max(Privacy).bit_length()
+cdef int64_t[BOARD_PRICE_BUCKETS - 1] PRICE_BOUNDS = PRICE_BOUNDS_MICROS
+
+
+cdef inline int price_bucket_of(int64_t price_micros) noexcept nogil:
+    cdef int bucket = 0
+    while bucket < BOARD_PRICE_BUCKETS - 1 and price_micros > PRICE_BOUNDS[bucket]:
+        bucket += 1
+    return bucket
 
 
 cdef inline int bucket_of(int64_t us) noexcept nogil:
@@ -42,16 +57,22 @@ cdef class Meter:
 
     def request(
         self, int exchange, int outcome, int nobid, int quirks, int64_t duration_us,
-        int lookup=BOARD_NO_LOOKUP, decision=None, bint sampled=False,
+        int lookup=BOARD_NO_LOOKUP, decision=None, bint sampled=False, int signals=BOARD_UNREAD,
     ):
         cdef int bit
+        cdef bint refused = False
+        cdef uintptr_t at
         cdef Column *column = self.column
         if not 0 <= exchange < BOARD_EXCHANGES_MAX or not 0 <= outcome < 6:
             raise IndexError(f"exchange {exchange}, outcome {outcome}")
         if lookup != BOARD_NO_LOOKUP:
             column.lookups[lookup & 7] += 1
         if decision is not None:
-            self._decided(exchange, decision.address, sampled)
+            at = decision.address
+            self._decided(exchange, at, sampled, outcome == BID)
+            refused = (<DecisionData *>at).head.opted_out
+        if signals != BOARD_UNREAD:
+            self._consent(signals, refused)
         column.requests[exchange][outcome] += 1
         if 0 < nobid < BOARD_NOBIDS_MAX:
             column.nobids[nobid] += 1
@@ -62,12 +83,21 @@ cdef class Meter:
             for bit in range(BOARD_QUIRKS_MAX):
                 column.quirks[exchange][bit] += quirks >> bit & 1
 
-    def decision(self, int exchange, decision, bint sampled):
+    def decision(self, int exchange, decision, bint sampled, bint sent=True):
         if not 0 <= exchange < BOARD_EXCHANGES_MAX:
             raise IndexError(f"exchange {exchange}")
-        self._decided(exchange, decision.address, sampled)
+        self._decided(exchange, decision.address, sampled, sent)
 
-    cdef void _decided(self, int exchange, uintptr_t at, bint sampled) noexcept:
+    cdef inline void _consent(self, int signals, bint refused) noexcept nogil:
+        cdef int bit
+        if signals:
+            for bit in range(SIGNALS):
+                self.column.consent[bit] += signals >> bit & 1
+        elif not refused:
+            self.column.consent[BOARD_CONSENT_NONE] += 1
+        self.column.consent[BOARD_CONSENT_RECORD] += refused
+
+    cdef void _decided(self, int exchange, uintptr_t at, bint sampled, bint sent) noexcept:
         cdef DecisionData *data = <DecisionData *>at
         cdef Column *column = self.column
         cdef int i
@@ -79,8 +109,9 @@ cdef class Meter:
             if sampled:
                 self._funnel_add(data.drops[i].line_item, data.drops[i].reason)
         for i in range(data.head.bids_count):
-            if data.bids[i].chosen:
+            if data.bids[i].chosen and sent:
                 column.bids[exchange][data.bids[i].media & 7] += 1
+                column.bid_prices[exchange][price_bucket_of(data.bids[i].price_micros)] += 1
                 column.bid_price_micros[exchange] += <uint64_t>data.bids[i].price_micros
                 if sampled:
                     self._funnel_add(data.bids[i].line_item, BOARD_FUNNEL_BID)
@@ -102,6 +133,11 @@ cdef class Meter:
 
     def lookup(self, int outcome):
         self.column.lookups[outcome & 7] += 1
+
+    def looked_up(self, int64_t duration_us):
+        self.column.lookup_us[bucket_of(duration_us)] += 1
+        if duration_us > 0:
+            self.column.lookup_sum_us += <uint64_t>duration_us
 
     def http(self, int what):
         self.column.http[what & 15] += 1

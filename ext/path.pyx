@@ -173,7 +173,7 @@ cdef class Path:
             return self._no_bid(gate, TIMEOUT, started_ns, lookup, sampled)
         self.count(
             gate.number, BID, 0, head.quirks, (end_ns - started_ns) // 1000, lookup, self.decision,
-            sampled,
+            sampled, head.privacy,
         )
         return 200, body
 
@@ -183,7 +183,7 @@ cdef class Path:
         cdef const Head *head = &self.facts.head
         self.count(
             gate.number, LATE if reason == TIMEOUT else NOBID, reason, head.quirks,
-            (_now_ns() - started_ns) // 1000, lookup, self.decision, sampled,
+            (_now_ns() - started_ns) // 1000, lookup, self.decision, sampled, head.privacy,
         )
         if gate.is_plain:
             return NO_CONTENT

@@ -416,6 +416,7 @@ cdef struct DecisionHead:
     int32_t scored_count
     int32_t contextual
     int32_t generation
+    int32_t opted_out
 
 cdef struct DecisionData:
     DecisionHead head

@@ -420,6 +420,7 @@ DECISION_HEAD = _struct(
     ("scored_count", "i4"),
     ("contextual", "i4"),  # 1: decided without personal data
     ("generation", "i4"),  # of the snapshot
+    ("opted_out", "i4"),  # 1: the record of this person refuses every use
 )
 DECISION = _struct(
     ("head", DECISION_HEAD),

@@ -202,6 +202,7 @@ class _Run:
         self.out["head"] = np.zeros(1, self.out["head"].dtype)[0]
         self.out["head"]["generation"] = self.terms.generation
         self.out["head"]["contextual"] = not self.person.known
+        self.out["head"]["opted_out"] = self.person.opted_out
         nobid = self._request()
         self.out["head"]["nobid"] = nobid
         self.out["head"]["drops_count"] = self.drops

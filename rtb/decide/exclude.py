@@ -74,6 +74,7 @@ class Person:
         if self.opted_out:
             # A general no leaves the request without a person.
             self.__init__(None)  # type: ignore[misc]
+            self.opted_out = True
 
 
 class Blocks:

@@ -47,6 +47,7 @@ class Batch:
     commands: `Takes` of the bids at `taken`, if there are any, then one of each record at `places`
     dead: what cannot be booked
     away: what another node books
+    idle: what moves no money
     """
 
     commands: list[Command] = field(default_factory=list)
@@ -54,6 +55,7 @@ class Batch:
     places: list[Place] = field(default_factory=list)
     dead: list[Letter] = field(default_factory=list)
     away: list[Place] = field(default_factory=list)
+    idle: list[Record] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.taken) + len(self.places)
@@ -97,9 +99,13 @@ def batch_of(
     found = Batch()
     if not places:  # most turns of a node at rest
         return found
-    done = _take_together(found, places, exchanges, state) | _idle(places, exchanges)
+    taken = _take_together(found, places, exchanges, state)
+    idle = _idle(places, exchanges)
     for index, place in enumerate(places):
-        if index in done:
+        if index in taken:
+            continue
+        if index in idle:
+            found.idle.append(place[1])
             continue
         _, (_, kind, body) = place
         if is_away(kind, body):
@@ -111,6 +117,8 @@ def batch_of(
         elif command is not None:
             found.commands.append(command)
             found.places.append(place)
+        else:
+            found.idle.append(place[1])
     return found
 
 

@@ -3,6 +3,8 @@
 import os
 from typing import Final
 
+import numpy as np
+
 from rtb.keeper.letters import Letters
 from rtb.keeper.pace import Pacers
 from rtb.keeper.run import Keeper
@@ -26,6 +28,8 @@ class Report:
 
     def __init__(self, board: Board) -> None:
         self._row = board.keeper[0]
+        # Its counters go on where those of the last keeper ended: the board outlives it.
+        self._before = board.keeper[0].copy()
         self._summed_ms = 0
         self._row["pid"] = os.getpid()
 
@@ -33,12 +37,14 @@ class Report:
         """The figures after a turn."""
         row = self._row
         row["lag_ms"] = keeper.lag_ms(now_ms)
-        row["records"] = keeper.records
+        row["records"] = self._before["records"] + keeper.records
+        row["notices"] = self._before["notices"] + keeper.tally.counts.astype(np.uint64)
+        row["wins"] = self._before["wins"] + keeper.tally.wins
         row["waits"] = bool(keeper.fault or keeper.tails.faults())
         for outcome, count in keeper.outcomes.items():
-            row["outcomes"][outcome] = count
+            row["outcomes"][outcome] = self._before["outcomes"][outcome] + count
         for reason, count in letters.counts.items():
-            row["letters"][reason] = count
+            row["letters"][reason] = self._before["letters"][reason] + count
         if not 0 <= now_ms - self._summed_ms < SUMS_EVERY_MS and not keeper.fault:
             self._summed_ms = now_ms
             self._sum(keeper)

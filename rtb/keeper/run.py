@@ -31,6 +31,7 @@ from rtb.keeper.letters import Letters
 from rtb.keeper.mail import positions_of
 from rtb.keeper.returns import Over, Returns
 from rtb.keeper.tail import Read, Tail, Tails, bury
+from rtb.keeper.tally import Tally
 from rtb.ledger.accounts import Balance, State
 from rtb.ledger.changes import Entry
 from rtb.ledger.chart import Chart, changes_to
@@ -113,6 +114,7 @@ class Keeper:
         self._deadlines = Deadlines(longest_s * 1000 + 1000)
         self._expired_s = self._forgot_s = 0
         self.outcomes: Counter[Outcome] = Counter()
+        self.tally = Tally(exchanges.keys())
         self.records = 0
         self.unbooked: dict[int, str] = {}  # line items that the books refuse, and their names
         self.fault = ""  # of the last commit; "" when it went well
@@ -300,6 +302,7 @@ class Keeper:
     def _after(self, work: _Work, applied: Applied, now_ms: int) -> None:
         """Publishes: ended leases first, then new ones, then places that are free."""
         self.outcomes += work.batch.count(applied)
+        self.tally.add(work.batch, applied)
         # A kill just here leaves what only the books could refuse to the journal alone.
         self._letters.add(work.batch.refused(applied))
         for ended in work.over.ended:

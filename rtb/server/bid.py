@@ -287,7 +287,8 @@ class Bidder:
                 profile = self._view(keys, key, record, wall_ms, NO_COUNTS, glance[4] & FLAG_TEST)
                 person = self.money.caps.person
                 if timed:
-                    now_ns = self._timed(Stage.GATHER, now_ns)
+                    since_ns, now_ns = now_ns, self._timed(Stage.GATHER, now_ns)
+                    self.meter.looked_up((now_ns - since_ns) // NS_PER_US)
         return self._finish(
             endpoint, work, glance, profile, person, lookup, started_ns, deadline_ns
         )
@@ -313,6 +314,7 @@ class Bidder:
             )  # fmt: skip
         at_once: list[Reply] = []
         asked = False
+        asked_ns = self._monotonic_ns()
 
         def answered(
             outcome: Lookup,
@@ -321,6 +323,8 @@ class Bidder:
             counts: Sequence[bytes | None],
         ) -> None:
             self.inflight -= 1
+            if asked:
+                self._looked_up(glance, asked_ns)
             # Valid until the next look: it is decided on in this very turn.
             now_ms = self._wall_ns() // NS_PER_MS
             profile = self._view(keys, key, record, now_ms, counts, is_test)
@@ -334,8 +338,8 @@ class Bidder:
                 at_once.append(reply)
 
         self.inflight += 1
-        budget_ns = self._monotonic_ns() + self._profile_budget_ns
-        self.remote.find_counts(keys, min(budget_ns, deadline_ns - self._bid_min_ns), answered)
+        end_ns = min(asked_ns + self._profile_budget_ns, deadline_ns - self._bid_min_ns)
+        self.remote.find_counts(keys, end_ns, answered)
         asked = True
         return at_once[0] if at_once else None
 
@@ -401,7 +405,7 @@ class Bidder:
             outcome, nobid = (Outcome.LATE, NoBid.TIMEOUT) if late else (OUTCOME_BID, 0)
             self._count(
                 endpoint.number, outcome, nobid, glance[6], (end_ns - started_ns) // NS_PER_US,
-                lookup, decision, sampled,
+                lookup, decision, sampled, glance[5],
             )  # fmt: skip
         if late:
             return no_bid(_request_id(work, glance), NoBid.TIMEOUT, endpoint.exchange)
@@ -434,8 +438,9 @@ class Bidder:
             outcome = Outcome.LATE if reason == NoBid.TIMEOUT else Outcome.NOBID
             duration_us = (self._monotonic_ns() - started_ns) // NS_PER_US
             self._count(
-                endpoint.number, outcome, reason, glance[6], duration_us, lookup, counted, sampled
-            )
+                endpoint.number, outcome, reason, glance[6], duration_us, lookup, counted, sampled,
+                glance[5],
+            )  # fmt: skip
         if endpoint.exchange.no_bid == "204":
             return NO_CONTENT
         return no_bid(_request_id(work, glance), NoBid(reason), endpoint.exchange)
@@ -463,6 +468,13 @@ class Bidder:
     def _ended(self, endpoint: Endpoint, outcome: Outcome, reason: NoBid, started_ns: int) -> None:
         duration_us = (self._monotonic_ns() - started_ns) // NS_PER_US
         self._count(endpoint.number, outcome, reason, 0, duration_us)
+
+    def _looked_up(self, glance: tuple[int, ...], asked_ns: int) -> None:
+        """Counts the time of a look-up that the store was asked for over the network."""
+        duration_us = (self._monotonic_ns() - asked_ns) // NS_PER_US
+        self.meter.looked_up(duration_us)
+        if glance[0] % STAGE_SAMPLE == 1:
+            self.meter.stage(Stage.GATHER, duration_us)
 
     def _timed(self, stage: Stage, since_ns: int) -> int:
         """Counts a stage's time and returns the clock."""

@@ -162,6 +162,7 @@ class Sweeper:
         meter = bidder.meter
         meter.gauge(Gauge.CONNECTIONS, self._shared.open_count)
         meter.gauge(Gauge.INFLIGHT, bidder.inflight)
+        meter.gauge(Gauge.INFLIGHT_MAX, bidder.settings.inflight_max)
         meter.gauge(Gauge.LOOP_LAG_US, clock.lag_us_max)
         bidder.set_clock()
         meter.gauge(Gauge.HEARTBEAT_MS, time.time_ns() // NS_PER_MS)

@@ -21,9 +21,21 @@ from prometheus_client.registry import Collector
 
 from rtb import __version__
 from rtb.base.reasons import NoBid, Reject
-from rtb.base.records import Dim, Media, Quirk
+from rtb.base.records import Dim, Media, Privacy, Quirk
 from rtb.server import metrics_money
-from rtb.stores.board import BUCKETS, Board, Gauge, Http, Outcome, Stage, bucket_start_us
+from rtb.stores.board import (
+    BUCKETS,
+    CONSENT_NONE,
+    CONSENT_RECORD,
+    PRICE_BOUNDS_MICROS,
+    STAGE_SAMPLE,
+    Board,
+    Gauge,
+    Http,
+    Outcome,
+    Stage,
+    bucket_start_us,
+)
 from rtb.stores.profiles import Lookup
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -62,6 +74,7 @@ class BoardCollector(Collector):
         yield from self._reasons()
         yield from self._latencies()
         yield from self._bids()
+        yield from self._persons()
         yield from self._http()
         yield from metrics_money.notices(self._board)
         yield from metrics_money.ledger(self._board)
@@ -114,7 +127,9 @@ class BoardCollector(Collector):
         yield family
         buckets, sums = self._board.total("stages_us"), self._board.total("stages_sum_us")
         family = HistogramMetricFamily(
-            "rtb_stage_duration_seconds", "Stages of sampled requests", labels=["stage"]
+            "rtb_stage_duration_seconds",
+            f"Stages of one request in {STAGE_SAMPLE}",
+            labels=["stage"],
         )
         for stage in Stage:
             family.add_metric(
@@ -123,34 +138,61 @@ class BoardCollector(Collector):
         yield family
 
     def _bids(self) -> Iterator[Metric]:
-        counts, prices = self._board.total("bids"), self._board.total("bid_price_micros")
+        counts, prices = self._board.total("bids"), self._board.total("bid_prices")
+        sums = self._board.total("bid_price_micros")
         family = CounterMetricFamily("rtb_bids", "Bids sent", labels=["exchange", "media"])
-        price = CounterMetricFamily(
-            "rtb_bid_price_micros", "Sum of CPM prices bid, in response currency",
+        price = HistogramMetricFamily(
+            "rtb_bid_price_micros", "CPM prices of bids sent, in response currency",
             labels=["exchange"],
         )  # fmt: skip
         for number, exchange in enumerate(self._exchanges):
             for media in Media:
                 if media:
                     family.add_metric([exchange, media.name.lower()], int(counts[number, media]))
-            price.add_metric([exchange], int(prices[number]))
+            price.add_metric([exchange], _price_buckets(prices[number]), int(sums[number]))
         yield family
         yield price
-        yield _counter(
-            "rtb_profile_lookup", "Profile look-ups by result", "result",
-            {Lookup(n).name.lower(): int(v) for n, v in enumerate(self._board.total("lookups"))
-             if n in set(Lookup)},
-        )  # fmt: skip
-        decided = self._board.total("contextual")
-        yield _counter(
-            "rtb_decisions", "Decisions with a known person and without", "kind",
-            {"personal": int(decided[0]), "contextual": int(decided[1])},
-        )  # fmt: skip
         for name, help_text in (
             ("eligible", "Line items past the index, over impressions"),
             ("scored", "Creatives scored"),
         ):
             yield CounterMetricFamily(f"rtb_{name}", help_text, int(self._board.total(name)))
+
+    def _persons(self) -> Iterator[Metric]:
+        yield _counter(
+            "rtb_profile_lookup", "Profile look-ups by result", "result",
+            {Lookup(n).name.lower(): int(v) for n, v in enumerate(self._board.total("lookups"))
+             if n in set(Lookup)},
+        )  # fmt: skip
+        family = HistogramMetricFamily(
+            "rtb_profile_lookup_seconds",
+            "From asking for a profile to what the decision knows of the person: of all look-ups "
+            f"over the network, of one request in {STAGE_SAMPLE} where profiles are local",
+        )  # fmt: skip
+        times, sums = self._board.total("lookup_us"), self._board.total("lookup_sum_us")
+        family.add_metric([], _cumulative(times, STAGE_BOUNDS_S), float(sums) / 1e6)
+        yield family
+        yield self._consent()
+        decided = self._board.total("contextual")
+        yield _counter(
+            "rtb_decisions", "Decisions with a known person and without", "kind",
+            {"personal": int(decided[0]), "contextual": int(decided[1])},
+        )  # fmt: skip
+
+    def _consent(self) -> Metric:
+        totals = self._board.total("consent")
+        family = CounterMetricFamily(
+            "rtb_consent",
+            "Requests that were read, by what forbids personal data on them: signals of the "
+            "request (several may), the person's record, or none",
+            labels=["framework", "result"],
+        )
+        for signal in Privacy:
+            count = int(totals[int(signal).bit_length() - 1])
+            family.add_metric([str(signal.name).lower(), "denied"], count)
+        family.add_metric(["record", "denied"], int(totals[CONSENT_RECORD]))
+        family.add_metric(["none", "allowed"], int(totals[CONSENT_NONE]))
+        return family
 
     def _http(self) -> Iterator[Metric]:
         totals = self._board.total("http")
@@ -163,6 +205,12 @@ class BoardCollector(Collector):
         gauges = self._board.columns["gauges"]
         for name, gauge, scale, help_text in (
             ("rtb_inflight", Gauge.INFLIGHT, 1, "Requests that wait for a profile"),
+            (
+                "rtb_concurrency_limit",
+                Gauge.INFLIGHT_MAX,
+                1,
+                "How many may wait for a profile at once: `bid.inflight_max`; more go without",
+            ),
             ("rtb_connections", Gauge.CONNECTIONS, 1, "Open connections"),
             ("rtb_loop_lag_seconds", Gauge.LOOP_LAG_US, 1e6, "Longest loop turn, last 250 ms"),
             ("rtb_config_generation", Gauge.GENERATION, 1, "Generation served"),
@@ -190,6 +238,12 @@ def _counter(name: str, help_text: str, label: str, values: dict[str, int]) -> M
     for value, count in values.items():
         family.add_metric([value], count)
     return family
+
+
+def _price_buckets(counts: np.ndarray) -> list[tuple[str, float]]:
+    """Prometheus buckets of prices, whose bounds are ours."""
+    running = np.cumsum(counts).tolist()
+    return list(zip([*map(str, PRICE_BOUNDS_MICROS), "+Inf"], running, strict=True))
 
 
 def _cumulative(buckets: np.ndarray, bounds_s: Sequence[float]) -> list[tuple[str, float]]:

@@ -13,6 +13,7 @@ from rtb.stores.board import Board, NoticeResult
 
 # `rtb.pacing.goal.Mode`, which the data plane does not know; a test holds them together.
 PACING_MODES: Final = ("waiting", "probe", "paced", "finish", "spent")
+REMEMBER_S: Final = 600  # `rtb.keeper.tally.REMEMBER_S`, likewise
 _NANOS_PER_MICRO: Final = 1000
 _BILLED: Final = (
     Outcome.POSTED,
@@ -24,18 +25,34 @@ _BILLED: Final = (
 
 
 def notices(board: Board) -> Iterator[Metric]:
-    """What became of notices, by worker as it answered them."""
-    totals = board.total("notices")
-    family = CounterMetricFamily(
-        "rtb_notices", "Notices by kind and result", labels=["kind", "result"]
+    """What became of notices: workers know what is wrong with one, the keeper what came before."""
+    totals, judged = board.total("notices"), board.keeper[0]["notices"]
+    answered = CounterMetricFamily(
+        "rtb_notices_answered",
+        "Notices that workers recorded and found nothing wrong with, copies among them",
+        labels=["kind"],
     )
-    for kind, result in np.argwhere(totals):
-        name = Kind(int(kind)).name.lower() if kind else "unreadable"
-        result_name = NoticeResult(int(result)).name.lower()
-        family.add_metric([name, result_name], int(totals[kind, result]))
+    for kind in np.flatnonzero(totals[:, NoticeResult.OK]).tolist():
+        answered.add_metric([Kind(kind).name.lower()], int(totals[kind, NoticeResult.OK]))
+    family = CounterMetricFamily(
+        "rtb_notices",
+        "Notices by kind and what became of each; ok, duplicate, late and unbooked as the keeper "
+        f"finds in what was recorded. Kinds that move no money are told apart for {REMEMBER_S} s "
+        "after their bid, and late from then on; a keeper that starts again has forgotten them",
+        labels=["kind", "result"],
+    )
+    totals[:, NoticeResult.OK] = 0
+    totals += judged
+    for kind, result in np.argwhere(totals).tolist():
+        name = Kind(kind).name.lower() if kind else "unreadable"
+        family.add_metric([name, NoticeResult(result).name.lower()], int(totals[kind, result]))
+    yield answered
     yield family
-    wins = totals[Kind.WIN, NoticeResult.OK]
-    yield CounterMetricFamily("rtb_wins", "Win notices", int(wins))
+    yield CounterMetricFamily(
+        "rtb_wins",
+        f"Bids that a win notice named within {REMEMBER_S} s, each once",
+        int(board.keeper[0]["wins"]),
+    )
 
 
 def ledger(board: Board) -> Iterator[Metric]:

@@ -117,17 +117,21 @@ class NoticeDesk:
         """The answer to a request target; None when `later` is called with it."""
         found = read(target, now_ms, self._keyring, self._terms, self._limits)
         if isinstance(found, Refused):
-            self._meter.notice(found.notice.kind if found.notice else 0, int(found.reason))
-            if found.notice is None or found.reason == Refusal.TARGET:
-                return refused(found.reason)
-            if found.notice.kind in CONVERSIONS:
-                return refused(found.reason)  # a journal's conversions all count
-            # Genuine, but nothing to book it by: it is kept for a person to look at.
-            return self._record(found.notice, refused(found.reason), later)
-        self._meter.notice(found.kind, _result(found))
-        if found.is_test or found.price_state == PriceState.AUDIT:
+            return self._refuse(found, later)
+        result = _result(found)
+        if result in (NoticeResult.TEST, NoticeResult.AUDIT):
+            self._meter.notice(found.kind, result)
             return self._thanks(found)
-        return self._record(found, self._thanks(found), later)
+        return self._record(found, result, self._thanks(found), later)
+
+    def _refuse(self, found: Refused, later: Later) -> Answer | None:
+        notice, answer, result = found.notice, refused(found.reason), NoticeResult(found.reason)
+        if notice is None or found.reason == Refusal.TARGET or notice.kind in CONVERSIONS:
+            # Of conversions, all that a journal holds count.
+            self._meter.notice(notice.kind if notice else 0, result)
+            return answer
+        # Genuine, but nothing to book it by: it is kept for a person to look at.
+        return self._record(notice, result, answer, later)
 
     def _thanks(self, notice: Notice) -> Answer:
         if notice.target:
@@ -146,7 +150,10 @@ class NoticeDesk:
         self._meter.notice(notice.kind, NoticeResult.NOT_RECORDED)
         return answer
 
-    def _record(self, notice: Notice, answer: Answer, later: Later) -> Answer | None:
+    def _record(
+        self, notice: Notice, result: NoticeResult, answer: Answer, later: Later
+    ) -> Answer | None:
+        """Answers once it is on the disk, and counts it then: each notice has one result."""
         failed = answer if notice.kind == Kind.CLICK else AGAIN
         if self.waiting >= self._waiting_max:
             return self._unrecorded(notice, failed)
@@ -160,6 +167,8 @@ class NoticeDesk:
 
         def durable(is_durable: bool) -> None:
             self.waiting -= 1
+            if is_durable:
+                self._meter.notice(notice.kind, result)
             later(answer if is_durable else self._unrecorded(notice, failed))
 
         self._journal.when_durable(sequence, durable)

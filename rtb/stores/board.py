@@ -9,6 +9,7 @@ Latencies are log-linear histograms: `BUCKETS` buckets of microseconds, 8 to eve
 """
 
 import mmap
+from bisect import bisect_left
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, Self
@@ -16,11 +17,11 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from rtb.base.records import Decision
+from rtb.base.records import Decision, Privacy
 from rtb.stores.mapped import open_mapped, replace_file
 
 MAGIC: Final = 0x4452_414F_4252_5442  # "BTRBOARD"
-VERSION: Final = 3
+VERSION: Final = 4
 
 EXCHANGES_MAX: Final = 32  # columns of counters per exchange
 NOBIDS_MAX: Final = 32
@@ -29,6 +30,17 @@ QUIRKS_MAX: Final = 16
 KINDS_MAX: Final = 16
 RESULTS_MAX: Final = 16
 BUCKETS: Final = 160
+# Upper bounds of CPM prices: from what the cheapest banners cost to what only deals do.
+PRICE_BOUNDS_MICROS: Final = (
+    100_000, 250_000, 500_000, 1_000_000, 1_500_000, 2_000_000, 3_000_000, 5_000_000, 7_500_000,
+    10_000_000, 15_000_000, 20_000_000, 30_000_000, 50_000_000, 100_000_000,
+)  # fmt: skip
+PRICE_BUCKETS: Final = 16  # one to each bound, and what is above
+# Places of `consent`: those below are the bits of `Privacy`.
+CONSENT_NONE: Final = 7  # nothing forbids personal data
+CONSENT_RECORD: Final = 8  # the person's record does
+CONSENT_MAX: Final = 16
+UNREAD: Final = -1  # signals of a request that nobody could read
 # Per line item and Reject from 64 on; those below are targeting and belong to no candidate.
 FUNNEL_REASONS: Final = 64
 FUNNEL_FIRST_REASON: Final = 64
@@ -80,6 +92,7 @@ class Gauge(IntEnum):
     BREAKER = 8
     STARTED_MS = 9
     LOOP_LAG_MAX_US = 10
+    INFLIGHT_MAX = 11
 
 
 class Http(IntEnum):
@@ -99,7 +112,7 @@ class Http(IntEnum):
 class NoticeResult(IntEnum):
     """What became of one notice, as `rtb_notices_total{result}` says it."""
 
-    OK = 0
+    OK = 0  # of workers: recorded and answered; of the keeper: and new
     MALFORMED = 1  # from here on: `rtb.notices.notice.Refusal`
     FORGED = 2
     WRONG_KIND = 3
@@ -112,6 +125,9 @@ class NoticeResult(IntEnum):
     AUDIT = 10
     TEST = 11
     BAD_VALUE = 12  # a conversion whose order or value cannot be read: counted without
+    DUPLICATE = 13  # from here on the keeper's: it came before
+    LATE = 14  # after the bid's money was given back, or too late to tell whether it came before
+    UNBOOKED = 15  # recorded, but a dead letter to the books
 
 
 COLUMN: Final = np.dtype(
@@ -123,10 +139,14 @@ COLUMN: Final = np.dtype(
         ("rejects", "u8", REJECTS_MAX),
         ("quirks", "u8", (EXCHANGES_MAX, QUIRKS_MAX)),
         ("bids", "u8", (EXCHANGES_MAX, 8)),  # by Media
+        ("bid_prices", "u8", (EXCHANGES_MAX, PRICE_BUCKETS)),
         ("bid_price_micros", "u8", EXCHANGES_MAX),  # sum over bids sent
         ("stages_us", "u8", (len(Stage), BUCKETS)),
         ("stages_sum_us", "u8", len(Stage)),
         ("lookups", "u8", 8),
+        ("lookup_us", "u8", BUCKETS),
+        ("lookup_sum_us", "u8"),
+        ("consent", "u8", CONSENT_MAX),
         ("contextual", "u8", 8),
         ("eligible", "u8"),
         ("scored", "u8"),
@@ -161,6 +181,8 @@ KEEPER: Final = np.dtype(
         ("export_lag_ms", "i8"),  # how old the oldest whole segment is that was not exported
         ("export_segments", "i8"),  # how many there are
         ("export_damaged", "u8"),  # records that damage has kept out of the exports
+        ("notices", "u8", (KINDS_MAX, RESULTS_MAX)),  # what became of those that were recorded
+        ("wins", "u8"),  # bids that were won, each once
     ]
 )
 _HEADER: Final = np.dtype(
@@ -180,6 +202,11 @@ def bucket_of(us: int) -> int:
         return max(us, 0)
     exponent = us.bit_length() - 4
     return min(exponent * 8 + (us >> exponent), BUCKETS - 1)
+
+
+def price_bucket_of(price_micros: int) -> int:
+    """The bucket of a CPM price: the first whose bound it does not pass."""
+    return bisect_left(PRICE_BOUNDS_MICROS, price_micros)
 
 
 def bucket_start_us(bucket: int) -> int:
@@ -249,12 +276,19 @@ class Meter:
         lookup: int = NO_LOOKUP,
         decision: Decision | None = None,
         sampled: bool = False,
+        signals: int = UNREAD,
     ) -> None:
-        """One request answered: how it ended, what its look-up and the core found."""
+        """One request answered: how it ended, what its look-up and the core found.
+
+        signals: `Privacy` of the request
+        """
         if lookup != NO_LOOKUP:
             self.lookup(lookup)
         if decision is not None:
-            self.decision(exchange, decision, sampled)
+            self.decision(exchange, decision, sampled, outcome == Outcome.BID)
+        if signals != UNREAD:
+            refused = decision is not None and bool(decision.data[0]["head"]["opted_out"])
+            self._consent(signals, refused)
         column = self._column
         column["requests"][exchange, outcome] += 1
         if nobid:
@@ -265,8 +299,22 @@ class Meter:
             if quirks >> bit & 1:
                 column["quirks"][exchange, bit] += 1
 
-    def decision(self, exchange: int, decision: Decision, sampled: bool) -> None:
-        """What the core found; `sampled` ones add to the funnel of line items."""
+    def _consent(self, signals: int, refused: bool) -> None:
+        """What forbids personal data on a request; refused: by the person's record."""
+        consent = self._column["consent"]
+        for signal in Privacy:
+            if signals & signal:
+                consent[int(signal).bit_length() - 1] += 1
+        if refused:
+            consent[CONSENT_RECORD] += 1
+        if not signals and not refused:
+            consent[CONSENT_NONE] += 1
+
+    def decision(self, exchange: int, decision: Decision, sampled: bool, sent: bool = True) -> None:
+        """What the core found; `sampled` ones add to the funnel of line items.
+
+        sent: whether its bids went out; those that were too late did not
+        """
         column, data = self._column, decision.data[0]
         head = data["head"]
         column["eligible"] += head["eligible_count"]
@@ -277,8 +325,9 @@ class Meter:
             if sampled:
                 self._funnel_add(int(drop["line_item"]), int(drop["reason"]))
         for bid in data["bids"][: head["bids_count"]]:
-            if bid["chosen"]:
+            if bid["chosen"] and sent:
                 column["bids"][exchange, bid["media"]] += 1
+                column["bid_prices"][exchange, price_bucket_of(int(bid["price_micros"]))] += 1
                 column["bid_price_micros"][exchange] += bid["price_micros"]
                 if sampled:
                     self._funnel_add(int(bid["line_item"]), FUNNEL_BID)
@@ -295,6 +344,11 @@ class Meter:
     def lookup(self, outcome: int) -> None:
         """One profile look-up."""
         self._column["lookups"][outcome] += 1
+
+    def looked_up(self, duration_us: int) -> None:
+        """How long one profile look-up took."""
+        self._column["lookup_us"][bucket_of(duration_us)] += 1
+        self._column["lookup_sum_us"] += max(duration_us, 0)
 
     def http(self, what: int) -> None:
         """One event of the HTTP layer."""

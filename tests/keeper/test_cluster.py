@@ -17,6 +17,7 @@ from rtb.keeper.run import Keeper
 from rtb.ledger.accounts import Balance, lend
 from rtb.ledger.chart import LineItem
 from rtb.ledger.commands import Outcome, Scope
+from rtb.stores.board import NoticeResult
 from rtb.stores.ledger_pool import PooledStore, open_books
 from tests.keeper.market import Market
 from tests.keeper.node import UNLIMITED, Bid, Node, T, Worker, line
@@ -446,8 +447,11 @@ def test_a_bill_of_a_node_that_is_new_goes_to_it(
         monkeypatch.undo()
     here.turn(1)
     cluster.turns(12)
+    bills = [node.keeper.tally.counts[Kind.BILL] for node in (new, here)]
 
     assert (900, 0) == (new.balance(Balance.POSTED, SHOES), here.balance(Balance.POSTED, SHOES))
+    assert (1, 1) == (bills[0][NoticeResult.OK], bills[0][NoticeResult.DUPLICATE])
+    assert 0 == bills[1].sum()
     assert all(node.keeper.is_idle() for node in cluster.nodes)
     cluster.check(100_000)
 

@@ -3,9 +3,10 @@
 import pytest
 
 from rtb.base.errors import StoreError
+from rtb.base.events import Kind
 from rtb.keeper.process import Options, Process
 from rtb.pacing.goal import Law
-from rtb.stores.board import Board
+from rtb.stores.board import Board, NoticeResult
 from rtb.stores.serving import StatePaths
 from tests.keeper import test_exports
 from tests.keeper.records import EXCHANGES
@@ -46,3 +47,18 @@ def test_the_law_of_pacing_is_chosen(paths: StatePaths, law: Law) -> None:
         assert law is process.pacers._settings.tuning.law
     finally:
         process.close()
+
+
+def test_counters_go_on_where_the_last_keeper_ended(paths: StatePaths) -> None:
+    """Of nine clicks on one bid all but the first are copies; a new keeper forgets no count."""
+    for _ in range(2):
+        process = Process(Options(paths.ledger_url), paths, EXCHANGES, COMPILED)
+        try:
+            process.turn(100.0)
+        finally:
+            process.close()
+        row = Board.open(paths.board).keeper[0]
+        clicks = row["notices"][Kind.CLICK]
+
+        assert (9, 0) == (row["records"], row["wins"])
+        assert (1, 8) == (clicks[NoticeResult.OK], clicks[NoticeResult.DUPLICATE])

@@ -3,7 +3,7 @@
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,12 @@ import pytest
 from bench.lent import LentMoney
 from rtb.base.reasons import Reject
 from rtb.exchanges.settings import Exchange
+from rtb.keeper import tally
 from rtb.pacing.goal import Mode
 from rtb.server import kernels, metrics_money, settings
 from rtb.server.bid import Bidder, Reply, Serving
 from rtb.stores.board import FUNNEL_FIRST_REASON, FUNNEL_SAMPLE, Board
+from rtb.stores.profiles import CountsAnswer, Lookup
 from tests.decide import worlds
 
 PATIENT = settings.Bid(shed_after_ms=10_000)
@@ -68,3 +70,53 @@ def test_the_funnel_looks_at_all(answer: Callable[[bytes], Reply], board: Board)
 def test_metrics_name_the_modes_of_pacing() -> None:
     """The data plane has its own list of modes, since it does not know the package: the same."""
     assert tuple(mode.name.lower() for mode in Mode) == metrics_money.PACING_MODES
+
+
+def test_metrics_say_how_long_notices_are_remembered() -> None:
+    """As long as the keeper does, which the data plane does not know either."""
+    assert tally.REMEMBER_S == metrics_money.REMEMBER_S
+
+
+class Far:
+    """A store over the network: what it is asked for waits until it is told to answer."""
+
+    def __init__(self) -> None:
+        self.waiting: list[CountsAnswer] = []
+        self.up = True
+
+    def find_counts(self, keys: Sequence[bytes], deadline_ns: int, answer: CountsAnswer) -> None:
+        """As `RemoteProfiles.find_counts`."""
+        if self.up:
+            self.waiting.append(answer)
+        else:
+            answer(Lookup.DOWN, None, None, [])
+
+
+def test_every_look_up_over_the_network_is_timed(board: Board, tmp_path: Path) -> None:
+    """From asking to the answer; one that was not sent took no time and is none."""
+    now_ns = [time.monotonic_ns()]
+    compiled, exchanges, far = kernels.load(), {"generic": EXCHANGE}, Far()
+    snapshot = worlds.snapshot(3, 40)
+    bidder = Bidder(
+        PATIENT, exchanges, compiled, compiled.meter(board, 0),
+        LentMoney(tmp_path, exchanges, compiled, 40), remote=far,  # type: ignore[arg-type]
+        monotonic_ns=lambda: now_ns[0],
+    )  # fmt: skip
+    bidder.serve(Serving(snapshot, compiled.engine(snapshot, None), snapshot.arrays, 1, "", ""))
+    replies: list[Reply] = []
+
+    def ask() -> Reply | None:
+        body = json.dumps(worlds.request(random.Random(1)) | {"user": {"id": "u"}, "regs": {}})
+        return bidder.answer(
+            bidder.endpoints[b"generic"], body.encode(), 0, now_ns[0], now_ns[0], replies.append
+        )
+
+    for lookup in (Lookup.MISS, Lookup.TIMEOUT):
+        assert ask() is None
+        now_ns[0] += 2_000_000
+        far.waiting.pop()(lookup, None, None, [])
+    far.up = False
+
+    assert ask() is not None
+    assert (2, 4_000) == (board.total("lookup_us").sum(), board.total("lookup_sum_us"))
+    assert (2, 3) == (len(replies), board.total("lookups").sum())

@@ -13,25 +13,32 @@ import pytest
 from bench.lent import LentMoney
 from rtb._ext.path import Path as SwiftPath
 from rtb.base.reasons import NoBid
+from rtb.base.records import Privacy
 from rtb.exchanges.settings import Exchange
+from rtb.profiles import codec, identity
 from rtb.server import kernels, settings
 from rtb.server.bid import Bidder, Endpoint, Reply, Serving
-from rtb.stores.board import STAGE_SAMPLE, Board, Outcome
+from rtb.stores.board import CONSENT_NONE, CONSENT_RECORD, STAGE_SAMPLE, Board, Outcome
 from tests.decide import worlds
 from tests.server.test_answers import unsigned
 
 PATIENT = settings.Bid(shed_after_ms=10_000)
 LINE_ITEMS = 120
 HOUR_MS = 3_600_000
+OPTED_OUT = identity.user_key(b"generic", b"no")
 # Times differ from run to run; how often they were taken does not.
-TIMES = ("latency_us", "stages_us", "latency_sum_us", "stages_sum_us", "gauges")
+TIMES = (
+    "latency_us", "stages_us", "latency_sum_us", "stages_sum_us", "lookup_us", "lookup_sum_us",
+    "gauges",
+)  # fmt: skip
 
 
 class Profiles:
-    """Records by key, made up on first sight; None for every third key."""
+    """Records by key, made up on first sight; None for every third key, and who has opted out."""
 
     def __init__(self) -> None:
-        self._records: dict[bytes, bytes | None] = {}
+        refusing = codec.encode(codec.Profile(opt_out=True))
+        self._records: dict[bytes, bytes | None] = {OPTED_OUT: refusing}
 
     def find_key(self, keys: Sequence[bytes]) -> tuple[bytes | None, bytes | None]:
         """As `LocalProfiles.find_key`."""
@@ -94,6 +101,7 @@ class Side:
         names = [name for name in column.dtype.names or () if name not in TIMES]
         found = {name: np.asarray(column[name]).ravel().tolist() for name in names}
         found |= {name: column[name].sum(axis=1).tolist() for name in TIMES[:2]}
+        found["lookup_us"] = [int(column["lookup_us"].sum())]
         return found | {"funnel": self.board.funnel.ravel().tolist()}
 
 
@@ -141,6 +149,8 @@ def _bodies(seed: int, count: int) -> Iterator[bytes]:
         lambda one: one | {"imp": []},
         lambda one: one | {"imp": "none"},
         lambda one: one | {"user": {"id": f"u{chance.randrange(5)}"}},
+        lambda one: one | {"user": {"id": "no"}},
+        lambda one: one | {"device": {"lmt": 1, "dnt": 1}},
     ]
     for number in range(count):
         request = worlds.request(chance) | {"id": f"r{number}"}
@@ -163,6 +173,48 @@ def test_path_answers_and_counts_as_the_steps(sides: tuple[Side, Side], seed: in
     assert steps.counters() == swift.counters()
     assert steps.money.journal.last_sequence == swift.money.journal.last_sequence > 0
     assert {200, 400} <= statuses
+
+
+SIGNALS: list[tuple[dict[str, object], Privacy]] = [
+    ({"regs": {"gdpr": 1}}, Privacy.GDPR),
+    ({"regs": {"gpp": "DBABMA"}}, Privacy.GPP),
+    ({"regs": {"us_privacy": "1YYN"}}, Privacy.US_PRIVACY),
+    ({"regs": {"coppa": 1}}, Privacy.COPPA),
+    ({"device": {"lmt": 1}}, Privacy.LMT),
+    ({"device": {"dnt": 1}}, Privacy.DNT),
+    ({"regs": {"ext": {"gpc": "1"}}}, Privacy.GPC),
+    ({"device": {"lmt": 1, "dnt": 1}, "regs": {"coppa": 1}}, Privacy(8 + 16 + 32)),
+    ({}, Privacy(0)),
+]
+
+
+@pytest.mark.parametrize(("fields", "signals"), SIGNALS, ids=str)
+def test_each_signal_is_counted(
+    sides: tuple[Side, Side], fields: dict[str, object], signals: Privacy
+) -> None:
+    """Once a request that carries it, whoever the person is, by the path and by the steps."""
+    request = {"imp": [{"id": "1", "banner": {"w": 300, "h": 250}}], "user": {"id": "no"}}
+    for side in sides:
+        for number in range(2 * STAGE_SAMPLE):
+            side.answer(json.dumps(request | fields | {"id": f"r{number}"}).encode())
+        side.answer(json.dumps(request | fields | {"id": "test", "test": 1}).encode())
+        side.answer(b'{"id":"one"')
+        consent = side.board.total("consent").tolist()
+        expected = [0] * len(consent)
+        for signal in signals:
+            expected[int(signal).bit_length() - 1] = 2 * STAGE_SAMPLE
+        expected[CONSENT_RECORD] = 0 if signals else 2 * STAGE_SAMPLE
+
+        assert expected == consent
+
+
+def test_a_request_without_signals_is_counted(sides: tuple[Side, Side]) -> None:
+    """Where neither it nor the person's record says no."""
+    request = {"id": "r", "imp": [{"id": "1", "banner": {"w": 300, "h": 250}}]}
+    for side in sides:
+        side.answer(json.dumps(request).encode())
+
+        assert [CONSENT_NONE] == np.flatnonzero(side.board.total("consent")).tolist()
 
 
 def test_path_takes_the_usual_and_hands_back_the_rest(tmp_path: Path) -> None:
