@@ -18,7 +18,7 @@ Contents, in the order of the steps; what has no file is here:
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.math cimport asin, ceil, cos, fabs, isfinite, pi, rint, sin, sqrt
+from libc.math cimport asin, ceil, cos, fabs, floor, isfinite, pi, rint, sin, sqrt
 from libc.stdint cimport (
     int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t,
 )
@@ -51,6 +51,9 @@ cdef extern from *:
     """
     void PREFETCH(const void *) noexcept nogil
     int CTZ(uint64_t) noexcept nogil
+
+cdef extern from "prices.h":
+    bint price_above(int64_t price, double rate, int64_t other, double other_rate) noexcept nogil
 
 cdef extern from "bits.h":
     ctypedef struct bits_row:

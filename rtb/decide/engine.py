@@ -547,6 +547,7 @@ class _Run:
         if value <= 0.0 or value > CPM_MICROS_MAX:
             self._drop(line_item, creative, number, Reject.NO_VALUE)
             return
+        most = self.rates.down(row.max_cpm_micros, row.currency, self.currency)
         paced_value = value
         if line_item < len(self.overlay):
             paced_value = price.paced(value, int(self.overlay[line_item]["multiplier_e6"]))
@@ -562,12 +563,11 @@ class _Run:
                     continue
             else:
                 amount, currency = price.floor_of(imp, av, deal, ad.dur_s, self.durfloors)
-            floor_ratio = self.rates.ratio(currency, self.currency) if amount else 1.0
-            if floor_ratio is None:
+            if amount and self.rates.ratio(currency, self.currency) is None:
                 self._drop(line_item, creative, number, Reject.CURRENCY)
                 continue
-            floor = price.convert_up(amount, floor_ratio)
-            micros, reason = price.bid_price(at, value, paced_value, row.shade, floor)
+            floor = self.rates.up(amount, currency, self.currency) if amount else 0
+            micros, reason = price.bid_price(at, value, paced_value, row.shade, floor, most)
             if reason:
                 if reason == Reject.BELOW_FLOOR and deal is not None:
                     reason = Reject.BELOW_DEAL_FLOOR
