@@ -353,6 +353,7 @@ cdef class Engine:
     cdef Group *groups
     cdef bint separates  # whether any line item has competitors
     cdef int room  # of a short list
+    cdef int imps_count  # that can be bid on
     cdef int groups_count, groups_cap, groups_closed, entries_written
     cdef int group_of_place[DEALS_MAX + 1]
     cdef Group *imp_groups
@@ -750,6 +751,7 @@ cdef class Engine:
                 competitions += self.facts.imps[i].deals_count + 1
         if not usable:
             return NOBID_NO_IMPRESSION
+        self.imps_count = usable
         self.room = _room(self, usable, competitions)
         _put_in_order(self)
         # What the request says is looked up once for several impressions, else with the one.

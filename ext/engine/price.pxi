@@ -173,7 +173,7 @@ cdef void _enter(
     cdef int64_t floor, price, most
     cdef bint is_over
     cdef uint32_t currency
-    cdef int k, place, at, reason, limit, slot
+    cdef int k, place, at, reason, limit, rivals, slot
     cdef Entry entry
     if row.currency != self.last_currency:
         self.last_currency = row.currency
@@ -199,6 +199,7 @@ cdef void _enter(
     elif ad.media == MEDIA_AUDIO:
         av = &imp.audio
     limit = _shortlist_max(self, imp)
+    rivals = _rivals_max(self, imp) if self.separates else limit
     entry.value = <int64_t>rint(paced)
     entry.ctr = ctr
     entry.cvr = cvr
@@ -255,7 +256,7 @@ cdef void _enter(
         entry.floor = floor
         entry.at = at
         slot = place - imp.deals_start if place >= 0 else imp.deals_count
-        _insert(self, &self.imp_groups[slot], &entry, limit, number)
+        _insert(self, &self.imp_groups[slot], &entry, limit, rivals, number)
 
 
 cdef int _auction_type(Engine self, const Deal *deal) noexcept nogil:
