@@ -18,7 +18,7 @@ Contents, in the order of the steps; what has no file is here:
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.math cimport asin, ceil, cos, fabs, isfinite, pi, rint, sin, sqrt
+from libc.math cimport asin, ceil, cos, fabs, floor, isfinite, pi, rint, sin, sqrt
 from libc.stdint cimport (
     int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t,
 )
@@ -51,6 +51,9 @@ cdef extern from *:
     """
     void PREFETCH(const void *) noexcept nogil
     int CTZ(uint64_t) noexcept nogil
+
+cdef extern from "prices.h":
+    bint price_above(int64_t price, double rate, int64_t other, double other_rate) noexcept nogil
 
 cdef extern from "bits.h":
     ctypedef struct bits_row:
@@ -351,6 +354,7 @@ cdef class Engine:
     cdef Group *groups
     cdef bint separates  # whether any line item has competitors
     cdef int room  # of a short list
+    cdef int imps_count  # that can be bid on
     cdef int groups_count, groups_cap, groups_closed, entries_written
     cdef int group_of_place[DEALS_MAX + 1]
     cdef Group *imp_groups
@@ -752,6 +756,7 @@ cdef class Engine:
                 competitions += self.facts.imps[i].deals_count + 1
         if not usable:
             return NOBID_NO_IMPRESSION
+        self.imps_count = usable
         self.room = _room(self, usable, competitions)
         _put_in_order(self)
         # What the request says is looked up once for several impressions, else with the one.

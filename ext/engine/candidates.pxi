@@ -174,6 +174,14 @@ cdef int _shortlist_max(Engine self, const Imp *imp) noexcept nogil:
     return self.room
 
 
+cdef int _rivals_max(Engine self, const Imp *imp) noexcept nogil:
+    """How many of one separation group a short list may hold (twin: `select.rivals_max`)."""
+    cdef int limit = _shortlist_max(self, imp)
+    if self.imps_count <= 1 and imp.video.poddur_s <= 0 and imp.audio.poddur_s <= 0:
+        return limit
+    return max(limit - SHORTLIST_MAX, self.imps_count)
+
+
 cdef int _room(Engine self, int imps, int competitions) noexcept nogil:
     """How long short lists are (twin: `select.shortlist_room`)."""
     cdef int wanted = min(SHORTLIST_MAX + imps - 1, SHORTLIST_CAP)
@@ -201,20 +209,46 @@ cdef void _bound(Engine self) noexcept nogil:
     self.ranked_count = count
 
 
+cdef int _crowd(Engine self, const Group *group, int rivals, int limit) noexcept nogil:
+    """Where the last of a separation group stands that has all its places, or -1."""
+    cdef int i, at, separation
+    if rivals >= limit:
+        return -1
+    for i in range(group.count - rivals + 1):
+        separation = self.line_items[group.entries[i].line_item].separation
+        if separation >= 0:
+            at = _crowded(self, group, separation, rivals)
+            if at >= 0:
+                return at
+    return -1
+
+
 cdef void _drop_hopeless(Engine self, int number, const Imp *imp) noexcept nogil:
-    """Drops whose highest value misses a full short list of the open market.
+    """Drops whose highest value misses a full short list of the open market, or the places that it
+    has for a separation group.
 
     Deals have lists of their own; where one may be ours, nothing is known before it is looked
     at.
     """
     cdef const Group *group = &self.imp_groups[imp.deals_count]
-    cdef int i, kept = 0
-    cdef double last
-    if self.terms.exhaustive or group.count < _shortlist_max(self, imp):
+    cdef int i, at, kept = 0, crowd = -1, limit = _shortlist_max(self, imp)
+    cdef double last = 0.0, crowd_last = 0.0
+    if self.terms.exhaustive:
         return
-    last = <double>group.entries[group.count - 1].value
+    if self.separates:
+        at = _crowd(self, group, _rivals_max(self, imp), limit)
+        if at >= 0:
+            crowd = self.line_items[group.entries[at].line_item].separation
+            crowd_last = <double>group.entries[at].value
+    if group.count == limit:
+        last = <double>group.entries[group.count - 1].value
+    elif crowd < 0:
+        return
     for i in range(self.ranked_count):
-        if rint(self.ranked[i].value) >= last or (
+        if rint(self.ranked[i].value) >= last and (
+            crowd < 0 or rint(self.ranked[i].value) >= crowd_last
+            or self.line_items[self.ranked[i].line_item].separation != crowd
+        ) or (
             imp.deals_count and self.line_items[self.ranked[i].line_item].deals_count
         ):
             self.ranked[kept] = self.ranked[i]

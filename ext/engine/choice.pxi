@@ -2,10 +2,13 @@
 
 
 cdef void _insert(
-    Engine self, Group *group, const Entry *entry, int limit, int number
+    Engine self, Group *group, const Entry *entry, int limit, int rivals, int number
 ) noexcept nogil:
-    """Keeps the short list sorted; a line item holds one place; what falls off is outranked."""
+    """Keeps the short list sorted; a line item holds one place, a separation group some; what falls
+    off is outranked.
+    """
     cdef int i, position
+    cdef int separation = self.line_items[entry.line_item].separation
     if group.count == limit and not _better(entry, &group.entries[limit - 1]):
         self._drop(entry.line_item, entry.creative, number, REJECT_OUTRANKED)
         return
@@ -21,6 +24,19 @@ cdef void _insert(
                 group.entries[position] = group.entries[position + 1]
             group.count -= 1
             break
+    if separation >= 0 and rivals < limit:
+        position = _crowded(self, group, separation, rivals)
+        if position >= 0:
+            if not _better(entry, &group.entries[position]):
+                self._drop(entry.line_item, entry.creative, number, REJECT_OUTRANKED)
+                return
+            self._drop(
+                group.entries[position].line_item, group.entries[position].creative, number,
+                REJECT_OUTRANKED,
+            )
+            for position in range(position, group.count - 1):
+                group.entries[position] = group.entries[position + 1]
+            group.count -= 1
     if group.count == limit:
         self._drop(
             group.entries[limit - 1].line_item, group.entries[limit - 1].creative, number,
@@ -33,6 +49,16 @@ cdef void _insert(
         position -= 1
     group.entries[position] = entry[0]
     group.count += 1
+
+
+cdef int _crowded(Engine self, const Group *group, int separation, int rivals) noexcept nogil:
+    """Where the last of a separation group stands that has all its places, or -1."""
+    cdef int i, last = -1, count = 0
+    for i in range(group.count):
+        if self.line_items[group.entries[i].line_item].separation == separation:
+            last = i
+            count += 1
+    return last if count >= rivals else -1
 
 
 cdef inline const Av *_av(Engine self, int imp, int creative) noexcept nogil:

@@ -135,6 +135,33 @@ cdef int64_t _floor(
     return imp.floor_micros
 
 
+cdef int64_t _down(Engine self, int64_t micros, uint32_t currency) noexcept nogil:
+    """The most that a price allows in the answer's currency."""
+    cdef double rate = self._rate(currency), ours = self._rate(self.currency)
+    cdef double product = <double>micros * (rate / ours)
+    cdef int64_t found
+    if product >= CPM_LIMIT + 1.0:
+        return <int64_t>CPM_LIMIT
+    found = <int64_t>floor(product)
+    while found > 0 and price_above(found, ours, micros, rate):
+        found -= 1  # the float was rounded up
+    return found
+
+
+cdef int64_t _up(Engine self, int64_t micros, uint32_t currency) noexcept nogil:
+    """A floor in the answer's currency, rounded up."""
+    cdef double rate = self._rate(currency), ours = self._rate(self.currency)
+    cdef double product = <double>micros * (rate / ours)
+    cdef int64_t found
+    if product > CPM_LIMIT:
+        return <int64_t>CPM_LIMIT + 1
+    found = <int64_t>ceil(product)
+    # Well under 1 there is nothing to find, and products would be too far apart to compare.
+    while product > 0.5 and price_above(micros, rate, found, ours):
+        found += 1  # the float was rounded down
+    return found
+
+
 cdef void _enter(
     Engine self, int number, const Imp *imp, const Ready *ready, double ctr, double cvr
 ) noexcept nogil:
@@ -142,10 +169,11 @@ cdef void _enter(
     cdef const Creative *ad = &self.creatives[ready.creative]
     cdef const Av *av = NULL
     cdef const Deal *deal
-    cdef double ratio, value, paced, floor_ratio
-    cdef int64_t floor, price
+    cdef double ratio, value, paced
+    cdef int64_t floor, price, most
+    cdef bint is_over
     cdef uint32_t currency
-    cdef int k, place, at, reason, limit, slot
+    cdef int k, place, at, reason, limit, rivals, slot
     cdef Entry entry
     if row.currency != self.last_currency:
         self.last_currency = row.currency
@@ -158,6 +186,9 @@ cdef void _enter(
     if value <= 0.0 or value > CPM_LIMIT:
         self._drop(ready.line_item, ready.creative, number, REJECT_NO_VALUE)
         return
+    most = row.max_cpm_micros
+    if row.currency != self.currency:
+        most = _down(self, most, row.currency)
     paced = value
     if ready.line_item < self.overlay_count:
         paced = value * min(self.overlay[ready.line_item].multiplier_e6, MULTIPLIER_ONE) / (
@@ -168,6 +199,7 @@ cdef void _enter(
     elif ad.media == MEDIA_AUDIO:
         av = &imp.audio
     limit = _shortlist_max(self, imp)
+    rivals = _rivals_max(self, imp) if self.separates else limit
     entry.value = <int64_t>rint(paced)
     entry.ctr = ctr
     entry.cvr = cvr
@@ -194,25 +226,24 @@ cdef void _enter(
                 continue
         else:
             floor = _floor(self, imp, av, deal, ad.dur_s, &currency)
-        if floor:
-            floor_ratio = self._ratio(currency, self.currency)
-            if floor_ratio == 0.0:
+        if floor and currency != self.currency:
+            if self._ratio(currency, self.currency) == 0.0:
                 self._drop(ready.line_item, ready.creative, number, REJECT_CURRENCY)
                 continue
-            if floor_ratio != 1.0:
-                floor = <int64_t>ceil(<double>floor * floor_ratio)
+            floor = _up(self, floor, currency)
         price = 0
         reason = REJECT_NONE
+        is_over = <double>floor > value or floor > most
         if at == 3:
-            if <double>floor > value:
+            if is_over:
                 reason = REJECT_OVER_MAX_BID
             else:
                 price = floor
         else:
-            price = <int64_t>rint(paced * row.shade if at == 1 else paced)
-            if price < floor and <double>floor <= paced:
+            price = min(<int64_t>rint(paced * row.shade if at == 1 else paced), most)
+            if price < floor and <double>floor <= paced and not is_over:
                 price = floor
-            if price < floor and <double>floor <= value:
+            if price < floor and not is_over:
                 reason = REJECT_PACED
             elif price < floor:
                 reason = REJECT_BELOW_FLOOR if deal == NULL else REJECT_BELOW_DEAL_FLOOR
@@ -225,7 +256,7 @@ cdef void _enter(
         entry.floor = floor
         entry.at = at
         slot = place - imp.deals_start if place >= 0 else imp.deals_count
-        _insert(self, &self.imp_groups[slot], &entry, limit, number)
+        _insert(self, &self.imp_groups[slot], &entry, limit, rivals, number)
 
 
 cdef int _auction_type(Engine self, const Deal *deal) noexcept nogil:

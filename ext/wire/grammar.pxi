@@ -251,13 +251,13 @@ cdef inline const uint8_t *_value(Wire *wire, const uint8_t *p, Val *val) noexce
 
 
 cdef const uint8_t *_odd_key(Wire *wire, const uint8_t *p, int *found) noexcept nogil:
-    """Behind the key whose text begins at p: one that is long, escaped or near the end."""
+    """Behind the key whose text begins at p: one that is long or near the end."""
     cdef const uint8_t *stop
     cdef uint32_t kind
     cdef Words words
     stop = _string(wire, p, &kind)
-    if stop == NULL:
-        return NULL
+    if stop == NULL or kind == ESCAPED:
+        return NULL  # escaped it may be any key, which is the reference's to say
     found[0] = UNKNOWN
     if stop - p < 16:
         words.low = words.high = 0

@@ -445,8 +445,8 @@ cdef const uint8_t *_key_values(Wire *wire, const uint8_t *p, Val *val) noexcept
         keys[count].n = 0
         keys[count].p = p
         p = _value(wire, p, &keys[count])
-        if p == NULL:
-            return NULL
+        if p == NULL or keys[count].kind == ESCAPED:
+            return NULL  # spelled in two ways, two of them may be the same
         for i in range(count):
             if keys[i].n == keys[count].n and memcmp(keys[i].p, keys[count].p, keys[i].n) == 0:
                 return NULL

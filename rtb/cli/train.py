@@ -1,7 +1,7 @@
 """`rtb train`: fits click and conversion models from logs, and publishes them to workers.
 
 Exit codes: 0 published (or measured, with --dry-run), 1 refused: the model is no better than the
-base rate, or the disk failed; 2 a log or a setting is wrong.
+base rate, or by no more than chance explains, or the disk failed; 2 a log or a setting is wrong.
 """
 
 import json
@@ -129,6 +129,8 @@ def _print(fitted: Fitted, path: Path | None, refusal: str) -> None:
         "positives": [f"{m.positives:,}" for m in measures],
         "log loss": [f"{m.log_loss:.5f}" for m in measures],
         "log loss of the base rate": [f"{m.base_log_loss:.5f}" for m in measures],
+        "gain": [f"{m.gain:.5f}" for m in measures],
+        "standard error of the gain": [f"{m.gain_error:.5f}" for m in measures],
         "AUC": ["-" if m.auc is None else f"{m.auc:.4f}" for m in measures],
         "predicted / observed": [
             "-" if m.calibration is None else f"{m.calibration:.3f}" for m in measures

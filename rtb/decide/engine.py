@@ -227,6 +227,7 @@ class _Run:
             if imp.media and not imp.flags & ImpFlag.UNUSABLE
         ]  # fmt: skip
         competitions = sum(imp.deals_count + 1 for _, imp in usable)
+        self.imps_count = len(usable)
         self.room = select.shortlist_room(len(usable), competitions, self.engine.separates)
         for number, imp in usable:
             self._impression(number, imp)
@@ -292,6 +293,18 @@ class _Run:
             return None
         full = len(group.entries) == select.shortlist_max(imp, self.room)
         return group.entries[-1].value_micros if full else None
+
+    def _crowd(self, imp: SimpleNamespace, groups: dict[int, Group]) -> tuple[int, int]:
+        """A separation group that has all its places on the open market, and the value to beat for
+        one; -1 where there is none.
+        """
+        group = groups.get(OPEN_PLACE)
+        if self.terms.exhaustive or group is None:
+            return -1, 0
+        rivals = select.rivals_max(imp, self.room, self.imps_count)
+        if rivals >= select.shortlist_max(imp, self.room):
+            return -1, 0
+        return select.crowd(group, rivals)
 
     def _is_settled(self, imp: SimpleNamespace, value: float, groups: dict[int, Group]) -> bool:
         """Whether nobody of a block worth `value`, nor of those after it, can get a place.
@@ -359,18 +372,22 @@ class _Run:
         ranked: list[tuple[float, int]],
         groups: dict[int, Group],
     ) -> list[tuple[float, int]]:
-        """Drops whose highest value misses a full short list of the open market.
+        """Drops whose highest value misses a full short list of the open market, or the places that
+        it has for a separation group.
 
         Deals have lists of their own; where one may be ours, nothing is known before it is looked
         at.
         """
         last = self._last_place(imp, groups)
-        if last is None:
+        crowd, crowd_last = self._crowd(imp, groups)
+        if last is None and crowd < 0:
             return ranked
         left: list[tuple[float, int]] = []
         for value, line_item in ranked:
             on_deals = imp.deals_count and self.engine.line_items[line_item].deals_count
-            if round(value) >= last or on_deals:
+            is_crowded = 0 <= crowd == self.engine.line_items[line_item].separation
+            needed = max(last or 0, crowd_last if is_crowded else 0)
+            if round(value) >= needed or on_deals:
                 left.append((value, line_item))
             else:
                 self._drop(line_item, -1, number, Reject.BELOW_SHORTLIST)
@@ -548,6 +565,7 @@ class _Run:
         if value <= 0.0 or value > CPM_MICROS_MAX:
             self._drop(line_item, creative, number, Reject.NO_VALUE)
             return
+        most = self.rates.down(row.max_cpm_micros, row.currency, self.currency)
         paced_value = value
         if line_item < len(self.overlay):
             paced_value = price.paced(value, int(self.overlay[line_item]["multiplier_e6"]))
@@ -563,12 +581,11 @@ class _Run:
                     continue
             else:
                 amount, currency = price.floor_of(imp, av, deal, ad.dur_s, self.durfloors)
-            floor_ratio = self.rates.ratio(currency, self.currency) if amount else 1.0
-            if floor_ratio is None:
+            if amount and self.rates.ratio(currency, self.currency) is None:
                 self._drop(line_item, creative, number, Reject.CURRENCY)
                 continue
-            floor = price.convert_up(amount, floor_ratio)
-            micros, reason = price.bid_price(at, value, paced_value, row.shade, floor)
+            floor = self.rates.up(amount, currency, self.currency) if amount else 0
+            micros, reason = price.bid_price(at, value, paced_value, row.shade, floor, most)
             if reason:
                 if reason == Reject.BELOW_FLOOR and deal is not None:
                     reason = Reject.BELOW_DEAL_FLOOR
@@ -580,10 +597,12 @@ class _Run:
                 price_micros=micros, value_micros=round(paced_value), floor_micros=floor,
                 ctr=ctr, cvr=cvr, at=at, w=w, h=h, dur_s=ad.dur_s, product=ad.product,
                 media=ad.media, protocol=ad.protocol,
-                tie=select.tie_break(self.head.id_hash, ad.key),
+                tie=select.tie_break(self.head.id_hash, ad.key), separation=row.separation,
             )  # fmt: skip
             group = groups.setdefault(place, Group(number, place))
-            fallen = select.insert(group, candidate, select.shortlist_max(imp, self.room))
+            rivals = select.rivals_max(imp, self.room, self.imps_count)
+            limit = select.shortlist_max(imp, self.room)
+            fallen = select.insert(group, candidate, limit, rivals)
             if fallen is not None:
                 self._drop(fallen.line_item, fallen.creative, number, Reject.OUTRANKED)
 

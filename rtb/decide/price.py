@@ -1,13 +1,16 @@
 """From a goal to a price: value of an impression, the floor that applies, the bid.
 
 Readable twin of `ext/engine/price.pxi`. Values are floats (micros CPM) until the one
-rounding to integer micros; floors round up, prices half-even, a price under its floor is no bid.
+rounding to integer micros: values half-even, what may be paid at most down, floors up. A price
+under its floor is no bid, and none is above what its line item pays, to the last digit of a rate.
 """
 
 import math
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Final
 
+from rtb.base.money import CPM_MICROS_MAX
 from rtb.base.reasons import Reject
 from rtb.base.records import MULTIPLIER_E6_ONE
 from rtb.catalogue import snapshot as snap
@@ -33,6 +36,38 @@ class Rates:
         if source not in self._rates or target not in self._rates:
             return None
         return self._rates[source] / self._rates[target]
+
+    def down(self, micros: int, source: int, target: int) -> int:
+        """The most that a price in `source` allows in `target`, of what anybody bids at all; both
+        rates are known.
+        """
+        if source == target:
+            return micros
+        product = micros * (self._rates[source] / self._rates[target])
+        if product >= CPM_MICROS_MAX + 1:
+            return CPM_MICROS_MAX
+        found = math.floor(product)
+        while found > 0 and self._worth(found, target) > self._worth(micros, source):
+            found -= 1  # the float was rounded up
+        return found
+
+    def up(self, micros: int, source: int, target: int) -> int:
+        """A floor in another currency, rounded up: against us. Both rates are known.
+
+        What no bid can reach is CPM_MICROS_MAX + 1.
+        """
+        if source == target:
+            return micros
+        product = micros * (self._rates[source] / self._rates[target])
+        if product > CPM_MICROS_MAX:
+            return CPM_MICROS_MAX + 1
+        found = math.ceil(product)
+        while found > 0 and self._worth(micros, source) > self._worth(found, target):
+            found += 1  # the float was rounded down
+        return found
+
+    def _worth(self, micros: int, currency: int) -> Fraction:
+        return micros * Fraction(self._rates[currency])
 
 
 def response_currency(head: SimpleNamespace, terms: SimpleNamespace, rates: Rates) -> int:
@@ -64,11 +99,6 @@ def value_micros(line_item: SimpleNamespace, ctr: float, cvr: float) -> float:
     if not math.isfinite(value) or value <= 0.0:
         return 0.0
     return min(value, float(line_item.max_cpm_micros))
-
-
-def convert_up(micros: int, ratio: float) -> int:
-    """A floor in another currency, rounded up: against us."""
-    return micros if ratio == 1.0 else math.ceil(micros * ratio)
 
 
 def floor_of(
@@ -119,23 +149,22 @@ def paced(value: float, multiplier_e6: int) -> float:
 
 
 def bid_price(
-    at: int, value: float, paced_value: float, shade: float, floor: int
+    at: int, value: float, paced_value: float, shade: float, floor: int, most: int
 ) -> tuple[int, Reject]:
     """The price in micros CPM for an auction of type `at`, or why there is none.
 
     First price: the shaded value, lifted to the floor where the value allows. Second price (and
     types we do not know): the value. Both as pacing has it. Fixed price: exactly the floor, which
-    pacing cannot move.
+    pacing cannot move. None is over `most`, the line item's highest price.
     """
+    is_over = float(floor) > value or floor > most
     if at == FIXED_PRICE:
-        if float(floor) > value:
-            return 0, Reject.OVER_MAX_BID
-        return floor, Reject.NONE
-    price = round(paced_value * shade) if at == FIRST_PRICE else round(paced_value)
-    if price < floor and float(floor) <= paced_value:
+        return (0, Reject.OVER_MAX_BID) if is_over else (floor, Reject.NONE)
+    price = min(round(paced_value * shade if at == FIRST_PRICE else paced_value), most)
+    if price < floor and float(floor) <= paced_value and not is_over:
         price = floor
     if price < floor:
-        return 0, Reject.BELOW_FLOOR if float(floor) > value else Reject.PACED
+        return 0, Reject.BELOW_FLOOR if is_over else Reject.PACED
     if price <= 0:
         return 0, Reject.NO_VALUE
     return price, Reject.NONE

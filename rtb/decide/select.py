@@ -41,6 +41,7 @@ class Candidate:
     media: int
     protocol: int
     tie: int
+    separation: int  # competitive group of the line item, -1 none
 
 
 @dataclass
@@ -68,8 +69,25 @@ def shortlist_room(imps: int, competitions: int, separates: bool) -> int:
 
 def shortlist_max(imp: SimpleNamespace, room: int) -> int:
     """How long a short list of an impression may be: longer where a dynamic pod is offered."""
-    pod = imp.video.poddur_s > 0 or imp.audio.poddur_s > 0
-    return SHORTLIST_CAP if pod else room
+    return SHORTLIST_CAP if _is_dynamic(imp) else room
+
+
+def rivals_max(imp: SimpleNamespace, room: int, imps: int) -> int:
+    """How many line items of one separation group a list may hold, if that is fewer than its room.
+
+    What goes out elsewhere may rule out the whole group. So the last places of a list that is long
+    for its sake are for others; line items of one advertiser, which are no rivals, may still fill
+    all impressions.
+    """
+    limit = shortlist_max(imp, room)
+    if imps <= 1 and not _is_dynamic(imp):
+        return limit
+    return max(limit - SHORTLIST_MAX, imps)
+
+
+def _is_dynamic(imp: SimpleNamespace) -> bool:
+    """Whether a stretch of time is offered, for several bids."""
+    return bool(imp.video.poddur_s > 0 or imp.audio.poddur_s > 0)
 
 
 def tie_break(seed: int, creative_key: int) -> int:
@@ -86,10 +104,10 @@ def better(one: Candidate, other: Candidate) -> bool:
     return (one.line_item, one.creative) < (other.line_item, other.creative)
 
 
-def insert(group: Group, candidate: Candidate, limit: int) -> Candidate | None:
+def insert(group: Group, candidate: Candidate, limit: int, rivals: int) -> Candidate | None:
     """Puts a candidate in its place; returns the one that fell off, if any.
 
-    A line item holds one place: its best creative.
+    A line item holds one place: its best creative; a separation group at most `rivals`.
     """
     entries = group.entries
     for position, entry in enumerate(entries):
@@ -99,8 +117,25 @@ def insert(group: Group, candidate: Candidate, limit: int) -> Candidate | None:
             del entries[position]
             _place(entries, candidate)
             return entry
+    if candidate.separation >= 0:
+        same = [entry for entry in entries if entry.separation == candidate.separation]
+        if len(same) >= rivals:
+            if not better(candidate, same[-1]):
+                return candidate
+            entries.remove(same[-1])
+            _place(entries, candidate)
+            return same[-1]
     _place(entries, candidate)
     return entries.pop() if len(entries) > limit else None
+
+
+def crowd(group: Group, rivals: int) -> tuple[int, int]:
+    """The first separation group that has `rivals` places, and the value of its last; -1: none."""
+    for first in group.entries:
+        same = [entry for entry in group.entries if entry.separation == first.separation]
+        if first.separation >= 0 and len(same) >= rivals:
+            return first.separation, same[-1].value_micros
+    return -1, 0
 
 
 def _place(entries: list[Candidate], candidate: Candidate) -> None:

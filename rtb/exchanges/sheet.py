@@ -158,7 +158,7 @@ def key_values(reader: Reader, sheet: Sheet, ext: Object, imp: int = WHOLE) -> N
         for item in value if isinstance(value, list) else [value]:
             text = _scalar(item)
             if text:
-                sheet.target(Dim.KEY_VALUE, f"{plain(key)}={text}", imp)
+                sheet.target(Dim.KEY_VALUE, f"{key}={text}", imp)
 
 
 def _scalar(value: Json) -> str:

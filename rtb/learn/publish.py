@@ -8,6 +8,7 @@ from rtb.base.errors import CatalogueError
 from rtb.base.hashing import HASH_VERSION
 from rtb.decide.model import MODEL_KIND, MODEL_VERSION, Array, Model
 from rtb.decide.score import FACTORS
+from rtb.learn.evaluate import GAIN_ERRORS_MIN, Metrics
 from rtb.learn.train import Fitted
 from rtb.stores import artifacts
 
@@ -33,7 +34,7 @@ def meta_of(fitted: Fitted) -> dict[str, object]:
 
 
 def accepted(fitted: Fitted, *, force: bool = False) -> Fitted:
-    """What may be published: heads that beat the base rate on held-out rows.
+    """What may be published: heads that beat the base rate on held-out rows, and not by chance.
 
     A conversion head that does not is left out, with a note; `force` keeps everything.
     Raises: CatalogueError when the click head does not.
@@ -42,14 +43,24 @@ def accepted(fitted: Fitted, *, force: bool = False) -> Fitted:
     if force or not weak:
         return fitted
     if "ctr" in weak:
-        metrics = fitted.heads["ctr"].metrics
-        raise CatalogueError(
-            f"model not published: its log loss {metrics.log_loss:.5f} does not beat the base"
-            f" rate's {metrics.base_log_loss:.5f}"
-        )
+        raise CatalogueError(f"model not published: {_weakness(fitted.heads['ctr'].metrics)}")
     kept = {name: found for name, found in fitted.heads.items() if name not in weak}
-    notes = [f"{name} left out: no better than the base rate" for name in weak]
+    notes = [f"{name} left out: {_weakness(fitted.heads[name].metrics)}" for name in weak]
     return Fitted(kept, fitted.settings, (*fitted.notes, *notes))
+
+
+def _weakness(metrics: Metrics) -> str:
+    """Why a head is no better than the base rate."""
+    if metrics.gain <= 0:
+        return (
+            f"its log loss {metrics.log_loss:.5f} does not beat the base rate's"
+            f" {metrics.base_log_loss:.5f}"
+        )
+    return (
+        f"its log loss beats the base rate's by {metrics.gain:.6f}, with a standard error of"
+        f" {metrics.gain_error:.6f}: less than {GAIN_ERRORS_MIN:g} of them may be chance; more rows"
+        " would tell"
+    )
 
 
 def publish(directory: Path, fitted: Fitted, *, force: bool = False) -> tuple[Path, Fitted]:

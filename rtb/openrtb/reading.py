@@ -2,7 +2,7 @@
 
 `parse` turns bytes into a tree whose strings are **raw**: the characters between the quotes, still
 escaped. An id is echoed from there byte for byte; `plain` undoes the escapes where text is meant.
-Keys are raw too, so a key that is spelled with escapes is an unknown key.
+Keys are text: `re\\u0067s` is `regs`, or a no that stands below it would not be heard.
 
 A `Reader` takes members out of objects and counts each deviation once a request, as a `Quirk` bit:
 
@@ -50,6 +50,11 @@ Object: TypeAlias = dict[str, Json]
 _DECODER = msgspec.json.Decoder(float_hook=Number)
 _STRING_DECODER = msgspec.json.Decoder(str)
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+# What leads to a string with escapes or to the end, and the string, with the colon that makes it a
+# key. JSON is matched whole: no byte is looked at twice, and none is taken for another.
+_ESCAPED = re.compile(
+    rb'((?:[^"]++|"[^"\\]*+")*+)("(?:[^"\\]++|\\.)*+"(?:[ \t\r\n]*+:)?+|\Z)', re.DOTALL
+)
 _LOWER = {upper: upper | 32 for upper in range(ord("A"), ord("Z") + 1)}
 # Possessive, and with an optional closing quote: no input makes it look at a byte twice.
 _NESTING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
@@ -59,7 +64,7 @@ _EXPONENT_DIGITS_MAX = 5
 
 
 def parse(body: bytes) -> Json:
-    """Bytes of JSON as a tree with raw strings.
+    """Bytes of JSON as a tree with raw strings and plain keys.
 
     Raises: WireError for anything but one well-formed UTF-8 JSON value of at most DEPTH_MAX levels.
     """
@@ -67,7 +72,7 @@ def parse(body: bytes) -> Json:
     try:
         tree: Json = _DECODER.decode(body)
         if b"\\" in body:
-            tree = _DECODER.decode(_ESCAPE.sub(_escape_twice, body))
+            tree = _DECODER.decode(_ESCAPED.sub(_raw_string, body))
     except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON: {error}") from error
     return tree
@@ -95,6 +100,11 @@ def is_id(raw: str) -> bool:
     if not raw or len(raw.encode()) > ID_BYTES_MAX:
         return False
     return not any(ord(char) < 0x20 or ord(char) == 0x7F for char in plain(raw))
+
+
+def _raw_string(match: re.Match[bytes]) -> bytes:
+    text = match[2]
+    return match[1] + (text if text.endswith(b":") else _ESCAPE.sub(_escape_twice, text))
 
 
 def _escape_twice(match: re.Match[bytes]) -> bytes:

@@ -5,7 +5,8 @@
     i:<ifa>                   device id, lower case; all zeros mean "none"
     e:<source>:<id>           an extended id; the source is a domain, lower case
 
-The order is the order of trust (`records.IdKind`): the first key that is found names the person.
+The order is the order of trust (`records.IdKind`): the first key that is found names the person,
+unless the record of another one opts out.
 `ext/identity.pyx` is the compiled twin of `keys_of`.
 """
 

@@ -4,6 +4,9 @@ Two kinds: a local one answers in the call (LMDB), a remote one by callback befo
 (Redis). Both take the keys of one person, most trusted first, and hand out the stored bytes; whose
 layout is `rtb.profiles.record`. Neither waits longer than it was told, neither raises on the bid
 path for a fault of the store: that is an outcome, and the bid goes on without a profile.
+
+A person may have records under several of the keys. The most trusted one is the person; of the
+others nothing counts but a no: whoever opted out under one of his ids has opted out.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,7 +46,7 @@ class LocalProfiles(Protocol):
     """A store that answers within the call."""
 
     def find(self, keys: Sequence[bytes]) -> Record | None:
-        """The record under the first key that is known, links followed.
+        """The record that decides, links followed: the first that opts out, else the first known.
 
         The view is valid until the next `refresh`.
         """

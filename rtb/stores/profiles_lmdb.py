@@ -19,7 +19,7 @@ import lmdb
 from rtb.base.errors import StoreCorrupt, StoreError
 from rtb.base.records import Dim
 from rtb.catalogue.tokens import token_hash
-from rtb.profiles.record import LINK_BYTES, RECORD_BYTES_MAX, counts_key, opts_out
+from rtb.profiles.record import LINK_BYTES, OPT_OUT, RECORD_BYTES_MAX, counts_key, opts_out
 from rtb.profiles.reducers import links_of, unlinked
 
 # Address space, not disk: the file grows as it fills. Large, so that readers need no new map.
@@ -29,6 +29,7 @@ READERS_MAX: Final = 512
 BATCH_PAIRS: Final = 50_000
 
 _LINK_SECOND_BYTE: Final = ord("L")
+_FLAGS_BYTE: Final = 3
 
 Made = TypeVar("Made")
 
@@ -88,33 +89,35 @@ class ProfileStore:
         return self.find((key,))
 
     def find(self, keys: Sequence[bytes]) -> memoryview | None:
-        """The record under the first of `keys` that is known; None when none is. As `get`."""
-        get = self._get  # most of the cost is this call: 0.9-1.5 us
-        for key in keys:
-            record = get(key)
-            if record is None:
-                continue
-            if len(record) > LINK_BYTES and record[1] == _LINK_SECOND_BYTE:
-                record = self._follow(record)
-                if record is None:
-                    continue
-            return record
-        return None
+        """The record that decides for `keys`, as `find_key`. As `get`."""
+        return self.find_key(keys)[0]
 
     def find_key(self, keys: Sequence[bytes]) -> tuple[memoryview | None, bytes | None]:
-        """`find`, and the key under which the record itself lies: it names the person."""
-        get = self._get
+        """The first record of `keys` that opts out, else the first one; and the key it lies under.
+
+        Each key is read, for a no under the last of them is one, too. As `get`.
+        """
+        get = self._get  # most of the cost is this call: 0.5-1 us a key
+        first: memoryview | None = None
+        first_key: bytes | None = None
         for key in keys:
+            if key == first_key:
+                continue
             record = get(key)
             if record is None:
                 continue
             if len(record) > LINK_BYTES and record[1] == _LINK_SECOND_BYTE:
                 key = bytes(record[LINK_BYTES:])
+                if key == first_key:
+                    continue  # most ids of a person lead to the record that is found already
                 record = self._follow(record)
                 if record is None:
                     continue
-            return record, key
-        return None, None
+            if len(record) > _FLAGS_BYTE and record[_FLAGS_BYTE] & OPT_OUT and opts_out(record):
+                return record, key
+            if first is None:
+                first, first_key = record, key
+        return first, first_key
 
     def counts(self, person: int) -> memoryview | None:
         """What was shown to a person, as `reducers` keeps it; None when nothing was. As `get`."""

@@ -87,7 +87,7 @@ class RedisProfiles:
         return self._link is not None
 
     def find(self, keys: Sequence[bytes], deadline_ns: int, answer: Answer) -> Pending | None:
-        """The record under the first of `keys` that is known, links followed, by callback.
+        """The record that decides for `keys`, as `LocalProfiles.find`, by callback.
 
         deadline_ns: of `time.monotonic_ns`; the budget ends the look-up earlier.
         answer: called exactly once unless cancelled, perhaps before `find` returns (then None is
@@ -102,7 +102,7 @@ class RedisProfiles:
     def find_counts(
         self, keys: Sequence[bytes], deadline_ns: int, answer: CountsAnswer
     ) -> Pending | None:
-        """As `find`, with what was shown to the person: still one command, two over a link."""
+        """As `find`, with what was shown to the person: still one command, two over links."""
         link = self._link
         if link is not None and keys:
             return link.find_counts(keys, deadline_ns, answer)

@@ -24,7 +24,13 @@ import hiredis
 
 from rtb.base.records import Dim
 from rtb.catalogue.tokens import token_hash
-from rtb.profiles.record import LINK_BYTES, LINK_MAGIC, RECORD_BYTES_MAX, counts_key
+from rtb.profiles.record import (
+    LINK_BYTES,
+    LINK_MAGIC,
+    RECORD_BYTES_MAX,
+    counts_key,
+    opts_out,
+)
 from rtb.profiles.reducers import followed
 from rtb.stores.profiles import PERSON_BYTES, Answer, CountsAnswer, Lookup
 
@@ -73,19 +79,30 @@ class Pending:
     """A command in flight: its owner, until it is answered or forgotten."""
 
     __slots__ = (
-        "answer", "asked", "counts", "deadline_ns", "expired", "followed", "hops", "key", "keys",
-        "keys_count", "linked", "linked_count", "outcome", "record", "sent_ns",
+        "answer", "asked", "counts", "deadline_ns", "expired", "followed", "found", "hops", "key",
+        "keys", "linked", "linked_count", "outcome", "own", "record", "sent_ns", "with_counts",
     )  # fmt: skip
 
-    def __init__(self, answer: Answer, keys_count: int, sent_ns: int, deadline_ns: int) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        sent_ns: int,
+        deadline_ns: int,
+        keys: Sequence[bytes] = (),
+        with_counts: bool = False,
+    ) -> None:
         self.answer: Answer | None = answer
-        self.keys_count = keys_count  # 0: a command that is no look-up
+        self.asked = keys  # none: a command that is no look-up
         self.sent_ns = sent_ns
         self.deadline_ns = deadline_ns
         self.expired = False
+        # What the command in flight asks for: first those keys, then what their links name.
+        self.keys = keys
         self.followed = False
-        # Of a look-up with counts: what it asks for, what it found.
-        self.keys: Sequence[bytes] = ()
+        self.found: dict[bytes, bytes | None] = {}  # records and links by key
+        self.own: dict[bytes, bytes | None] = {}  # counts by key
+        # Of a look-up with counts: the key that decides, and what the answer says of counts.
+        self.with_counts = with_counts
         self.key: bytes | None = None
         self.counts: list[bytes | None] = []
         # Then whom those counts are linked to, while outcome and record wait.
@@ -93,7 +110,6 @@ class Pending:
         self.linked_count = self.hops = 0
         self.outcome = Lookup.MISS
         self.record: bytes | None = None
-        self.asked: Sequence[bytes] = ()
 
     def cancel(self) -> None:
         """Forgets the owner; the reply will be dropped."""
@@ -152,7 +168,7 @@ class Link(asyncio.Protocol):
     # -- asking -----------------------------------------------------------------------------------
 
     def find(self, keys: Sequence[bytes], deadline_ns: int, answer: Answer) -> Pending | None:
-        """Asks for the first known of `keys` (at least one); see `profiles.RemoteProfiles`."""
+        """Asks for what decides for `keys` (at least one); see `profiles.RemoteProfiles`."""
         now_ns = time.monotonic_ns()
         deadline_ns = min(deadline_ns, now_ns + self._budget_ns)
         refusal = self._refusal(deadline_ns - now_ns)
@@ -160,8 +176,8 @@ class Link(asyncio.Protocol):
             self._counts.lookups[refusal] += 1
             self._call(answer, refusal, None)
             return None
-        pending = Pending(answer, len(keys), now_ns, deadline_ns)
-        self._send(_get(keys[0]) if len(keys) == 1 else pack(b"MGET", *keys), pending)
+        pending = Pending(answer, now_ns, deadline_ns, keys)
+        self._send(_command(pending), pending)
         return pending
 
     def find_counts(
@@ -172,19 +188,15 @@ class Link(asyncio.Protocol):
         deadline_ns = min(deadline_ns, now_ns + self._budget_ns)
 
         def found(outcome: Lookup, record: bytes | None) -> None:
-            if record is None and pending.key is not None:
-                pending.key = None  # of a link that leads nowhere, or not in time
-                del pending.counts[0]
             answer(outcome, record, pending.key, pending.counts)
 
-        pending = Pending(found, 2 * len(keys), now_ns, deadline_ns)
+        pending = Pending(found, now_ns, deadline_ns, keys, with_counts=True)
         refusal = self._refusal(deadline_ns - now_ns)
         if refusal is not None:
             self._counts.lookups[refusal] += 1
             self._call(found, refusal, None)
             return None
-        pending.keys = pending.asked = keys
-        self._send(_get_counts(keys), pending)
+        self._send(_command(pending), pending)
         return pending
 
     def _refusal(self, left_ns: int) -> Lookup | None:
@@ -209,7 +221,7 @@ class Link(asyncio.Protocol):
                 done.set_result((outcome, value))
 
         now_ns = time.monotonic_ns()
-        pending = Pending(answer, 0, now_ns, now_ns + int(timeout_s * 1e9))
+        pending = Pending(answer, now_ns, now_ns + int(timeout_s * 1e9))
         self._send(pack(*words), pending)
         try:
             outcome, value = await done
@@ -266,31 +278,33 @@ class Link(asyncio.Protocol):
         if pending.linked:
             self._add_linked(pending, reply)
             return
-        if pending.keys_count != 1:
-            if pending.keys_count == 0:
-                self._finish(pending, Lookup.HIT, reply if isinstance(reply, bytes) else None)
-                return
-            if not isinstance(reply, list) or len(reply) != pending.keys_count:
-                self._broken(pending, "no list of values for MGET")
-                return
-            reply = _with_counts(pending, reply) if pending.keys else _first(reply)
-        if reply is not None and not isinstance(reply, bytes):
-            self._broken(pending, "no value for GET")
+        if not pending.asked:
+            self._finish(pending, Lookup.HIT, reply if isinstance(reply, bytes) else None)
+            return
+        if not _take(pending, reply):
+            self._broken(pending, "no values for GET or MGET")
             return
         if pending.expired:
             self._counts.late += 1
             return
         if now_ns < pending.deadline_ns:
             self._sample(True, now_ns)
-        if reply is None:
-            self._complete(pending, Lookup.MISS, None)
-        elif reply[:2] == LINK_MAGIC:
-            self._follow(pending, reply)
-        elif len(reply) > RECORD_BYTES_MAX:
+        self._decide(pending)
+
+    def _decide(self, pending: Pending) -> None:
+        """Answers with what decides, once what links name is there, too."""
+        key, record = _deciding(pending)
+        targets = _targets(pending)
+        if targets and not pending.followed and not (record and opts_out(record)):
+            self._follow(pending, targets)
+            return
+        if record is not None and len(record) > RECORD_BYTES_MAX:
             self._counts.errors["TOO_LARGE"] += 1
             self._finish(pending, Lookup.ERROR, None)
-        else:
-            self._complete(pending, Lookup.HIT, reply)
+            return
+        if key is not None and pending.with_counts:
+            pending.key, pending.counts = key, [pending.own[key], *pending.counts]
+        self._complete(pending, Lookup.MISS if record is None else Lookup.HIT, record)
 
     def _complete(self, pending: Pending, outcome: Lookup, record: bytes | None) -> None:
         """Answers, once the counts are there of all whom the person is linked to."""
@@ -317,28 +331,20 @@ class Link(asyncio.Protocol):
             pending.counts.append(person.to_bytes(PERSON_BYTES, "little") + own)
         self._complete(pending, pending.outcome, pending.record)
 
-    def _follow(self, pending: Pending, reply: bytes) -> None:
-        """Asks for the target of a link, in the time that is left; a link to a link is a miss."""
+    def _follow(self, pending: Pending, targets: Sequence[bytes]) -> None:
+        """Asks for what links name, in the time that is left."""
         if pending.answer is None:
             return
-        if pending.followed or len(reply) <= LINK_BYTES:
-            self._finish(pending, Lookup.MISS, None)
-            return
-        target = reply[LINK_BYTES:]
         pending.followed, pending.sent_ns = True, time.monotonic_ns()
-        if pending.keys:
-            pending.keys, pending.keys_count = (target,), 2
-            self._send(_get_counts(pending.keys), pending)
-            return
-        pending.keys_count = 1
-        self._send(_get(target), pending)
+        pending.keys = targets
+        self._send(_command(pending), pending)
 
     def _settle_error(self, pending: Pending, text: str, now_ns: int) -> None:
         name = text.split(" ", 1)[0]
         self._counts.errors[name if name in ERRORS else "OTHER"] += 1
-        if pending.keys_count:
+        if pending.asked:
             self._sample(name in KEY_ERRORS, now_ns)
-        self._finish(pending, Lookup.ERROR, text.encode() if not pending.keys_count else None)
+        self._finish(pending, Lookup.ERROR, text.encode() if not pending.asked else None)
 
     def _broken(self, pending: Pending, reason: str) -> None:
         self._queue.appendleft(pending)  # so that `fail` answers it too
@@ -350,7 +356,7 @@ class Link(asyncio.Protocol):
             return
         if pending.linked:  # whatever became of those: the record is there
             outcome, value = pending.outcome, pending.record
-        if pending.keys_count:
+        if pending.asked:
             self._counts.lookups[outcome] += 1
         self._call(answer, outcome, value)
 
@@ -396,7 +402,7 @@ class Link(asyncio.Protocol):
 
     def _expire(self, pending: Pending, lagged: bool, now_ns: int) -> None:
         pending.expired = True
-        if not lagged and pending.keys_count:
+        if not lagged and pending.asked:
             self._sample(False, now_ns)
         self._finish(pending, Lookup.TIMEOUT, None)
 
@@ -430,35 +436,55 @@ class Link(asyncio.Protocol):
             self.lost.set_result(reason)
 
 
-def _get(key: bytes) -> bytes:
-    return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+def _command(pending: Pending) -> bytes:
+    """Asks for the records of a look-up, and for counts of the persons that their keys name."""
+    keys = pending.keys
+    if pending.with_counts:
+        persons = (token_hash(_PERSON, key) for key in keys)
+        return pack(b"MGET", *keys, *map(counts_key, persons))
+    return pack(b"GET" if len(keys) == 1 else b"MGET", *keys)
 
 
-def _get_counts(keys: Sequence[bytes]) -> bytes:
-    """Records, and counts of the persons that their keys name."""
-    persons = (token_hash(_PERSON, key) for key in keys)
-    return pack(b"MGET", *keys, *map(counts_key, persons))
+def _take(pending: Pending, reply: Reply) -> bool:
+    """Puts the values of a reply to their look-up; False when they do not fit its command."""
+    keys = pending.keys
+    values = reply if pending.with_counts or len(keys) > 1 else [reply]
+    if not isinstance(values, list) or len(values) != len(keys) * (1 + pending.with_counts):
+        return False
+    for key, value in zip(keys, values, strict=False):
+        if value is not None and not isinstance(value, bytes):
+            return False
+        pending.found[key] = value
+    counts = [value if isinstance(value, bytes) else None for value in values[len(keys) :]]
+    pending.own.update(zip(keys, counts, strict=False))
+    if not pending.followed:
+        pending.counts = counts
+    return True
 
 
-def _first(reply: list[Reply]) -> Reply:
-    return next((value for value in reply if value is not None), None)
+def _targets(pending: Pending) -> list[bytes]:
+    """What the links of a look-up name and was not asked for."""
+    links = (value for key in pending.asked if (value := pending.found[key]) is not None)
+    targets = dict.fromkeys(link[LINK_BYTES:] for link in links if link[:2] == LINK_MAGIC)
+    return [target for target in targets if target and target not in pending.found]
 
 
-def _with_counts(pending: Pending, reply: list[Reply]) -> Reply:
-    """The first record; its key and the counts go to the look-up, what is no value as none."""
-    records, counts = reply[: len(pending.keys)], reply[len(pending.keys) :]
-    values = [value if isinstance(value, bytes) else None for value in counts]
-    if pending.followed:
-        # What the link named stands first; the keys that were asked for are known already.
-        values += pending.counts[1:]
-        pending.key, pending.counts = pending.keys[0], values
-        return records[0]
-    for key, record, own in zip(pending.keys, records, values, strict=True):
-        if record is not None:
-            pending.key, pending.counts = key, [own, *values]
-            return record
-    pending.counts = values
-    return None
+def _deciding(pending: Pending) -> tuple[bytes | None, bytes | None]:
+    """Key and record: the first that opts out, else the first known; a link to a link is none."""
+    found = pending.found
+    first: tuple[bytes | None, bytes | None] = None, None
+    for key in pending.asked:
+        record = found[key]
+        if record is not None and record[:2] == LINK_MAGIC:
+            key = record[LINK_BYTES:]
+            record = found.get(key)
+        if record is None or record[:2] == LINK_MAGIC:
+            continue
+        if opts_out(record):
+            return key, record
+        if first[1] is None:
+            first = key, record
+    return first
 
 
 def _news(pending: Pending) -> list[int]:

@@ -722,11 +722,12 @@ def test_short_lists_of_many_deals_leave_room_for_all_impressions(engine: Any) -
     assert 4 == max(bid.rank for bid in found.bids) + 1
 
 
-def test_competitors_leave_a_place_to_who_is_none(engine: Any) -> None:
+@pytest.mark.parametrize("count", [6, 17, 40])
+def test_competitors_leave_a_place_to_who_is_none(engine: Any, count: int) -> None:
     """A group of rivals that are worth more does not crowd the only one out who may stand there."""
     rivals = [
         thing
-        for n in range(6)
+        for n in range(count)
         for thing in (
             Advertiser(id=f"r{n}", domains=("b.test",)),
             Campaign(id=f"k{n}", advertiser=f"r{n}"),
@@ -738,6 +739,35 @@ def test_competitors_leave_a_place_to_who_is_none(engine: Any) -> None:
     found = decide(engine, catalogue, banner(), banner() | {"id": "2"})
 
     assert [0, 1] == [bid.imp for bid in found.chosen]
+    assert "other" == found.chosen[1].line_item
+
+
+@pytest.mark.parametrize("count", [2, 5, 9])
+def test_who_competes_with_nobody_may_fill_all_places(engine: Any, count: int) -> None:
+    """Line items of one advertiser in one separation group are no rivals of each other."""
+    lines = [line(f"l{n}", "c", cpm=str(30 - n), separation="cars") for n in range(20)]
+    slots = [banner() | {"id": str(n)} for n in range(count)]
+    found = decide(engine, snapshot(image("c"), *lines), *slots)
+
+    assert [f"l{n}" for n in range(count)] == [bid.line_item for bid in found.chosen]
+
+
+def test_rivals_leave_a_place_in_a_pod(engine: Any) -> None:
+    """Of many rivals one stands in a pod, beside the one who competes with nobody."""
+    rivals = [
+        thing
+        for n in range(20)
+        for thing in (
+            Advertiser(id=f"r{n}", domains=("b.test",)),
+            Campaign(id=f"k{n}", advertiser=f"r{n}"),
+            video(f"c{n}", advertiser=f"r{n}"),
+            line(f"l{n}", f"c{n}", cpm="9", campaign=f"k{n}", separation="cars"),
+        )
+    ]
+    pod = {"id": "1", "video": {"mimes": ["video/mp4"], "poddur": 60, "maxseq": 4}}
+    found = decide(engine, snapshot(video("c"), line("other", "c", cpm="2"), *rivals), pod)
+
+    assert 2 == len(found.chosen)
     assert "other" == found.chosen[1].line_item
 
 

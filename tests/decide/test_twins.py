@@ -11,11 +11,13 @@ import pytest
 from rtb._ext.engine import Engine as FastEngine
 from rtb.base.reasons import Reject
 from rtb.base.records import Decision, Opportunity
+from rtb.catalogue.model import Advertiser, Campaign
 from rtb.decide.engine import Engine, Trace
 from rtb.exchanges.decode import decode
 from rtb.exchanges.settings import Exchange
 from rtb.server import settings
 from tests.decide import worlds
+from tests.decide.test_rules import banner, image, line, snapshot
 
 RATES = settings.load_rates(settings.CONFIGS / "rates.toml")
 ZONES = settings.load_zones(settings.CONFIGS / "zones.toml", worlds.NOW_MS)
@@ -109,3 +111,38 @@ def test_hopeless_candidates_change_nothing(engine: type[Engine]) -> None:
 def _bids(decision: Decision) -> np.ndarray:
     data = decision.data[0]
     return data["bids"][: data["head"]["bids_count"]]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_twins_agree_on_crowds(seed: int) -> None:
+    """Where most are rivals both engines keep the same of them, and what they leave unseen changes
+    no bid; two impressions always find somebody.
+    """
+    chance = random.Random(seed)
+    objects: list[Any] = []
+    for number in range(8):
+        name = f"a{number}"
+        objects += [Advertiser(id=name, domains=("b.test",)), Campaign(id=name, advertiser=name),
+                    image(name, advertiser=name)]  # fmt: skip
+    for number in range(700):
+        owner = f"a{chance.randrange(8)}"
+        objects.append(
+            line(f"l{number}", owner, campaign=owner, cpm=f"{chance.randint(1, 400) / 100}",
+                 separation=chance.choice(["cars"] * 30 + ["soap"] * 10 + [None]))
+        )  # fmt: skip
+    world = snapshot(*objects)
+    slow, fast = Engine(world), FastEngine(world)
+    terms = settings.terms_of(EXCHANGE, RATES, ZONES, 1000, 5)
+    opportunity, ours, theirs, whole = Opportunity(), Decision(), Decision(), Decision()
+    for count in range(1, 9):
+        slots = [banner() | {"id": str(number)} for number in range(count)]
+        body = {"id": f"r{seed}", "at": 1, "imp": slots}
+        decode(json.dumps(body).encode(), EXCHANGE, opportunity)
+        for exhaustive, decision in ((1, whole), (0, theirs)):
+            terms.data["exhaustive"] = exhaustive
+            fast.decide(opportunity, None, terms, None, worlds.NOW_MS, decision)
+        slow.decide(opportunity, None, terms, None, worlds.NOW_MS, ours)
+
+        assert _outcome(ours) == _outcome(theirs)
+        assert _outcome(whole)["bids"] == _outcome(theirs)["bids"]
+        assert min(count, 2) <= _bids(theirs)["chosen"].sum()

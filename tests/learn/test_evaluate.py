@@ -36,12 +36,41 @@ def test_metrics_of_a_small_table() -> None:
     p = np.array([0.8, 0.4, 0.4, 0.4])
     labels = np.array([1, 0, 0, 1], np.uint8)
     found = evaluate.evaluate(p, labels, np.ones(4), 0.5)
+    assert not found.beats_base_rate
     assert found.log_loss == pytest.approx(-(np.log(0.8) + 2 * np.log(0.6) + np.log(0.4)) / 4)
     assert found.base_log_loss == pytest.approx(np.log(2))
     assert found.calibration == pytest.approx(1.0)
     assert found.auc == pytest.approx(0.75)
     assert found.positives == 2
-    assert found.beats_base_rate is True
+
+
+def test_gain_and_its_error_by_hand() -> None:
+    """The error is that of the paired differences; who stands for many rows is one observation."""
+    labels, p = np.array([1, 0, 0, 1], np.uint8), np.array([0.8, 0.4, 0.4, 0.4])
+    gains = np.log(np.array([0.8, 0.6, 0.6, 0.4]) / 0.5)
+    found = evaluate.evaluate(p, labels, np.ones(4), 0.5)
+    assert found.gain == pytest.approx(found.base_log_loss - found.log_loss)
+    assert found.gain == pytest.approx(gains.mean())
+    assert found.gain_error == pytest.approx(gains.std(ddof=1) / 2)
+    heavy = evaluate.evaluate(p, labels, np.array([1.0, 1.0, 1.0, 1e9]), 0.5)
+    assert heavy.gain == pytest.approx(gains[3])
+    assert evaluate.evaluate(p, labels, np.full(4, 7.0), 0.5).gain_error == pytest.approx(
+        found.gain_error
+    )
+
+
+def test_chance_seldom_beats_the_base_rate() -> None:
+    """Predictions that know nothing gain by luck in many samples, and are believed in few."""
+    chance = np.random.default_rng(5)
+    lucky = believed = 0
+    for _ in range(400):
+        labels = (chance.random(500) < 0.3).astype(np.uint8)
+        p = np.full(500, 0.3) * np.exp(chance.normal(0, 0.01, 500))
+        found = evaluate.evaluate(p, labels, np.ones(500), 0.3)
+        lucky += found.gain > 0
+        believed += found.beats_base_rate
+    assert lucky > 120
+    assert believed < 20
 
 
 def test_calibration_error_sees_what_the_ratio_hides() -> None:

@@ -62,7 +62,7 @@ def test_worse_than_the_base_rate_is_refused(tmp_path: Path) -> None:
     """A click model that knows nothing is not published unless forced."""
     found = fitted()
     head = found.heads["ctr"]
-    worse = msgspec.structs.replace(head.metrics, log_loss=head.metrics.base_log_loss)
+    worse = msgspec.structs.replace(head.metrics, gain=0.0)
     weak = Fitted({"ctr": msgspec.structs.replace(head, metrics=worse)}, found.settings, ())
     with pytest.raises(CatalogueError, match="base rate"):
         publish.publish(tmp_path, weak)
@@ -75,10 +75,11 @@ def test_weak_conversions_are_left_out(tmp_path: Path) -> None:
     """A conversion head that knows nothing is left out; clicks are published."""
     found = fitted()
     head = found.heads["ctr"]
-    worse = msgspec.structs.replace(head.metrics, log_loss=1.0)
+    worse = msgspec.structs.replace(head.metrics, gain=1.9, gain_error=1.0)
     weak = msgspec.structs.replace(head, metrics=worse)
     _, kept = publish.publish(tmp_path, Fitted({"ctr": head, "cvr": weak}, found.settings, ()))
     assert list(kept.heads) == ["ctr"]
+    assert "cvr left out: its log loss beats the base rate's by 1.9" in kept.notes[-1]
     model = publish.load_current(tmp_path)
     assert model is not None
     assert model.cvr is None
@@ -154,8 +155,21 @@ def test_command_refuses(tmp_path: Path, app: typer.Typer) -> None:
     arguments = ["--log", str(noise), *where, "--form", "fm", "--epochs", "60", "--bits", "10"]
     result = CliRunner().invoke(app, [*arguments, "--json"])
     printed = json.loads(result.stdout)
-    expected = (
-        0 if printed["heads"]["ctr"]["log_loss"] < printed["heads"]["ctr"]["base_log_loss"] else 1
-    )
-    assert result.exit_code == expected
-    assert (printed["published"] is None) == (expected == 1)
+    assert 1 == result.exit_code
+    assert printed["published"] is None
+    assert "model not published" in printed["refused"]
+
+
+def test_what_chance_explains_is_refused(tmp_path: Path, app: typer.Typer) -> None:
+    """A gain on held-out rows within two of its standard errors is no gain: exit code 1."""
+    log = write_log(tmp_path / "log.csv", 0.25)
+    arguments = ["--log", str(log), "--data", str(tmp_path), "--bits", "10", "--dry-run"]
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    printed = json.loads(result.stdout)
+    found = printed["heads"]["ctr"]
+    assert 0 < found["gain"] < 2 * found["gain_error"]
+    assert 1 == result.exit_code
+    assert "may be chance" in printed["refused"]
+    table = " ".join(CliRunner().invoke(app, arguments).stdout.split())
+    assert f"│ gain │ {found['gain']:.5f} │" in table
+    assert f"│ standard error of the gain │ {found['gain_error']:.5f} │" in table

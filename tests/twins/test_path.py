@@ -4,8 +4,10 @@ import dataclasses
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +15,18 @@ import pytest
 from bench.lent import LentMoney
 from rtb._ext.path import Path as SwiftPath
 from rtb.base.reasons import NoBid
-from rtb.base.records import Privacy
+from rtb.base.records import Dim, Privacy
+from rtb.catalogue.tokens import token_hash
 from rtb.exchanges.settings import Exchange
 from rtb.profiles import codec, identity
+from rtb.profiles.record import opts_out
 from rtb.server import kernels, settings
 from rtb.server.bid import Bidder, Endpoint, Reply, Serving
 from rtb.stores.board import CONSENT_NONE, CONSENT_RECORD, STAGE_SAMPLE, Board, Outcome
+from rtb.stores.profiles_lmdb import ProfileStore
 from tests.decide import worlds
 from tests.server.test_answers import unsigned
+from tests.stores.test_opt_outs import deciding
 
 PATIENT = settings.Bid(shed_after_ms=10_000)
 LINE_ITEMS = 120
@@ -55,7 +61,7 @@ class Side:
 
     def __init__(
         self, folder: Path, exchange: Exchange, swift: bool, bid: settings.Bid = PATIENT,
-        wall_ns: Callable[[], int] = time.time_ns,
+        wall_ns: Callable[[], int] = time.time_ns, local: Any = None,
     ) -> None:  # fmt: skip
         folder.mkdir()
         self.board = Board.create(folder / "board", 1, 512)
@@ -64,14 +70,13 @@ class Side:
         self.money = LentMoney(folder, exchanges, compiled, LINE_ITEMS, in_flight_ms=HOUR_MS)
         self.money.flush()
         meter = compiled.meter(self.board, 0)
-        local = Profiles()
         self.bidder = Bidder(
             bid,
             exchanges,
             compiled,
             meter,
             self.money,
-            local=local,
+            local=Profiles() if local is None else local,
             wall_ns=wall_ns,  # type: ignore[arg-type]
         )
         rates = settings.load_rates(settings.CONFIGS / "rates.toml")
@@ -258,3 +263,62 @@ def test_whatever_is_late_is_no_bid_and_counted_once(tmp_path: Path) -> None:
     assert len(statuses) == requests.sum()
     assert requests[0, Outcome.LATE] > 0
     side.money.close()
+
+
+def _named(body: dict[str, Any], keys: Sequence[bytes]) -> bytes:
+    """A request that carries ids, given by their keys."""
+    user: dict[str, Any] = {}
+    device: Any = body["device"]
+    body = body | {"user": user}
+    eids: dict[str, list[dict[str, str]]] = {}
+    for key in keys:
+        kind, _, rest = key.decode().partition(":")
+        if kind == "b":
+            user["buyeruid"] = rest
+        elif kind == "u":
+            user["id"] = rest.partition(":")[2]
+        elif kind == "i":
+            body["device"] = device | {"ifa": rest}
+        else:
+            source, _, one = rest.partition(":")
+            eids.setdefault(source, []).append({"id": one})
+    user["eids"] = [{"source": source, "uids": uids} for source, uids in eids.items()]
+    return json.dumps(body).encode()
+
+
+def test_a_no_under_any_id_is_as_a_single_one(tmp_path: Path) -> None:
+    """Random records under random ids: both paths decide for whom the oracle names; where one says
+    no, as for a person with that id alone, and nothing is counted for anybody.
+    """
+    chance, wall_ns, ends = random.Random(8), _wall_clock(), Counter[bool]()
+    ids, far, refusing = [b"b:1", b"u:generic:2", b"i:3", b"e:y.com:4"], b"b:far", b"b:no"
+    no = codec.encode(codec.Profile(opt_out=True))
+    with ProfileStore.open(tmp_path / "profiles", readonly=False) as store:
+        store.put_many([(refusing, no)])
+        swift, steps, alone = (
+            Side(tmp_path / name, _exchange("204"), name != "steps", wall_ns=wall_ns, local=store)
+            for name in ("swift", "steps", "alone")
+        )
+        for number in range(150):
+            values = [None, None, no, *map(codec.encode_link, (far, b"b:1")),
+                      *(worlds.profile(chance) for _ in range(4))]  # fmt: skip
+            stored = {key: value for key in (*ids, far) if (value := chance.choice(values))}
+            store.put_many([(key, stored.get(key)) for key in (*ids, far)])
+            keys = [key for key in ids if chance.random() < 0.6] or ids[:1]
+            request = worlds.request(chance) | {"id": f"r{number}", "regs": {}}
+            expected = steps.answer(_named(request, keys))
+            status, answer = swift.answer(_named(request, keys))
+            record, key = deciding(stored, keys)
+            assert (expected[0], unsigned(expected[1])) == (status, unsigned(answer))
+            persons = {steps.money.caps.person, swift.money.caps.person}
+            if record is not None and opts_out(record):
+                single = alone.answer(_named(request, [refusing]))
+                assert (single[0], unsigned(single[1])) == (status, unsigned(answer))
+                assert {0} == persons
+                ends[True] += status == 200
+            elif key is not None:
+                assert {token_hash(int(Dim.PERSON), key)} == persons
+                ends[False] += status == 200
+        for side in (swift, steps, alone):
+            side.money.close()
+    assert min(ends[True], ends[False]) > 10

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from rtb._ext import wire
 from rtb._ext.engine import Engine
 from rtb.base.errors import InputError
-from rtb.base.records import Decision, Opportunity
+from rtb.base.records import Decision, Opportunity, Privacy
 from rtb.exchanges.decode import decode
 from rtb.exchanges.settings import Exchange
 from rtb.server.settings import CONFIGS, load_rates, load_zones, terms_of
@@ -193,6 +194,23 @@ def rearranged(tree: object, chance: random.Random, odds: float) -> object:
     if chance.random() < odds * 3:
         found[chance.choice(KEYS)] = chance.choice(ODD_VALUES)
     return found
+
+
+def respelled(text: str, chance: random.Random, odds: float) -> str:
+    """JSON with some of its plain keys spelled in escapes."""
+
+    def spell(match: re.Match[str]) -> str:
+        key, colon = match[1], match[2]
+        if colon is None or "\\" in key or chance.random() >= odds:
+            return match[0]
+        wanted = chance.randrange(1 << len(key)) or 1
+        spelled = [
+            f"\\u{ord(char):0{4}{chance.choice('xX')}}" if wanted >> number & 1 else char
+            for number, char in enumerate(key)
+        ]
+        return f'"{"".join(spelled)}"{colon}'
+
+    return re.sub(r'"((?:[^"\\]|\\.)*)"(\s*:)?', spell, text)
 
 
 def damaged(text: bytes, chance: random.Random) -> bytes:
@@ -772,6 +790,62 @@ def test_duplicate_keys_are_doubted(key: str):
     body = json.dumps(tree).encode()
     assert is_fast(body)
     assert not is_fast(body[:-1] + b',"%b":%b}' % (key.encode(), json.dumps(tree[key]).encode()))
+
+
+@settings(max_examples=100, deadline=None)
+@given(MEMBERS, MEMBERS, st.randoms(use_true_random=False), st.sampled_from([0.1, 1.0]))
+def test_escaped_keys_alike(root: dict, imp: dict, chance: random.Random, odds: float):
+    """A request whose keys are spelled with escapes has the facts of one without, for both."""
+    tree = {"id": "r", "user": root, "device": imp, **root, "imp": [{"id": "1", **imp}, BANNER]}
+    body = json.dumps(tree)
+    escaped = respelled(body, chance, odds).encode()
+    is_fast(escaped)
+    try:
+        decode(body.encode(), GENERIC, FAST)
+    except InputError as error:
+        with pytest.raises(type(error)):
+            decode(escaped, GENERIC, SLOW)
+        return
+    decode(escaped, GENERIC, SLOW)
+    assert facts_of(FAST) == facts_of(SLOW)
+
+
+def test_escaped_keys_of_requests_alike():
+    """The same for whole requests, their native ones in strings and plain."""
+    chance = random.Random(6)
+    trees = [json.loads(body) for body in traffic(40)]
+    trees += [worlds.request(chance) for _ in range(60)]
+    doubts = 0
+    for tree in trees:
+        for imp in tree["imp"]:
+            request = imp.get("native", {}).get("request")
+            if isinstance(request, str):
+                imp["native"]["request"] = respelled(request, chance, 0.3)
+        body = json.dumps(tree)
+        escaped = respelled(body, chance, 0.05).encode()
+        doubts += not is_fast(escaped)
+        decode(body.encode(), GENERIC, FAST)
+        decode(escaped, GENERIC, SLOW)
+        assert facts_of(FAST) == facts_of(SLOW)
+    assert doubts > 50
+
+
+@pytest.mark.parametrize(
+    ("member", "privacy"),
+    [
+        (r'"re\u0067s":{"coppa":1}', Privacy.COPPA),
+        (r'"regs":{"\u0063oppa":1}', Privacy.COPPA),
+        (r'"regs":{"\u0065xt":{"g\u0064pr":1}}', Privacy.GDPR),
+        (r'"d\u0065vice":{"lm\u0074":1}', Privacy.LMT),
+        (r'"regs":{"coppa":0},"re\u0067s":{"coppa":1}', Privacy.COPPA),
+    ],
+)
+def test_a_no_below_an_escaped_key_is_heard(member: str, privacy: Privacy):
+    """The compiled decoder leaves it to the reference, which reads the key as what it is."""
+    body = f'{{"id":"r","imp":[{json.dumps(BANNER)}],{member}}}'.encode()
+    assert not is_fast(body)
+    decode(body, GENERIC, SLOW)
+    assert privacy == SLOW.facts["head"]["privacy"][0]
 
 
 @pytest.mark.parametrize("escape", ["", r"\n", r"\u00e9", "é"])
