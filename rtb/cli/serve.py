@@ -49,6 +49,8 @@ def command(
     )
     # That a database is away is said once, by who wanted it, and not with every connection's trace.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+    if not data.is_dir():  # a slip of the pen would make one, and wait there for ever
+        raise ConfigError(f"no such directory: `rtb import` or `rtb seed` makes it - at `{data}`")
     found = settings.load(config)
     given = {"host": host, "port": port, "workers": workers}
     server = _override(found.server, given)

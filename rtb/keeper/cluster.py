@@ -4,7 +4,7 @@
 where other nodes matter: before records are read, when they are booked, and before money is lent.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -16,6 +16,7 @@ from rtb.keeper.leases import Lent, Limits, Need, can_serve, lend
 from rtb.keeper.mail import Mailbox
 from rtb.keeper.tail import Read
 from rtb.ledger.accounts import Line
+from rtb.ledger.commands import Enrol
 from rtb.ledger.pool import Amount
 from rtb.stores.ledger_mail import Mail
 from rtb.stores.ledger_pool import PooledStore
@@ -47,6 +48,13 @@ class Cluster:
         if news is not NO_NEWS:
             self.mailbox.fetch(self.nodes, count)
         return news
+
+    def claim(self, enrolments: Iterable[Enrol]) -> set[int]:
+        """Says whose money line items spend; returns those of which another node said otherwise.
+
+        Raises: StoreError.
+        """
+        return self._books.claim(enrolments)
 
     def meet(self, reads: Sequence[Read]) -> None:
         """Asks who takes part if a record is about a bid of a node that is not known.

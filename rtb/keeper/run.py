@@ -13,7 +13,7 @@ nobody sets.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -180,15 +180,17 @@ class Keeper:
         Raises: CatalogueError, StoreError (then call it again).
         """
         self._books.recall()
-        commands = changes_to(chart, self.state, now_ms // 1000)
+        wanted = changes_to(chart, self.state, now_ms // 1000)
+        others = self._of_others(wanted)
+        commands = [one for one in wanted if not _enrols(one, others)]
         outcomes = self._books.apply(commands).outcomes if commands else []
         changed = {one.line_item for one in commands if isinstance(one, Enrol)}
-        self.unbooked = {
+        self.unbooked = others | {
             one.line_item: one.name
             for one, outcome in zip(commands, outcomes, strict=True)
             if isinstance(one, Enrol) and outcome not in _ENROLLED
         }
-        self.outcomes += Counter(one for one in outcomes if one == Outcome.MOVED)
+        self.outcomes[Outcome.MOVED] += len(others) + outcomes.count(Outcome.MOVED)
         for key in changed & self.slots.slot.keys():  # their lease may be of another time now
             self._returns.called[:, self.slots.slot[key]] = True
         self._lending.charted()
@@ -201,6 +203,14 @@ class Keeper:
         new = offered - self.slots.slot.keys()
         self.slots.assign(sorted(offered))
         self._lending.serve({key: cost for key, cost in costs.items() if key in offered}, new)
+
+    def _of_others(self, commands: Iterable[Command]) -> dict[int, str]:
+        """Names of line items that are of other money on another node. Raises: StoreError."""
+        enrolments = {one.line_item: one for one in commands if isinstance(one, Enrol)}
+        if self._cluster is None or not enrolments:
+            return {}
+        strange = self._cluster.claim(enrolments.values())
+        return {key: enrolments[key].name for key in strange}
 
     # -- a turn ------------------------------------------------------------------------------------
 
@@ -317,3 +327,7 @@ class Keeper:
         if self._returns.free_slots():
             self._lending.moved()
         self._lending.say_served()
+
+
+def _enrols(command: Command, line_items: Mapping[int, str]) -> bool:
+    return isinstance(command, Enrol) and command.line_item in line_items

@@ -18,13 +18,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Self
 
-from sqlalchemy import Connection, Engine, func, or_, select
+from sqlalchemy import Connection, Engine, MetaData, func, or_, select
 
 from rtb.base.errors import StoreCorrupt
 from rtb.ledger.accounts import NO_LIMIT, Pot, lend, lend_all
-from rtb.ledger.commands import Scope
+from rtb.ledger.commands import Enrol, Scope
 from rtb.ledger.pool import Amount, Ask, Share, Wants, answer, ask_for, overspent
 from rtb.stores import ledger_mail as mail
+from rtb.stores import ledger_owners as owners
 from rtb.stores import ledger_pool_schema as tables
 from rtb.stores import ledger_schema as schema
 from rtb.stores.ledger_engines import columns, engine_of, is_shared, place_of, transaction
@@ -33,6 +34,8 @@ from rtb.stores.ledger_sql import LOCK_WAIT_MS, LedgerStore
 
 # Held while schemas are made: two nodes may start at the same time. Any number of our own.
 _MAKING: Final = 0x7274_6200
+# The version of the pool before nodes agreed on owners.
+_WITHOUT_OWNERS: Final = 1
 _SCHEMA: Final = re.compile(r"rtb_node_([0-9]{1,3})", re.ASCII)
 Paced = tuple[Pot, bool]  # whether in impressions
 
@@ -62,9 +65,7 @@ def nodes_in(url: str, *, lock_wait_ms: int = LOCK_WAIT_MS) -> list[int]:
     engine = engine_of(url, lock_wait_ms)
     try:
         with transaction(engine, place_of(engine), reading=True) as connection:
-            names = connection.exec_driver_sql("SELECT nspname FROM pg_namespace").scalars()
-            found = (_SCHEMA.fullmatch(name) for name in names)
-            return sorted(int(one[1]) for one in found if one is not None)
+            return _books_in(connection)
     finally:
         engine.dispose()
 
@@ -106,7 +107,9 @@ class PooledStore(LedgerStore):
         if _is_there(connection, f"{tables.SCHEMA}.{tables.META.name}"):
             query = select(tables.META.c.value).where(tables.META.c.name == "version")
             found = connection.execute(query).scalar()
-            if found != tables.VERSION:
+            if found == _WITHOUT_OWNERS:
+                self._add_owners(connection)
+            elif found != tables.VERSION:
                 raise StoreCorrupt(
                     f"a pool of version {found}, expected {tables.VERSION} - at `{self._place}`"
                 )
@@ -114,6 +117,14 @@ class PooledStore(LedgerStore):
         connection.exec_driver_sql(f"SET LOCAL search_path TO {tables.SCHEMA}")
         tables.METADATA.create_all(connection)
         self._bulk.insert(connection, tables.META, [("version", tables.VERSION)])
+
+    def _add_owners(self, connection: Connection) -> None:
+        """Of two nodes that have said different things so far, the first in number is right."""
+        tables.OWNERS.to_metadata(MetaData(), schema=tables.SCHEMA).create(connection)
+        for node in _books_in(connection):
+            if _is_there(connection, f"{schema_of(node)}.lines"):
+                owners.adopt(connection, schema_of(node))
+        self._bulk.upsert(connection, tables.META, [("version", tables.VERSION)])
 
     def _take_over(self, connection: Connection) -> None:
         super()._take_over(connection)
@@ -214,6 +225,17 @@ class PooledStore(LedgerStore):
         for pot in [pot for pot in state.lent if 0 < pot[2] < before_day]:
             del state.lent[pot]
 
+    # -- owners ------------------------------------------------------------------------------------
+
+    def claim(self, enrolments: Iterable[Enrol]) -> set[int]:
+        """Says who pays for line items; returns those of which another node said otherwise.
+
+        Raises: StoreError.
+        """
+        with self._transaction() as connection:
+            self._fence(connection)
+            return owners.claim(connection, self._bulk, enrolments)
+
     # -- pacing ------------------------------------------------------------------------------------
 
     def tell(
@@ -279,6 +301,13 @@ def _move_here(connection: Connection, node: int) -> None:
         connection.exec_driver_sql(
             f"ALTER TABLE IF EXISTS public.{table} SET SCHEMA {schema_of(node)}"
         )
+
+
+def _books_in(connection: Connection) -> list[int]:
+    """The nodes that have books here."""
+    names = connection.exec_driver_sql("SELECT nspname FROM pg_namespace").scalars()
+    found = (_SCHEMA.fullmatch(name) for name in names)
+    return sorted(int(one[1]) for one in found if one is not None)
 
 
 def _is_there(connection: Connection, table: str) -> bool:

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 SCHEMA: Final = "rtb_pool"
-VERSION: Final = 1
+VERSION: Final = 2
 METADATA: Final = MetaData()
 
 
@@ -39,6 +39,11 @@ def _text(name: str) -> Column[str]:
 NODES: Final = Table(
     "pool_nodes", METADATA, Column("node", SmallInteger, primary_key=True), _small("released")
 )
+# Who pays for a line item, a campaign or an advertiser's line items: see `ledger_owners`.
+OWNERS: Final = Table(
+    "pool_owners", METADATA, _small("scope"), _big("key"), _big("owner"), _big("currency"),
+    PrimaryKeyConstraint("scope", "key"),
+)  # fmt: skip
 POTS: Final = Table(
     "pool_pots", METADATA, _small("scope"), _big("key"), _big("day"),
     PrimaryKeyConstraint("scope", "key", "day"),

@@ -73,6 +73,14 @@ def test_train_on_a_log_that_is_not_there(rtb, tmp_path: Path) -> None:
         assert [f"rtb: no such file - at `{tmp_path / name}`"] == lines
 
 
+def test_serve_where_nothing_is(rtb, tmp_path: Path) -> None:
+    """A mistyped directory is said, and not made."""
+    code, lines = rtb("serve", "--data", tmp_path / "sate")
+    assert (1, 1) == (code, len(lines))
+    assert "no such directory" in lines[0]
+    assert not (tmp_path / "sate").exists()
+
+
 def test_serve_with_the_journal_of_another_node(rtb, tmp_path: Path) -> None:
     """A copied journal is named before any worker could write into it."""
     paths = StatePaths(tmp_path / "state")

@@ -150,11 +150,11 @@ class Node:
 
     def offer(
         self, *items: LineItem, zone: str = "UTC", nanos: int | None = None,
-        costs: Mapping[int, int] = NO_COSTS,
+        costs: Mapping[int, int] = NO_COSTS, currency: int = USD,
     ) -> None:  # fmt: skip
         """Sets the budgets."""
         self.plan = Chart(
-            (Advertiser(ADVERTISER, "shop", zone, USD),),
+            (Advertiser(ADVERTISER, "shop", zone, currency),),
             (Campaign(CAMPAIGN, "spring", ADVERTISER, nanos),),
             items,
         )

@@ -21,6 +21,7 @@ from rtb.stores.board import NoticeResult
 from rtb.stores.ledger_pool import PooledStore, open_books
 from tests.keeper.market import Market
 from tests.keeper.node import UNLIMITED, Bid, Node, T, Worker, line
+from tests.ledger.books import EUR
 from tests.stores.journals import Killed
 from tests.stores.postgres import Postgres
 
@@ -205,6 +206,31 @@ def test_a_campaign_is_shared_over_nodes_and_line_items(cluster: Cluster) -> Non
     assert cluster.total(Balance.POSTED) > 5_000
     assert cluster.total(Balance.POSTED, HATS) > 5_000
     cluster.check(30_000)
+
+
+def test_a_pot_is_of_one_currency_on_all_nodes(cluster: Cluster) -> None:
+    """The second node that serves a campaign for other money does not bid for it, and says so; the
+    first goes on."""
+    first, second = cluster.nodes
+    first.offer(line(SHOES, 100_000))
+    second.offer(line(SHOES, 100_000), line(HATS, 100_000), currency=EUR)
+    cluster.start()
+    for _ in range(10):
+        cluster.bid(0, 9)
+        assert (0, 0) == (cluster.bid(1, 9), cluster.bid(1, 9, HATS))
+        cluster.turns(5)
+    assert first.sent
+    assert {SHOES, HATS} == second.keeper.unbooked.keys()
+    assert 2 == second.keeper.outcomes[Outcome.MOVED]
+    assert {} == first.keeper.unbooked
+
+    second.offer(line(SHOES, 100_000))
+    for _ in range(10):
+        cluster.bid(1, 9)
+        cluster.turns(5)
+    assert {} == second.keeper.unbooked
+    assert second.sent
+    cluster.check(100_000)
 
 
 def test_impressions_are_shared_too(cluster: Cluster) -> None:

@@ -31,6 +31,7 @@ from rtb.ledger.machine import apply
 T = 1_790_000_000  # 2026-09-21 16:13:20 in Berlin
 LATER = T + 86_400
 EUR = 0x455552
+USD = 0x555344
 SHOES, HATS, CAMPAIGN, ADVERTISER = (1 << 64) - 1, 12, 20, 1 << 63
 AUTUMN = Flight(77, T - 90_000, T + 500_000)
 

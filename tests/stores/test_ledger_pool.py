@@ -1,16 +1,17 @@
 """Books of several nodes in one PostgreSQL, what each is lent, and their mail."""
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy.exc import DBAPIError
 
 from rtb.base.errors import StoreCorrupt, StoreError
 from rtb.ledger.accounts import NO_LIMIT, Pot
-from rtb.ledger.commands import Grant, Outcome, Repay, Scope
+from rtb.ledger.commands import Enrol, Grant, Outcome, Repay, Scope
 from rtb.ledger.pool import Amount, Ask, Wants
 from rtb.stores.ledger_mail import Mail
 from rtb.stores.ledger_pool import PooledStore, Told, open_books
 from rtb.stores.ledger_sql import LedgerStore
-from tests.ledger.books import SHOES, T, enrol, limit, post, take
+from tests.ledger.books import ADVERTISER, CAMPAIGN, HATS, SHOES, USD, T, enrol, limit, post, take
 from tests.stores.postgres import Postgres
 
 pytestmark = pytest.mark.server
@@ -232,5 +233,39 @@ def test_another_version_of_the_pool_is_refused(url: str) -> None:
     with opened(url, 1) as store, store._transaction() as connection:
         connection.exec_driver_sql("UPDATE pool_meta SET value = 9 WHERE name = 'version'")
 
-    with pytest.raises(StoreCorrupt, match="a pool of version 9, expected 1"):
+    with pytest.raises(StoreCorrupt, match="a pool of version 9, expected 2"):
         open_books(url, 2)
+
+
+OTHER_OWNERS = [
+    replace(enrol(), currency=USD),
+    replace(enrol(), advertiser=ADVERTISER + 1),
+    replace(enrol(), campaign=CAMPAIGN + 1),
+    replace(enrol(HATS), currency=USD),
+    replace(enrol(HATS), advertiser=ADVERTISER + 1),
+    replace(enrol(HATS), campaign=CAMPAIGN + 1, currency=USD),
+]
+SAME_OWNER = [
+    enrol(),
+    enrol(HATS),
+    replace(enrol((1 << 64) - 4), campaign=(1 << 64) - 2),
+    replace(enrol(HATS), campaign=CAMPAIGN + 1, advertiser=(1 << 64) - 3, currency=USD),
+    replace(enrol(), name="renamed", zone="UTC", flights=()),
+]
+
+
+@pytest.mark.parametrize("enrolment", OTHER_OWNERS + SAME_OWNER)
+@pytest.mark.parametrize("before", [False, True], ids=["agreed on", "in books of before"])
+def test_nodes_agree_on_who_pays(url: str, enrolment: Enrol, before: bool) -> None:
+    """Pots are known by campaign and line item: the first node says whose money is in them."""
+    with opened(url, 1) as one:
+        assert set() == one.claim([enrol()])
+        if before:
+            with one._transaction() as connection:
+                connection.exec_driver_sql("DROP TABLE rtb_pool.pool_owners")
+                connection.exec_driver_sql("UPDATE pool_meta SET value = 1 WHERE name = 'version'")
+    with opened(url, 2) as two:
+        refused = {enrolment.line_item} if enrolment in OTHER_OWNERS else set()
+        assert refused == two.claim([enrolment])
+        assert refused == two.claim([enrolment, enrol(99)])
+        assert set() == two.claim([])
