@@ -1,6 +1,11 @@
 """Compiled twin of `rtb.stores.caps.Caps`, whose file states the rules.
 
 The order of reads and writes of an entry is stated in `rtb.stores.caps_board`.
+
+    view          a request's ids to one person's record, with the counts of today merged in
+    caps/people   whose counts those are
+    caps/merge    the record that the decision reads
+    bid, shown    what happens to a bid; caps/board writes it down
 """
 
 from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -275,7 +280,7 @@ cdef class Caps:
                 for way in range(WAYS):
                     if self.own[place].person[way]:
                         caps_store(&self.own[place].person[way], 0)
-            self._tag(place)
+            _tag(self, place)
         self.mine["identity"] = identity
         self.seen_rows[self.worker] = 0
 
@@ -347,13 +352,13 @@ cdef class Caps:
         self.people_count = self.chosen = 0
         self.is_blind = False
         if key is not None:
-            self._name(_hash(<bytes?>key), 0)
+            _name(self, _hash(<bytes?>key), 0)
             every = 1
         for one in keys:
             if every == ALIASES_MAX:
                 break
             if one is not key:  # the record's own key is the same object, mostly
-                self._name(_hash(<bytes?>one), every)
+                _name(self, _hash(<bytes?>one), every)
             every += 1
         self.aliases_count = self.people_count
         self.may_join = key is None and not is_test
@@ -372,442 +377,12 @@ cdef class Caps:
                     and counts[self.people[i].source] is not None
                 )
             else:
-                any_ = any_ or self._may_have(self.people[i].person)
-            any_ = any_ or self._tagged(self.people[i].person)
+                any_ = any_ or _may_have(self, self.people[i].person)
+            any_ = any_ or _tagged(self, self.people[i].person)
         if not any_:
             return profile
         every = len(keys) + (key is not None)
-        return self._with_counts(key is not None, profile, now_ms, counts, every)
-
-    cdef void _name(self, uint64_t person, int source) noexcept nogil:
-        """One more whom the request may mean."""
-        cdef Known *one = &self.people[self.people_count]
-        if self._number_of(person) >= 0:
-            return
-        one.person, one.source = person, source
-        one.is_crowd, one.is_usable, one.has_counts, one.is_told = False, True, False, False
-        one.links_start = one.links_end = 0
-        self.people_count += 1
-        caps_prefetch(&self.filter[person >> self.filter_shift >> 6])
-        caps_prefetch(self.tags + (person >> 3 & self.sets_mask) * <uint64_t>self.stride)
-
-    cdef int _number_of(self, uint64_t person) noexcept nogil:
-        cdef int i
-        for i in range(self.people_count):
-            if self.people[i].person == person:
-                return i
-        return -1
-
-    cdef inline bint _may_have(self, uint64_t person) noexcept nogil:
-        cdef uint64_t bit = person >> self.filter_shift
-        return caps_load(self.ready) == 0 or caps_load(&self.filter[bit >> 6]) >> (bit & 63) & 1
-
-    cdef inline bint _tagged(self, uint64_t person) noexcept nogil:
-        cdef uint64_t place = person >> 3 & self.sets_mask, wanted = EVERY_BYTE << (person & 7)
-        cdef const uint64_t *row = <const uint64_t *>(self.tags + place * <uint64_t>self.stride)
-        cdef int i
-        for i in range(self.stride >> 3):
-            if caps_load(&row[i]) & wanted:
-                return True
-        return False
-
-    cdef _with_counts(
-        self, bint has_record, profile, int64_t now_ms, counts, int given_count
-    ):
-        """The slow half of `view`: somebody with counts or links, or who may have some."""
-        cdef int i = 0, found_before
-        cdef bint known = False
-        cdef Py_ssize_t size
-        cdef Known *one
-        cdef list stored = []
-        self.found_count = self.links_count = 0
-        while i < self.people_count:  # grows
-            one = &self.people[i]
-            found_before = self.found_count
-            record = self._stored_of(one, counts, given_count)
-            self._look(one, record)
-            if one.is_crowd and not (has_record and i == 0):
-                self.found_count, one.is_usable = found_before, False
-                record = None
-            stored.append(record)
-            i += 1
-        if self._settle(has_record):
-            stored[0] = self._stored_of(&self.people[0], counts, given_count)
-            self._look(&self.people[0], stored[0])
-        for i in range(self.people_count):
-            known = known or self.people[i].has_counts and self.people[i].is_usable
-        if not has_record:
-            self._choose()
-        if not known:
-            return profile
-        self._join(now_ms)
-        size = self._merge(profile, stored, now_ms)
-        if size == 0:
-            return profile
-        return PyMemoryView_FromMemory(self.out, size, PyBUF_READ)
-
-    cdef _stored_of(self, const Known *one, counts, int given_count):
-        """The store's counts of somebody; None where it has none, or broken ones."""
-        cdef int i
-        cdef bint known = False
-        record = None
-        if self.stored is not None:
-            if self._may_have(one.person):
-                record = self.stored(one.person)
-        elif one.source >= 0:
-            record = counts[one.source] if one.source < len(counts) else None
-        else:
-            for i in range(given_count, len(counts)):
-                if counts[i] is not None and len(counts[i]) >= PERSON_BYTES and (
-                    int.from_bytes(counts[i][:PERSON_BYTES], "little") == one.person
-                ):
-                    record = counts[i][PERSON_BYTES:]
-                    known = True
-                    break
-            # What only the board leads to was not asked for.
-            if one.is_told and not known and len(counts):
-                self.is_blind = True
-        if record is not None and not self._check_counts(record):
-            record = None
-        return record
-
-    cdef int _look(self, Known *one, record) except -1:
-        """What store and board say of somebody, and where he leads."""
-        cdef Py_buffer buffer
-        cdef const CountsHeader *head
-        cdef const CountsLink *links
-        cdef int i, number, told_start
-        one.links_start = self.links_count
-        one.has_counts = False
-        if record is not None:
-            PyObject_GetBuffer(record, &buffer, PyBUF_SIMPLE)
-            head = <const CountsHeader *>buffer.buf
-            one.is_crowd = head.links & PROFILE_CROWD != 0
-            one.has_counts = head.counts_count > 0 or head.bids_count > 0
-            links = <const CountsLink *>(
-                <const char *>buffer.buf + sizeof(CountsHeader)
-                + head.counts_count * sizeof(Count) + 8 * head.bids_count
-            )
-            for i in range(head.links & (PROFILE_CROWD - 1)):
-                if links[i].follow:
-                    self.links[self.links_count] = links[i].person
-                    self.links_count += 1
-            PyBuffer_Release(&buffer)
-        told_start = self.links_count
-        self._find(one)
-        if one.is_crowd:
-            self.links_count = one.links_start
-        one.links_end = self.links_count
-        for i in range(one.links_start, one.links_end):
-            if self.people_count < ALIASES_MAX:
-                self._name(self.links[i], -1)
-            number = self._number_of(self.links[i])
-            if i >= told_start and number >= 0:
-                self.people[number].is_told = True
-        return 0
-
-    cdef bint _settle(self, bint has_record) noexcept nogil:
-        """Whether all are crowds: then the first is looked at after all, and no other."""
-        cdef int i
-        if has_record:
-            return False
-        for i in range(self.people_count):
-            if self.people[i].is_usable:
-                return False
-        self.people[0].is_usable = True
-        return self.people_count > 0
-
-    cdef void _choose(self) noexcept nogil:
-        """Who of those without a record is counted."""
-        cdef int i, first = -1, linked = -1, with_counts = -1
-        for i in range(self.people_count - 1, -1, -1):
-            if not self.people[i].is_usable:
-                continue
-            first = i
-            if i >= self.aliases_count:
-                linked = i
-            if self.people[i].has_counts:
-                with_counts = i
-        self.chosen = with_counts if with_counts >= 0 else linked if linked >= 0 else first
-        self.person = self.people[self.chosen].person
-
-    cdef void _find(self, Known *one) noexcept nogil:
-        """What the board holds of a person, in order of workers: bids, and links."""
-        cdef uint64_t person = one.person, place = person >> 3 & self.sets_mask
-        cdef int worker, way, found_before = self.found_count
-        cdef Set *entries
-        for worker in range(self.workers_count):
-            if not caps_load_byte(
-                &self.tags[place * <uint64_t>self.stride + <uint64_t>worker]
-            ) >> (person & 7) & 1:
-                continue
-            entries = &self.sets[<uint64_t>worker * (self.sets_mask + 1) + place]
-            caps_prefetch(entries.stamp)
-            caps_prefetch(entries.sequence)
-            caps_prefetch(entries.bid)
-            caps_prefetch(entries.line_item)
-            caps_prefetch(entries.creative)
-            caps_prefetch(entries.time_ms)
-            for way in range(WAYS):
-                if caps_load(&entries.person[way]) == person:
-                    self._read(entries, way, person, worker)
-        one.has_counts = one.has_counts or self.found_count > found_before
-
-    cdef void _read(self, Set *entries, int way, uint64_t person, int worker) noexcept nogil:
-        cdef uint64_t stamp
-        cdef Found *one = &self.found[self.found_count]
-        while True:
-            stamp = caps_load(&entries.stamp[way])
-            if caps_load(&entries.person[way]) != person:
-                return
-            one.sequence = <int64_t>caps_load(<uint64_t *>&entries.sequence[way])
-            one.bid = caps_load(&entries.bid[way])
-            one.line_item = caps_load(&entries.line_item[way])
-            one.creative = caps_load(&entries.creative[way])
-            one.time_ms = <int64_t>caps_load(<uint64_t *>&entries.time_ms[way])
-            if caps_load(&entries.stamp[way]) == stamp and (
-                caps_load(&entries.person[way]) == person
-            ):
-                break
-        if one.bid == NO_BID:
-            self.links[self.links_count] = one.line_item
-            self.links_count += 1
-            return
-        one.worker = worker
-        self.found_count += 1
-
-    # -- the merge --------------------------------------------------------------------------------
-
-    cdef bint _check_counts(self, data) except -1:
-        cdef Py_buffer buffer
-        cdef const CountsHeader *head
-        cdef const Count *rows
-        cdef bint good = False
-        cdef int i
-        PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
-        head = <const CountsHeader *>buffer.buf
-        if (
-            buffer.len >= <Py_ssize_t>sizeof(CountsHeader)
-            and head.magic[0] == c'R' and head.magic[1] == c'C'
-            and head.version == PROFILE_COUNTS_VERSION
-            and head.counts_count <= PROFILE_ENTRIES_MAX and head.bids_count <= PROFILE_BIDS_MAX
-            and buffer.len == <Py_ssize_t>sizeof(CountsHeader)
-            + head.counts_count * <Py_ssize_t>sizeof(Count) + 8 * <Py_ssize_t>head.bids_count
-            + (head.links & (PROFILE_CROWD - 1)) * <Py_ssize_t>sizeof(CountsLink)
-            and head.links & (PROFILE_CROWD - 1) <= PROFILE_LINKS_MAX
-        ):
-            good = True
-            rows = <const Count *>(<const char *>buffer.buf + sizeof(CountsHeader))
-            for i in range(1, head.counts_count):
-                good = good and rows[i - 1].hash_ < rows[i].hash_
-        PyBuffer_Release(&buffer)
-        return good
-
-    cdef Py_ssize_t _merge(self, profile, list stored, int64_t now_ms) except -1:
-        """Writes the merged record; 0 when there is nothing to add."""
-        cdef Py_buffer buffer
-        cdef const ProfileHeader *head = NULL
-        cdef Py_ssize_t start = sizeof(ProfileHeader), end, size = 0
-        self.counted_count = 0
-        if profile is not None:
-            PyObject_GetBuffer(profile, &buffer, PyBUF_SIMPLE)
-            head = self._checked(<const char *>buffer.buf, buffer.len)
-        try:
-            start = self._open(head)
-            end = start + <Py_ssize_t>sizeof(ProfileEntry) * self.entries_count
-            for one in stored:
-                if one is not None:
-                    self._add_counts(one, now_ms)
-            self._add_found(now_ms)
-            if self.entries_count:
-                size = self._write_out(head, start, end, buffer.len if head != NULL else end)
-        finally:
-            if profile is not None:
-                PyBuffer_Release(&buffer)
-        return size
-
-    cdef Py_ssize_t _open(self, const ProfileHeader *head) noexcept nogil:
-        """Takes the caps of a record, or of nobody; returns where they stand in it."""
-        cdef Py_ssize_t start = sizeof(ProfileHeader)
-        self.is_opened = True
-        self.entries_count = 0
-        if head != NULL:
-            start += 8 * head.segments_count + <Py_ssize_t>sizeof(ProfileEntry) * (
-                head.items_count + head.categories_count
-            )
-            self.entries_count = head.caps_count
-            memcpy(
-                self.entries, <const char *>head + start,
-                head.caps_count * sizeof(ProfileEntry),
-            )
-        return start
-
-    cdef const ProfileHeader *_checked(self, const char *data, Py_ssize_t size) noexcept nogil:
-        """The record, or NULL where its layout is broken."""
-        cdef const ProfileHeader *head = <const ProfileHeader *>data
-        cdef const ProfileEntry *rows
-        cdef Py_ssize_t at
-        cdef int i
-        if size < <Py_ssize_t>sizeof(ProfileHeader) or data[0] != c'R' or data[1] != c'P':
-            return NULL
-        if (
-            head.version != PROFILE_VERSION or head.segments_count > PROFILE_SEGMENTS_MAX
-            or head.items_count > PROFILE_ENTRIES_MAX
-            or head.categories_count > PROFILE_ENTRIES_MAX
-            or head.caps_count > PROFILE_ENTRIES_MAX or head.viewed_count > PROFILE_ENTRIES_MAX
-            or head.cart_count > PROFILE_ENTRIES_MAX
-            or head.opt_outs_count > PROFILE_OPT_OUTS_MAX
-        ):
-            return NULL
-        at = <Py_ssize_t>sizeof(ProfileHeader) + 8 * head.segments_count + (
-            <Py_ssize_t>sizeof(ProfileEntry)
-        ) * (head.items_count + head.categories_count)
-        rows = <const ProfileEntry *>(data + at)
-        at += <Py_ssize_t>sizeof(ProfileEntry) * (
-            head.caps_count + head.viewed_count + head.cart_count
-        ) + 8 * head.opt_outs_count
-        if at != size:
-            return NULL
-        for i in range(1, head.caps_count):
-            if rows[i - 1].hash_ >= rows[i].hash_:
-                return NULL
-        return head
-
-    cdef int _place_of(self, uint64_t wanted) noexcept nogil:
-        """Where a cap stands among the entries, or would."""
-        cdef int low = 0, high = self.entries_count, middle
-        while low < high:
-            middle = (low + high) >> 1
-            if self.entries[middle].hash_ < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        return low
-
-    cdef ProfileEntry *_entry(self, uint64_t wanted) noexcept nogil:
-        """The entry of a cap, made with a count of 0 where there is none; NULL without room."""
-        cdef int place = self._place_of(wanted)
-        cdef ProfileEntry *entry = &self.entries[place]
-        if place < self.entries_count and entry.hash_ == wanted:
-            return entry
-        if self.entries_count == PROFILE_ENTRIES_MAX:
-            return NULL
-        memmove(entry + 1, entry, <size_t>(self.entries_count - place) * sizeof(ProfileEntry))
-        self.entries_count += 1
-        entry.hash_, entry.time_s, entry.value = wanted, 0, 0
-        return entry
-
-    cdef _add_counts(self, data, int64_t now_ms):
-        """Adds one store's counts, which were checked."""
-        cdef Py_buffer buffer
-        cdef const CountsHeader *head
-        cdef const Count *rows
-        cdef const uint64_t *bids
-        cdef ProfileEntry *entry
-        cdef int64_t since_ms = now_ms
-        cdef int i
-        for i in range(self.found_count):
-            if self.found[i].sequence > IN_FLIGHT:
-                since_ms = min(since_ms, self.found[i].time_ms)
-        PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
-        head = <const CountsHeader *>buffer.buf
-        rows = <const Count *>(<const char *>buffer.buf + sizeof(CountsHeader))
-        bids = <const uint64_t *>(rows + head.counts_count)
-        for i in range(head.bids_count):
-            self.counted[self.counted_count] = bids[i]
-            self.counted_count += 1
-        for i in range(head.counts_count):
-            if rows[i].count == 0 or not _is_open(rows[i].start_s, rows[i].window_s, since_ms):
-                continue
-            entry = self._entry(rows[i].hash_)
-            if entry == NULL:
-                continue
-            if entry.value == 0:
-                entry.time_s, entry.value = rows[i].start_s, rows[i].count
-            elif _is_open(min(entry.time_s, rows[i].start_s), rows[i].window_s, now_ms):
-                entry.time_s = max(entry.time_s, rows[i].start_s)
-                entry.value = <uint32_t>min(<int64_t>entry.value + rows[i].count, U32_MAX)
-            elif rows[i].start_s > entry.time_s:
-                entry.time_s, entry.value = rows[i].start_s, rows[i].count
-        PyBuffer_Release(&buffer)
-
-    cdef bint _is_counted(self, uint64_t bid) noexcept nogil:
-        cdef int i
-        for i in range(self.counted_count):
-            if self.counted[i] == bid:
-                return True
-        for i in range(self.found_count):
-            if (
-                self.found[i].bid == bid
-                and 0 < self.found[i].sequence <= self.seen[self.found[i].worker]
-            ):
-                return True
-        return False
-
-    cdef void _add_found(self, int64_t now_ms) noexcept nogil:
-        """Folds in each bid of the board that counts: shown ones by time, then those in flight."""
-        cdef int i, j, count = 0
-        cdef Found one
-        for i in range(self.found_count):
-            one = self.found[i]
-            self.found[i].counts = (
-                one.sequence != LOST and not self._is_counted(one.bid) and self._is_strongest(i)
-                and (one.sequence != IN_FLIGHT or self._flies(one.time_ms, now_ms))
-            )
-        for i in range(self.found_count):
-            one = self.found[i]
-            if not one.counts:
-                continue
-            if one.sequence == IN_FLIGHT:
-                one.time_ms = now_ms
-            j = count
-            while j > 0 and _before(&one, &self.found[j - 1]):
-                self.found[j] = self.found[j - 1]
-                j -= 1
-            self.found[j] = one
-            count += 1
-        for i in range(count):
-            self._fold_caps(self.found[i].line_item, self.found[i].time_ms)
-            self._fold_caps(self.found[i].creative, self.found[i].time_ms)
-
-    cdef bint _is_strongest(self, int number) noexcept nogil:
-        """Whether no other entry says more of the same bid; of equal ones the first."""
-        cdef int i
-        cdef const Found *one = &self.found[number]
-        cdef const Found *other
-        for i in range(self.found_count):
-            other = &self.found[i]
-            if i != number and other.bid == one.bid and (
-                _stronger(other, one) or i < number and not _stronger(one, other)
-            ):
-                return False
-        return True
-
-    cdef void _fold_caps(self, uint64_t key, int64_t time_ms) noexcept nogil:
-        cdef int64_t row = self._row_of(key), i
-        cdef ProfileEntry *entry
-        if row < 0:
-            return
-        for i in range(self.starts[row], self.starts[row] + self.counts[row]):
-            entry = self._entry(self.rows[i].hash_)
-            if entry != NULL:
-                _fold(entry, self.rows[i].window_s, time_ms)
-
-    cdef Py_ssize_t _write_out(
-        self, const ProfileHeader *head, Py_ssize_t start, Py_ssize_t end, Py_ssize_t size
-    ) noexcept nogil:
-        cdef ProfileHeader *to = <ProfileHeader *>self.out
-        cdef Py_ssize_t caps_bytes = self.entries_count * <Py_ssize_t>sizeof(ProfileEntry)
-        if head == NULL:
-            memset(to, 0, sizeof(ProfileHeader))
-            self.out[0], self.out[1] = c'R', c'P'
-            to.version, to.flags = PROFILE_VERSION, PROFILE_COUNTS_ONLY
-        else:
-            memcpy(self.out, head, start)
-            memcpy(self.out + start + caps_bytes, <const char *>head + end, size - end)
-        memcpy(self.out + start, self.entries, caps_bytes)
-        to.caps_count = <uint16_t>self.entries_count
-        return start + caps_bytes + size - end
+        return _with_counts(self, key is not None, profile, now_ms, counts, every)
 
     # -- what happens to a bid --------------------------------------------------------------------
 
@@ -816,25 +391,25 @@ cdef class Caps:
         cdef Py_buffer buffer
         cdef int i
         if not self.is_opened and self.viewed is None:
-            self._open(NULL)
+            _open(self, NULL)
         elif not self.is_opened:
             PyObject_GetBuffer(self.viewed, &buffer, PyBUF_SIMPLE)
-            self._open(self._checked(<const char *>buffer.buf, buffer.len))
+            _open(self, _checked(self, <const char *>buffer.buf, buffer.len))
             PyBuffer_Release(&buffer)
         for i in range(self.made_count):
-            self._fold_caps(self.made[i].line_item, self.made[i].time_ms)
-            self._fold_caps(self.made[i].creative, self.made[i].time_ms)
+            _fold_caps(self, self.made[i].line_item, self.made[i].time_ms)
+            _fold_caps(self, self.made[i].creative, self.made[i].time_ms)
         self.made_count = 0
         return self._has_place(line_item, now_ms) and self._has_place(creative, now_ms)
 
     cdef bint _has_place(self, uint64_t key, int64_t now_ms) noexcept nogil:
         """Whether the entries leave room in each cap of a line item or a creative."""
-        cdef int64_t row = self._row_of(key), i
+        cdef int64_t row = _row_of(self, key), i
         cdef int place
         if row < 0:
             return True
         for i in range(self.starts[row], self.starts[row] + self.counts[row]):
-            place = self._place_of(self.rows[i].hash_)
+            place = _place_of(self, self.rows[i].hash_)
             if (
                 place < self.entries_count and self.entries[place].hash_ == self.rows[i].hash_
                 and <int64_t>self.entries[place].value >= self.rows[i].limit
@@ -849,17 +424,17 @@ cdef class Caps:
         """As the twin."""
         cdef int way
         cdef int64_t place = person >> 3 & self.sets_mask
-        if person == 0 or not self._has_caps(line_item, creative):
+        if person == 0 or not _has_caps(self, line_item, creative):
             return True
         way = -1
         if not self.is_blind and (
             -self.reader_ms_max < now_ms - self.refreshed_ms < self.reader_ms_max
         ):
-            way = self._room(place, now_ms)
+            way = _room(self, place, now_ms)
         if way < 0:
             caps_store(self.refused_word, self.refused_word[0] + 1)
             return False
-        self._write(place, way, person, bid, line_item, creative, now_ms, IN_FLIGHT)
+        _write(self, place, way, person, bid, line_item, creative, now_ms, IN_FLIGHT)
         if self.made_count < MADE_MAX:  # a decision has no more
             self.made[self.made_count] = Made(line_item, creative, now_ms)
             self.made_count += 1
@@ -934,11 +509,11 @@ cdef class Caps:
         self, uint64_t person, uint64_t other, int64_t sequence, int64_t now_ms
     ) except -1:
         cdef int64_t place = person >> 3 & self.sets_mask
-        cdef int way = self._room(place, now_ms)
+        cdef int way = _room(self, place, now_ms)
         if way < 0:
             caps_store(self.given_up_word, self.given_up_word[0] + 1)
             return 0
-        self._write(place, way, person, NO_BID, other, 0, now_ms, sequence)
+        _write(self, place, way, person, NO_BID, other, 0, now_ms, sequence)
         return 0
 
     def shown(
@@ -949,9 +524,9 @@ cdef class Caps:
         cdef int way
         cdef int64_t place = person >> 3 & self.sets_mask
         cdef Set *entries = &self.own[place]
-        if person == 0 or not self._has_caps(line_item, creative):
+        if person == 0 or not _has_caps(self, line_item, creative):
             return
-        way = self._way_of(place, person, bid)
+        way = _way_of(self, place, person, bid)
         if way >= 0:
             if entries.sequence[way] <= IN_FLIGHT:
                 # A lost bid of another worker did not say what it was for.
@@ -960,11 +535,11 @@ cdef class Caps:
                 caps_store(<uint64_t *>&entries.time_ms[way], <uint64_t>now_ms)
                 caps_store(<uint64_t *>&entries.sequence[way], <uint64_t>sequence)
             return
-        way = self._room(place, now_ms)
+        way = _room(self, place, now_ms)
         if way < 0:
-            way = self._oldest(place)
+            way = _oldest(self, place)
             caps_store(self.given_up_word, self.given_up_word[0] + 1)
-        self._write(place, way, person, bid, line_item, creative, now_ms, sequence)
+        _write(self, place, way, person, bid, line_item, creative, now_ms, sequence)
 
     def lost(self, uint64_t person, uint64_t bid, int64_t now_ms) -> None:
         """As the twin."""
@@ -972,19 +547,19 @@ cdef class Caps:
         cdef int64_t place = person >> 3 & self.sets_mask
         if person == 0:
             return
-        way = self._way_of(place, person, bid)
+        way = _way_of(self, place, person, bid)
         if way >= 0:
             if self.own[place].sequence[way] == IN_FLIGHT:
                 caps_store(&self.own[place].person[way], 0)
-                self._tag(place)
+                _tag(self, place)
             return
         if (<int>(bid >> 16 & 255) == self.worker and <int>(bid >> 24 & 255) == self.node) or (
             <int64_t>(bid >> 32) * MS + MS + self.in_flight_ms <= now_ms
         ):
             return
-        way = self._room(place, now_ms)
+        way = _room(self, place, now_ms)
         if way >= 0:
-            self._write(place, way, person, bid, 0, 0, now_ms, LOST)
+            _write(self, place, way, person, bid, 0, 0, now_ms, LOST)
 
     def tidy(self, int64_t now_ms, int64_t sets_max=1024) -> None:
         """As the twin."""
@@ -994,98 +569,7 @@ cdef class Caps:
             place = self.swept & self.sets_mask
             self.swept += 1
             if self.tags[place * <uint64_t>self.stride + <uint64_t>self.worker]:
-                self._clean(<int64_t>place, now_ms)
-
-    cdef int64_t _row_of(self, uint64_t key) noexcept nogil:
-        """The row of a key in the table, -1 without caps."""
-        cdef KeptRow *kept = &self.kept[key >> (64 - KEPT_BITS)]
-        if kept.key != key:
-            kept.row = self._search(key)
-            kept.key = key
-        return kept.row
-
-    cdef int64_t _search(self, uint64_t key) noexcept nogil:
-        cdef int64_t low = 0, high = self.keys_count, middle
-        while low < high:
-            middle = (low + high) >> 1
-            if self.keys[middle] < key:
-                low = middle + 1
-            else:
-                high = middle
-        return low if low < self.keys_count and self.keys[low] == key else -1
-
-    cdef inline bint _has_caps(self, uint64_t line_item, uint64_t creative) noexcept nogil:
-        return self._row_of(line_item) >= 0 or self._row_of(creative) >= 0
-
-    cdef int _way_of(self, int64_t place, uint64_t person, uint64_t bid) noexcept nogil:
-        cdef int way
-        for way in range(WAYS):
-            if self.own[place].person[way] == person and self.own[place].bid[way] == bid:
-                return way
-        return -1
-
-    cdef int _room(self, int64_t place, int64_t now_ms) noexcept nogil:
-        cdef int turn, way
-        for turn in range(2):
-            for way in range(WAYS):
-                if self.own[place].person[way] == 0:
-                    return way
-            self._clean(place, now_ms)
-        return -1
-
-    cdef int _oldest(self, int64_t place) noexcept nogil:
-        cdef Set *entries = &self.own[place]
-        cdef int way, best = 0
-        cdef bint shown, best_shown
-        for way in range(1, WAYS):
-            shown, best_shown = entries.sequence[way] > 0, entries.sequence[best] > 0
-            if shown < best_shown or (
-                shown == best_shown and entries.time_ms[way] < entries.time_ms[best]
-            ):
-                best = way
-        return best
-
-    cdef void _clean(self, int64_t place, int64_t now_ms) noexcept nogil:
-        cdef Set *entries = &self.own[place]
-        cdef int way
-        for way in range(WAYS):
-            if entries.person[way] and self._is_over(
-                entries.sequence[way], entries.time_ms[way], now_ms
-            ):
-                caps_store(&entries.person[way], 0)
-        self._tag(place)
-
-    cdef bint _is_over(self, int64_t sequence, int64_t time_ms, int64_t now_ms) noexcept nogil:
-        if sequence <= IN_FLIGHT:
-            return not self._flies(time_ms, now_ms)
-        return sequence <= max(self.everywhere, self.long_ago)
-
-    cdef inline bint _flies(self, int64_t time_ms, int64_t now_ms) noexcept nogil:
-        return -self.in_flight_ms < now_ms - time_ms < self.in_flight_ms
-
-    cdef void _write(
-        self, int64_t place, int way, uint64_t person, uint64_t bid, uint64_t line_item,
-        uint64_t creative, int64_t time_ms, int64_t sequence,
-    ) noexcept nogil:
-        cdef Set *entries = &self.own[place]
-        caps_store(&entries.person[way], 0)
-        caps_store(&entries.stamp[way], entries.stamp[way] + 1)
-        caps_fence()
-        caps_store(&entries.bid[way], bid)
-        caps_store(&entries.line_item[way], line_item)
-        caps_store(&entries.creative[way], creative)
-        caps_store(<uint64_t *>&entries.time_ms[way], <uint64_t>time_ms)
-        caps_store(<uint64_t *>&entries.sequence[way], <uint64_t>sequence)
-        caps_store(&entries.person[way], person)
-        self._tag(place)
-
-    cdef void _tag(self, int64_t place) noexcept nogil:
-        cdef uint8_t bits = 0
-        cdef int way
-        for way in range(WAYS):
-            if self.own[place].person[way]:
-                bits |= <uint8_t>(1 << (self.own[place].person[way] & 7))
-        caps_store_byte(&self.tags[place * self.stride + self.worker], bits)
+                _clean(self, <int64_t>place, now_ms)
 
 
 cdef inline bint _stronger(const Found *one, const Found *other) noexcept nogil:
@@ -1105,3 +589,9 @@ cdef inline bint _before(const Found *one, const Found *other) noexcept nogil:
     if one.time_ms != other.time_ms:
         return one.time_ms < other.time_ms
     return one.bid < other.bid
+
+
+# Parts of the class in files of their own, as functions of it.
+include "caps/people.pxi"
+include "caps/merge.pxi"
+include "caps/board.pxi"
