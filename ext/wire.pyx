@@ -458,7 +458,10 @@ include "wire/rules.pxi"
 include "wire/grammar.pxi"
 include "wire/values.pxi"
 include "wire/tokens.pxi"
+include "wire/device.pxi"
 include "wire/contexts.pxi"
+include "wire/media.pxi"
+include "wire/native.pxi"
 include "wire/impressions.pxi"
 
 
