@@ -52,9 +52,6 @@ cdef extern from *:
     void PREFETCH(const void *) noexcept nogil
     int CTZ(uint64_t) noexcept nogil
 
-cdef extern from "prices.h":
-    bint price_above(int64_t price, double rate, int64_t other, double other_rate) noexcept nogil
-
 cdef extern from "bits.h":
     ctypedef struct bits_row:
         const uint64_t *words
@@ -117,6 +114,8 @@ cdef uint32_t PARTICIPATION_ALL = PARTICIPATION_E4_ALL
 cdef uint64_t PACING_SEED = rules.PACING_SEED
 cdef int DSA_REQUIRED = exclude_rules.DSA_REQUIRED
 cdef double CPM_LIMIT = RULE_CPM_MICROS_MAX
+cdef double A_LITTLE_MORE = price_rules.A_LITTLE_MORE
+cdef double A_LITTLE_LESS = price_rules.A_LITTLE_LESS
 cdef double EARTH_RADIUS_KM = place_rules.EARTH_RADIUS_KM
 cdef double KM_PER_DEGREE = EARTH_RADIUS_KM * pi / 180.0
 cdef int64_t EPOCH_HOUR = targeting_rules.EPOCH_HOUR_OF_WEEK
@@ -791,7 +790,7 @@ cdef class Engine:
         below = self._rate(target)
         if above == 0.0 or below == 0.0:
             return 0.0
-        return above / below
+        return above / below * A_LITTLE_MORE
 
     cdef bint _answers_in(self, uint32_t currency) noexcept nogil:
         cdef int i

@@ -137,29 +137,15 @@ cdef int64_t _floor(
 
 cdef int64_t _down(Engine self, int64_t micros, uint32_t currency) noexcept nogil:
     """The most that a price allows in the answer's currency."""
-    cdef double rate = self._rate(currency), ours = self._rate(self.currency)
-    cdef double product = <double>micros * (rate / ours)
-    cdef int64_t found
-    if product >= CPM_LIMIT + 1.0:
-        return <int64_t>CPM_LIMIT
-    found = <int64_t>floor(product)
-    while found > 0 and price_above(found, ours, micros, rate):
-        found -= 1  # the float was rounded up
-    return found
+    cdef double product = <double>micros * self._ratio(currency, self.currency)
+    return <int64_t>(CPM_LIMIT if product > CPM_LIMIT else floor(product))
 
 
 cdef int64_t _up(Engine self, int64_t micros, uint32_t currency) noexcept nogil:
     """A floor in the answer's currency, rounded up."""
-    cdef double rate = self._rate(currency), ours = self._rate(self.currency)
-    cdef double product = <double>micros * (rate / ours)
-    cdef int64_t found
-    if product > CPM_LIMIT:
-        return <int64_t>CPM_LIMIT + 1
-    found = <int64_t>ceil(product)
-    # Well under 1 there is nothing to find, and products would be too far apart to compare.
-    while product > 0.5 and price_above(micros, rate, found, ours):
-        found += 1  # the float was rounded down
-    return found
+    cdef double ratio = self._rate(currency) / self._rate(self.currency) * A_LITTLE_LESS
+    cdef double product = <double>micros * ratio
+    return <int64_t>(CPM_LIMIT + 1.0 if product > CPM_LIMIT else ceil(product))
 
 
 cdef void _enter(

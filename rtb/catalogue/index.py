@@ -362,7 +362,9 @@ class _Pairs:
 
     def _numbers(self, dim: Dim, hashes: Values) -> Ints:
         keys = self.keys
-        return np.array([keys.setdefault((dim, h), len(keys)) for h in hashes], dtype=np.int64)
+        # A set has no order of its own, and the same catalogue must give the same bytes.
+        ordered = sorted(hashes)
+        return np.array([keys.setdefault((dim, h), len(keys)) for h in ordered], dtype=np.int64)
 
     def counts(self) -> dict[Dim, Ints]:
         """Line items of each value, by dimension."""

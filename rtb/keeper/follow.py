@@ -64,7 +64,10 @@ class Follower:
     ) -> None:
         self._paths, self._opened, self._weights = paths, opened, weights
         self._thread = ThreadPoolExecutor(1, "budgets")
-        self._seen: tuple[int, int, int] = _NOTHING
+        self._stamp: tuple[int, int, int] = _NOTHING  # of what was opened last
+        self._tried: tuple[int, int, int] = _NOTHING
+        self._newest: tuple[int, Snapshot] | None = None
+        self._is_due = False  # its budgets are to be read
         self._reading: Future[Budgets] | None = None
         self._again_ms = 0
         self._is_first = True
@@ -85,7 +88,7 @@ class Follower:
 
     def try_again(self, now_ms: int) -> None:
         """What was seen last could not be read, or not be put in force: in a while, anew."""
-        self._seen, self._again_ms = _NOTHING, now_ms + RETRY_MS
+        self._is_due, self._again_ms = self._newest is not None, now_ms + RETRY_MS
 
     def close(self) -> None:
         """Waits for what is being read."""
@@ -93,15 +96,23 @@ class Follower:
 
     def _begin(self, now_ms: int) -> None:
         changed = stamp(self._paths.serving)
-        if changed == self._seen or self._reading is not None or now_ms < self._again_ms:
+        waits = now_ms < self._again_ms
+        if changed != self._stamp and not (waits and changed == self._tried):
+            # Workers serve it by now: its caps cannot wait for budgets that are being read.
+            self._open(changed)
+        if self._newest is None or not self._is_due or self._reading is not None or waits:
             return
+        self._is_due = False
+        self._reading = self._thread.submit(
+            read_budgets, *self._newest, self._weights(), int(time.time())
+        )
+
+    def _open(self, changed: tuple[int, int, int]) -> None:
+        self._tried = changed
         file = read_serving(self._paths)
         if file is not None:
-            snapshot = artifacts.open_snapshot(
-                self._paths.root.joinpath(file.snapshot), verify=False
-            )
+            path = self._paths.root.joinpath(file.snapshot)
+            snapshot = artifacts.open_snapshot(path, verify=False)
             self._opened(snapshot)
-            self._reading = self._thread.submit(
-                read_budgets, file.generation, snapshot, self._weights(), int(time.time())
-            )
-        self._seen = changed
+            self._newest, self._is_due = (file.generation, snapshot), True
+        self._stamp = changed

@@ -24,6 +24,7 @@ CURRENCIES = ["USD", "EUR", "JPY", "KWD"]
 EXCHANGE = Exchange(name="generic", path="generic", seat="house")
 LINES = 4  # of each currency: a short list takes all
 ENGINES = [ReadableEngine, CompiledEngine]
+HAIR = Fraction(1, 1 << 49)  # of a price: far less than a micro
 
 
 def catalogue(chance: random.Random) -> Snapshot:
@@ -97,7 +98,8 @@ def test_no_price_leaves_its_bounds(seed: int) -> None:
             engine.decide(opportunity, None, spoken, None, NOW_MS, decision)
         assert _outcome(decisions[0]) == _outcome(decisions[1])
         used = spoken.data[0]["rates"][: len(CURRENCIES)]
-        rates = {int(one["cur"]): Fraction(float(one["rate"])) for one in used}
+        # A rate is what is written: the shortest decimal that gives its double.
+        rates = {int(one["cur"]): Fraction(repr(float(one["rate"]))) for one in used}
         data = decisions[1].data[0]
         ours = rates[int(data["head"]["cur"])]
         imp = opportunity.facts[0]["imps"][0]
@@ -106,12 +108,40 @@ def test_no_price_leaves_its_bounds(seed: int) -> None:
             row = rows[int(bid["line_item"])]
             price = int(bid["price_micros"]) * ours
             limit = int(row["max_cpm_micros"]) * rates[int(row["currency"])]
-            assert floor <= price <= limit, (body, row, bid)
+            assert floor * (1 - HAIR) <= price <= limit * (1 + HAIR), (body, row, bid)
             bids += 1
             at_most += limit - price < ours
             at_floor += 0 <= price - floor < ours
     assert min(bids, at_most) > 100
     assert at_floor > 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize("rate", ["1.16", "1.24", "0.71", "1.33", "0.0065", "3.26"])
+@pytest.mark.parametrize("cents", [1, 7, 420, 99_999, 123_457])
+def test_an_agreed_price_is_met(engine: Any, at: int, rate: str, cents: int) -> None:
+    """A deal whose floor is just what the line item pays, written in the other currency: floats of
+    rates lie beside their decimals, and prices do not."""
+    price = f"{cents / 100:.2f}"
+    world = snapshot(
+        Advertiser(id="a", currency="EUR", domains=("a.test",)), Campaign(id="k", advertiser="a"),
+        image("c", advertiser="a"),
+        line("l", "c", campaign="k", goal=Goal(type="cpm", amount=price), max_cpm=price),
+    )  # fmt: skip
+    agreed = Fraction(cents * 10_000) * Fraction(rate)
+    rates = np.zeros(2, RATE)
+    rates["cur"], rates["rate"] = [currency_code("USD"), currency_code("EUR")], [1.0, float(rate)]
+    deal = {"id": "d", "at": at, "bidfloor": float(agreed / 10**6), "bidfloorcur": "USD"}
+    imp = {"id": "1", "banner": {"w": 300, "h": 250}, "pmp": {"deals": [deal]}}
+    opportunity, decision = Opportunity(), Decision()
+    body = {"id": "r", "imp": [imp], "cur": ["USD"]}
+    decode(json.dumps(body).encode(), EXCHANGE, opportunity)
+    spoken = settings.terms_of(EXCHANGE, rates, ZONES, 1000, 1)
+    engine(world).decide(opportunity, None, spoken, None, NOW_MS, decision)
+    data = decision.data[0]
+    assert 1 == data["head"]["bids_count"]
+    assert round(agreed) == data["bids"][0]["price_micros"]
 
 
 def _outcome(decision: Decision) -> tuple[Any, ...]:

@@ -105,12 +105,16 @@ def test_turns_go_on_while_a_generation_is_read(followed: Followed) -> None:
 
 
 def test_a_generation_that_comes_meanwhile_is_read_next(followed: Followed) -> None:
-    """One at a time, and none is forgotten."""
+    """One at a time, and none is forgotten; its caps are known at once."""
     followed.publish(1, "shoes")
     followed.follower.look(0)
+    followed.go_on.clear()
     followed.publish(2, "shoes", "hats")
     followed.follower.look(1000)
     followed.publish(3, "shoes", "hats", "gloves")
+    followed.follower.look(1010)
+    assert [1, 2, 3] == followed.opened
+    followed.go_on.set()
     followed.done()
     second = followed.follower.look(1050)
     followed.follower.look(1100)
@@ -130,11 +134,16 @@ def test_a_broken_generation_is_looked_at_again_in_a_while(followed: Followed) -
         followed.follower.look(1000)
     followed.follower.try_again(1000)
     assert followed.follower.look(1000 + RETRY_MS // 2) is None
+    with pytest.raises(StoreCorrupt):
+        followed.follower.look(1000 + RETRY_MS)
+    followed.follower.try_again(1000 + RETRY_MS)
 
     followed.publish(2, "shoes")
-    followed.follower.look(1000 + RETRY_MS)
+    followed.follower.look(1001 + RETRY_MS)
+    assert [1, 1] == followed.opened
+    followed.follower.look(1000 + 2 * RETRY_MS)
     followed.done()
-    found = followed.follower.look(1000 + 2 * RETRY_MS)
+    found = followed.follower.look(1050 + 2 * RETRY_MS)
     assert found is not None
     assert 2 == found.generation
 
