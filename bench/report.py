@@ -73,8 +73,12 @@ def readme_block(results: Mapping[str, Result]) -> str:
         figures += found
     if not figures:
         return "Nothing measured yet: run `make bench`.\n"
-    measured = next(results[name] for name, _ in README_FIGURES if name in results)
-    return f"{table(figures)}\n{where(measured)} How: [docs/benchmarks.md](docs/benchmarks.md).\n"
+    used = [results[name] for name in dict(README_FIGURES) if name in results]
+    commits = {one["commit"] for one in used}
+    place = where(max(used, key=lambda one: str(one["date"])))
+    how = "How, and at which commit each: " if len(commits) > 1 else "How: "
+    newest = place.replace("Measured ", "The newest were measured ") if len(commits) > 1 else place
+    return f"{table(figures)}\n{newest} {how}[docs/benchmarks.md](docs/benchmarks.md).\n"
 
 
 def docs_block(results: Mapping[str, Result]) -> str:

@@ -323,6 +323,8 @@ def _faults(kind: Any, value: object, path: str = "") -> Iterator[tuple[str, str
         msgspec.convert(value, kind)
     except (msgspec.ValidationError, RecursionError) as error:
         message, _, place = str(error).partition(" - at `$")
+        if isinstance(value, float) and "got `float`" in message:
+            message = f'an amount is text, so that no digit is lost: write "{value}"'
         yield (path + place.rstrip("`")).removeprefix("."), message
 
 

@@ -4,7 +4,6 @@ It only reads, also while the node runs. Exit codes: 0 all agrees, to the micro;
 differs; 2 wrong usage, or it could not be looked: no books, no invoice, a server that is down.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from rtb.base.errors import RtbError
 from rtb.base.money import format_amounts
+from rtb.cli.console import console
 from rtb.cli.nodes import view_of, views_of
 from rtb.cli.reconcile import Compared, Node, Report, Spent, audit_all, invoices_of
 from rtb.ledger.amounts import nanos_text
@@ -27,7 +27,6 @@ DIFFERS: Final = 1
 NOT_LOOKED: Final = 2
 # Lines of a table that show single differences.
 _SHOWN_MAX: Final = 20
-_WIDE: Final = 200
 
 
 def command(
@@ -85,11 +84,6 @@ def node_of(data: Path, configs: Path) -> Node:
     exchanges = settings.load_exchanges(configs / settings.Files().exchanges)
     by_key = {one.claim_key: one for one in exchanges.values()}
     return Node(StatePaths(data.resolve()), by_key, kernels.load().journal)
-
-
-def console() -> Console:
-    """Standard output; wide where it is no terminal, so that no figure is broken in two."""
-    return Console(soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 
 
 # -- for people ------------------------------------------------------------------------------------

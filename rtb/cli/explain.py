@@ -12,10 +12,10 @@ from typing import Annotated, NamedTuple
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from rtb.base.errors import ConfigError, StoreError
 from rtb.base.records import Decision, Opportunity
+from rtb.cli.console import console, table
 from rtb.decide.engine import Trace
 from rtb.decide.explain import ImpressionReport, Report, explain
 from rtb.profiles import identity
@@ -188,29 +188,29 @@ def _read(path: Path) -> bytes:
 
 
 def _print(report: Report) -> None:
-    console = Console()
+    printed = console()
     person = "without a profile" if report.contextual else "with a profile"
-    console.print(
+    printed.print(
         f"[bold]{report.outcome}[/] in {report.currency or '-'}, {person}, "
         f"generation {report.generation} ({report.snapshot[:12]})"
     )
-    console.print(
+    printed.print(
         "with budgets, pacing and caps as they are now" if report.live
         else "budgets, pacing and caps are not looked at: no node runs here, or --at was given"
     )  # fmt: skip
     for imp in report.imps:
-        console.print(f"\n[bold]impression {imp.imp}[/]")
-        _print_bids(console, imp)
-        _print_drops(console, imp)
+        printed.print(f"\n[bold]impression {imp.imp}[/]")
+        _print_bids(printed, imp)
+        _print_drops(printed, imp)
 
 
-def _print_bids(console: Console, imp: ImpressionReport) -> None:
+def _print_bids(printed: Console, imp: ImpressionReport) -> None:
     if not imp.bids:
-        console.print("  no candidate is left")
+        printed.print("  no candidate is left")
         return
-    table = Table("line item", "creative", "", "deal", "ctr", "cvr", "value", "price", "floor")
+    rows = table("line item", "creative", "", "deal", "ctr", "cvr", "value", "price", "floor")
     for line in imp.bids:
-        table.add_row(
+        rows.add_row(
             line.line_item,
             line.creative,
             line.outcome,
@@ -221,18 +221,18 @@ def _print_bids(console: Console, imp: ImpressionReport) -> None:
             line.price_cpm,
             line.floor_cpm,
         )
-    console.print(table)
+    printed.print(rows)
 
 
-def _print_drops(console: Console, imp: ImpressionReport) -> None:
+def _print_drops(printed: Console, imp: ImpressionReport) -> None:
     if not imp.dropped:
         return
     counts = ", ".join(f"{reason} {count}" for reason, count in imp.counts().items())
-    console.print(f"  dropped: {counts}")
-    table = Table("line item", "creative", "first rule that failed")
+    printed.print(f"  dropped: {counts}")
+    rows = table("line item", "creative", "first rule that failed")
     # Those that came furthest tell most.
     for line in imp.dropped[::-1][:DROPS_SHOWN]:
-        table.add_row(line.line_item, line.creative, line.reason)
-    console.print(table)
+        rows.add_row(line.line_item, line.creative, line.reason)
+    printed.print(rows)
     if len(imp.dropped) > DROPS_SHOWN:
-        console.print(f"  and {len(imp.dropped) - DROPS_SHOWN} more; --json shows all")
+        printed.print(f"  and {len(imp.dropped) - DROPS_SHOWN} more; --json shows all")

@@ -21,6 +21,7 @@ from rtb.catalogue.check import Outside, Owner, sound_part
 from rtb.catalogue.compile import compile_snapshot, left_out
 from rtb.catalogue.load import Problem, load
 from rtb.catalogue.model import KINDS, Catalogue
+from rtb.cli.console import console
 from rtb.openrtb.agents import OS_AGENTS, OS_NAMES
 from rtb.openrtb.countries import ALPHA3
 from rtb.server import settings
@@ -78,7 +79,7 @@ def command(
     if as_json:
         typer.echo(msgspec.json.encode(report))
     else:
-        show(report, Console())
+        show(report, console())
     raise typer.Exit(report.exit_code)
 
 
@@ -209,7 +210,7 @@ def _publish(
         _fail(report, NO_STORE, str(error))
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: Report, printed: Console) -> None:
     """The report for people: every problem, then one line of what happened."""
     if report.problems:
         table = Table("severity", "file", "row", "field", "message", box=None)
@@ -218,10 +219,10 @@ def show(report: Report, console: Console) -> None:
             cells = (problem.severity, problem.file, str(problem.row or ""), problem.field)
             # Files are not trusted: `Text` keeps their words from being markup.
             table.add_row(*(Text(cell) for cell in (*cells, problem.message)), style=style)
-        console.print(table)
+        printed.print(table)
     if report.left_out:
-        console.print(Text(f"left out: {', '.join(report.left_out)}"))
-    console.print(Text(summary(report)))
+        printed.print(Text(f"left out: {', '.join(report.left_out)}"))
+    printed.print(Text(summary(report)))
 
 
 def summary(report: Report) -> str:

@@ -22,6 +22,7 @@ from rtb.base.records import Dim
 from rtb.catalogue.model import FLIGHT_MS_MAX, FLIGHT_MS_MIN
 from rtb.catalogue.tokens import hash_of
 from rtb.cli import audit, pool
+from rtb.cli.console import console
 from rtb.cli.nodes import view_of
 from rtb.ledger.accounts import NO_LIMIT, Balance, Limit, Line, place
 from rtb.ledger.amounts import nanos_text
@@ -42,7 +43,7 @@ _Node = Annotated[
     int | None,
     typer.Option("--node", help="Number of the node, where its journals do not tell."),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
+_Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -379,7 +380,7 @@ def show(
         elif as_json:
             typer.echo(msgspec.json.encode(list(report(look, wanted))))
         else:
-            audit.console().print(_table(report(look, wanted)))
+            console().print(_table(report(look, wanted)))
 
 
 def _day(text: str) -> int:
@@ -403,7 +404,7 @@ def import_invoice(
     if as_json:
         typer.echo(msgspec.json.encode(compared))
     else:
-        audit.show_findings(compared, audit.console())
+        audit.show_findings(compared, console())
     if any(map(audit.differs, compared)):
         raise typer.Exit(audit.DIFFERS)
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from rtb.base.errors import ConfigError
 from rtb.base.money import currency_name
-from rtb.cli import audit
+from rtb.cli.console import console
 from rtb.ledger.accounts import NO_LIMIT, Line, Pot
 from rtb.ledger.amounts import nanos_text
 from rtb.ledger.calendar import day_name
@@ -104,7 +104,7 @@ def show(
             one.level, one.name, one.day, str(one.node), _text(one.budget_nanos, one.currency),
             _text(one.lent_nanos), units, one.wants,
         )  # fmt: skip
-    audit.console().print(table)
+    console().print(table)
 
 
 def release(

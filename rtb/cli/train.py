@@ -11,10 +11,10 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from rtb.base.errors import CatalogueError, ConfigError, InputError, StoreError
+from rtb.cli.console import console
 from rtb.learn.dataset import read_logs
 from rtb.learn.publish import accepted, publish
 from rtb.learn.train import Fitted, Settings, fit
@@ -118,7 +118,7 @@ def summary(fitted: Fitted, path: Path | None, refusal: str) -> dict[str, object
 
 
 def _print(fitted: Fitted, path: Path | None, refusal: str) -> None:
-    console = Console()
+    printed = console()
     table = Table(title="On rows that the model has not seen")
     table.add_column("measure")
     for name in fitted.heads:
@@ -139,10 +139,10 @@ def _print(fitted: Fitted, path: Path | None, refusal: str) -> None:
     }
     for label, cells in rows.items():
         table.add_row(label, *cells)
-    console.print(table)
+    printed.print(table)
     for note in fitted.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        printed.print(f"note: {note}", highlight=False, markup=False)
     if refusal:
-        console.print(f"refused: {refusal}", highlight=False, markup=False)
+        printed.print(f"refused: {refusal}", highlight=False, markup=False)
     elif path is not None:
-        console.print(f"published {path}", highlight=False, markup=False, soft_wrap=True)
+        printed.print(f"published {path}", highlight=False, markup=False, soft_wrap=True)

@@ -18,7 +18,7 @@ ECE_BINS: Final = 20
 # A certain prediction that is wrong costs this much of log loss at most.
 PROBABILITY_MIN: Final = 1e-12
 # A gain over the base rate counts from so many of its standard errors on: of models that know
-# nothing one in 44 gets there, and one that knows something does with a few times the rows.
+# nothing some three in a hundred get there, and one that knows something with a few times the rows.
 GAIN_ERRORS_MIN: Final = 2.0
 
 

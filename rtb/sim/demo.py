@@ -40,8 +40,8 @@ from rich.table import Table
 
 from rtb.base.errors import ConfigError, RtbError
 from rtb.base.money import format_amounts
-from rtb.cli.audit import console as wide_console
 from rtb.cli.audit import node_of, show
+from rtb.cli.console import console as wide_console
 from rtb.cli.explain import decide
 from rtb.decide.explain import ImpressionReport, Report
 from rtb.ledger.amounts import NANOS

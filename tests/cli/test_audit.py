@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from rtb.base.errors import InputError, StoreError
 from rtb.base.events import NO_PRICE, RATE_ONE, Kind
-from rtb.cli.audit import console, show
+from rtb.cli.audit import show
+from rtb.cli.console import console
 from rtb.cli.main import gathered
 from rtb.cli.reconcile import Converted, Report, audit_of
 from rtb.stores.journal_read import retire

@@ -136,7 +136,7 @@ def test_lane_and_route_agree_on_the_corpus(node: Node) -> None:
         socket.create_connection(("127.0.0.1", node.port), timeout=30) as lane,
         socket.create_connection(("127.0.0.1", node.port), timeout=30) as route,
     ):
-        requests = [*_corpus("requests.jsonl.gz")[::3], *_corpus("malformed.jsonl.gz")]
+        requests = [*_corpus("requests.jsonl.gz"), *_corpus("malformed.jsonl.gz")]
         for body in map(_as_test, requests):
             lane.sendall(plain(body))
             route.sendall(plain(body).replace(b"host: x", routed, 1))

@@ -7,10 +7,11 @@ from rtb.sim.currencies import in_dollars, units
 
 
 def test_other_currencies_are_worth_what_they_are() -> None:
-    """The seeded ones keep their rate; a yen is no dollar."""
+    """Rivals keep the rates of the seed; money is added up as the bidder does, and a yen is no
+    dollar."""
     assert (1.0, 0.9, 0.8) == tuple(units()[name] for name in ("USD", "EUR", "GBP"))
     assert 100 < units()["JPY"] < 200
-    assert in_dollars({"USD": 2 * 10**9, "EUR": 9 * 10**8}) == pytest.approx(3.0)
+    assert in_dollars({"USD": 2 * 10**9, "EUR": 5 * 10**8}) == pytest.approx(2.58)
     assert in_dollars({"JPY": 10**9}) < 0.01
 
 
