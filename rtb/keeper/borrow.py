@@ -125,9 +125,9 @@ class Borrower:
         there was one."""
         state = self._state
         lent = state.lent or {}
-        newest = max((day for _, _, day in lent), default=0)
+        from_day = self._booked_from() - 1  # a local day begins at most a day before UTC's
         for pot in lent:
-            current = pot[2] == 0 or pot[2] >= newest - 1
+            current = pot[2] == 0 or pot[2] >= from_day
             if current and self._budgets.get(pot) != budget_of(state, pot):
                 self._untold.add(pot)
         for pot, drawn in state.drawn.items():
@@ -220,12 +220,17 @@ class Borrower:
         if now_ms - self._let_go_ms < self.limits.let_go_ms:
             return
         self._let_go_ms = now_ms
-        before_day = day_of(self._state.forgotten_s, UTC) - 2
+        before_day = self._booked_from() - 2
         self.books.let_go(before_day)
         for kept in (self._paces, self._budgets, self._unmet):
             for pot in [pot for pot in kept if 0 < pot[2] < before_day]:
                 del kept[pot]
         self._beyond = {pot for pot in self._beyond if not 0 < pot[2] < before_day}
+
+    def _booked_from(self) -> int:
+        """The first day, of UTC, that can be booked. Not by the wall clock: were it days ahead,
+        what is drawn of this day would be let go of, and lent to others."""
+        return day_of(self._state.forgotten_s, UTC)
 
     def _asks(self, over: Mapping[Pot, Amount], now_ms: int) -> list[Ask]:
         """One for each pot; what is needed comes first."""

@@ -25,6 +25,7 @@ from rtb.keeper.apply import Exchange
 from rtb.keeper.batch import Batch, batch_of, is_never_away
 from rtb.keeper.cluster import Cluster
 from rtb.keeper.deadlines import Deadlines
+from rtb.keeper.forgetting import Forgetting
 from rtb.keeper.leases import Limits
 from rtb.keeper.lending import Lending, Loans
 from rtb.keeper.letters import Letters
@@ -112,7 +113,8 @@ class Keeper:
         self._work: _Work | None = None
         longest_s = max((one.reservation_ttl_s for one in exchanges.values()), default=0)
         self._deadlines = Deadlines(longest_s * 1000 + 1000)
-        self._expired_s = self._forgot_s = 0
+        self._forgetting = Forgetting(self.state.forgotten_s, settings.remember_s)
+        self._expired_s, self._forgot_s = 0, self.state.forgotten_s
         self.outcomes: Counter[Outcome] = Counter()
         self.tally = Tally(exchanges.keys())
         self.records = 0
@@ -222,7 +224,9 @@ class Keeper:
         Raises: StoreError, InvariantError: what was read and not booked is lost to this keeper;
             only a new one can go on.
         """
-        ended_ms = self._deadlines.now_ms(now_ms, now_ms if steady_ms is None else steady_ms)
+        steady_ms = now_ms if steady_ms is None else steady_ms
+        ended_ms = self._deadlines.now_ms(now_ms, steady_ms)
+        self._forgetting.turn(now_ms, steady_ms)
         if self._work is None:
             if not self._look(now_ms):
                 return 0
@@ -298,14 +302,16 @@ class Keeper:
             work.commands += self._cluster.pool.repays(now_ms // 1000)
         horizon_ms = self.tails.horizon_ms(now_ms)
         horizon_s, ended_s = horizon_ms // 1000, min(horizon_ms, ended_ms) // 1000
-        if ended_s > self._expired_s:
+        if ended_s != self._expired_s:  # a clock that was set back would else end no hold for long
             self._expired_s = ended_s
             due_s = self.state.next_due_s()
             if due_s is not None and due_s <= ended_s:
                 work.commands.append(Expire(ended_s))
-        elif horizon_s >= self._forgot_s + self._settings.forget_every_s:  # in another turn
-            self._forgot_s = horizon_s
-            work.commands.append(Forget(max(horizon_s - self._settings.remember_s, 0)))
+            return
+        before_s = min(self._forgetting.before_s, horizon_s - self._settings.remember_s)
+        if before_s >= self._forgot_s + self._settings.forget_every_s:  # in another turn
+            self._forgot_s = before_s
+            work.commands.append(Forget(before_s))
 
     # -- after the commit --------------------------------------------------------------------------
 
