@@ -197,6 +197,7 @@ cdef struct Group:
 cdef struct Person:
     int known
     int opted_out
+    int uncounted
     uint64_t *segments
     int segments_count
     ProfileEntry *items
@@ -693,6 +694,7 @@ cdef class Engine:
             self.person.opted_out = 1
             return
         self.person.known = not head.flags & PROFILE_COUNTS_ONLY
+        self.person.uncounted = head.flags & PROFILE_UNCOUNTED
         self.person.segments = <uint64_t *>at
         self.person.segments_count = head.segments_count
         at += 8 * head.segments_count

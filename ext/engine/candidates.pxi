@@ -443,6 +443,6 @@ cdef int _reject_person(Engine self, const LineItem *row) noexcept nogil:
         self.person.opt_outs, self.person.opt_outs_count, self.advertisers[row.advertiser].key
     ):
         return REJECT_OPTED_OUT
-    if self.person.caps_count and _is_capped(self, row.caps_start, row.caps_count):
+    if _is_capped(self, row.caps_start, row.caps_count):
         return REJECT_FREQUENCY_CAP
     return REJECT_NONE

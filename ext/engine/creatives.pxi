@@ -3,7 +3,7 @@
 
 cdef int _reject_creative(Engine self, const Creative *ad, const Imp *imp) noexcept nogil:
     cdef int reason
-    if self.person.caps_count and _is_capped(self, ad.caps_start, ad.caps_count):
+    if _is_capped(self, ad.caps_start, ad.caps_count):
         return REJECT_FREQUENCY_CAP
     if not imp.media >> ad.media & 1:
         return REJECT_MEDIA
@@ -206,8 +206,14 @@ cdef int _reject_blocked(Engine self, const Creative *ad) noexcept nogil:
     return REJECT_NONE
 
 
-cdef bint _is_capped(Engine self, int start, int count) noexcept nogil:
-    """Whether the person has seen as much as one of these caps allows."""
+cdef inline bint _is_capped(Engine self, int start, int count) noexcept nogil:
+    """Whether the person has seen as much as one of these caps allows, or may have."""
+    if self.person.uncounted:
+        return count > 0
+    return self.person.caps_count > 0 and _has_seen(self, start, count)
+
+
+cdef bint _has_seen(Engine self, int start, int count) noexcept nogil:
     cdef int i
     cdef const Cap *cap
     cdef const ProfileEntry *seen

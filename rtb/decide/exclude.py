@@ -29,12 +29,13 @@ KIND_TITLE, KIND_IMG, KIND_VIDEO, KIND_DATA = 1, 2, 3, 4
 class Person:
     """A stored profile, opened for look-ups; or nobody.
 
-    One that was made of counts alone has caps, but is nobody that we know.
+    One that was made of counts alone has caps, but is nobody that we know. One whose counts are not
+    known gets nothing that has caps.
     """
 
     def __init__(self, record: bytes | None) -> None:
         self.known = record is not None
-        self.opted_out = False
+        self.opted_out = self.uncounted = False
         self.segments: list[int] = []
         self.items: dict[int, tuple[int, int]] = {}
         self.categories: dict[int, tuple[int, int]] = {}
@@ -64,6 +65,7 @@ class Person:
 
         self.opted_out = bool(head["flags"] & profile_record.OPT_OUT)
         self.known = not head["flags"] & profile_record.COUNTS_ONLY
+        self.uncounted = bool(head["flags"] & profile_record.UNCOUNTED)
         self.segments = take("<u8", int(head["segments_count"])).tolist()
         self.items = entries(int(head["items_count"]))
         self.categories = entries(int(head["categories_count"]))
@@ -109,7 +111,11 @@ def reject_person(index: Index, line_item: SimpleNamespace, person: Person, now_
 
 
 def reject_capped(index: Index, owner: SimpleNamespace, person: Person, now_ms: int) -> Reject:
-    """Whether the person has seen a line item or a creative as often as one of its caps allows."""
+    """Whether the person has seen a line item or a creative as often as one of its caps allows, or
+    may have.
+    """
+    if person.uncounted and owner.caps_count:
+        return Reject.FREQUENCY_CAP
     start = owner.caps_start
     for raw in index.snapshot["caps"][start : start + owner.caps_count]:
         cap = as_values(raw)

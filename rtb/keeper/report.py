@@ -61,7 +61,8 @@ class Report:
     def _sum(self, keeper: Keeper) -> None:
         """Balances by currency; a currency beyond the room of the board is left out."""
         lines = keeper.state.lines
-        balances: dict[int, list[list[int]]] = {}
+        # A new keeper leaves the accounts of past days on the disk: their spend goes on to count.
+        balances = {currency: [nanos] for currency, nanos in keeper.state.rest.items()}
         for account in keeper.state.accounts.values():
             balances.setdefault(lines[account.line_item].currency, []).append(account.nanos)
         for place, (currency, found) in enumerate(sorted(balances.items())[:CURRENCIES_MAX]):

@@ -173,6 +173,7 @@ class State:
     elsewhere shows here what the bids of a batch ask for.
     lent: nanos and units that may be drawn of each pot; None where the budgets are all its own
     payers: the advertiser and currency of each campaign, and of each advertiser himself
+    rest: nanos by `Balance` of accounts that a store keeps to itself, by currency
     """
 
     lines: dict[int, Line] = field(default_factory=dict)
@@ -192,6 +193,7 @@ class State:
     references: set[str] = field(default_factory=set)
     forgotten_s: int = 0
     last_number: int = 0  # of an account
+    rest: dict[int, list[int]] = field(default_factory=dict, compare=False)
 
     def held(self, bid: int) -> Hold | None:
         """The money of a bid in flight."""

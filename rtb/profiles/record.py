@@ -42,6 +42,7 @@ VERSION: Final = 1
 
 OPT_OUT: Final = 1
 COUNTS_ONLY: Final = 2  # made for one request out of counts: nobody that we know
+UNCOUNTED: Final = 4  # made for one request: what was shown to its person is not known
 
 HEADER = np.dtype(
     [
@@ -63,6 +64,11 @@ HEADER = np.dtype(
 ENTRY = np.dtype([("hash", "u8"), ("time_s", "u4"), ("value", "u4")])
 assert HEADER.itemsize == 32
 assert ENTRY.itemsize == 16
+
+# Of whom the store did not say anything: he may have opted out, and may have seen everything.
+UNANSWERED: Final = struct.pack(
+    f"<2sBB{HEADER.itemsize - 4}x", MAGIC, VERSION, COUNTS_ONLY | UNCOUNTED
+)
 
 # Caps of one record. They bound the read (a record is copied nowhere) and the write.
 SEGMENTS_MAX: Final = 512

@@ -25,6 +25,7 @@ from rtb.base.records import DECISION_HEAD, FACTS, HEAD, RATE, Decision, Flag, O
 from rtb.catalogue.snapshot import Snapshot
 from rtb.exchanges.response import no_bid
 from rtb.exchanges.settings import Exchange
+from rtb.profiles.record import UNANSWERED
 from rtb.server.commit import Payment
 from rtb.server.kernels import Kernels, decode_reference
 from rtb.server.settings import Bid, terms_of
@@ -305,13 +306,10 @@ class Bidder:
     ) -> Reply | None:
         """Asks the remote store; the answer to the exchange follows from its callback."""
         assert self.remote is not None
-        wall_ms, is_test = self._wall_ns() // NS_PER_MS, glance[4] & FLAG_TEST
         if self.inflight >= self.settings.inflight_max:
-            record = self._view(keys, None, None, wall_ms, NO_COUNTS, is_test)
             return self._finish(
-                endpoint, work, glance, record, self.money.caps.person, Lookup.BUSY, started_ns,
-                deadline_ns,
-            )  # fmt: skip
+                endpoint, work, glance, UNANSWERED, 0, Lookup.BUSY, started_ns, deadline_ns
+            )
         at_once: list[Reply] = []
         asked = False
         asked_ns = self._monotonic_ns()
@@ -325,13 +323,17 @@ class Bidder:
             self.inflight -= 1
             if asked:
                 self._looked_up(glance, asked_ns)
-            # Valid until the next look: it is decided on in this very turn.
-            now_ms = self._wall_ns() // NS_PER_MS
-            profile = self._view(keys, key, record, now_ms, counts, is_test)
+            # He may have opted out: without an answer nobody is named, linked or counted.
+            profile: bytes | memoryview | None = UNANSWERED
+            person = 0
+            if not outcome.transient:
+                # Valid until the next look: it is decided on in this very turn.
+                now_ms, is_test = self._wall_ns() // NS_PER_MS, glance[4] & FLAG_TEST
+                profile = self._view(keys, key, record, now_ms, counts, is_test)
+                person = self.money.caps.person
             reply = self._finish(
-                endpoint, work, glance, profile, self.money.caps.person, outcome, started_ns,
-                deadline_ns,
-            )  # fmt: skip
+                endpoint, work, glance, profile, person, outcome, started_ns, deadline_ns
+            )
             if asked:
                 later(reply)
             else:

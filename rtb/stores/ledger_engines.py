@@ -6,6 +6,7 @@ so that a batch costs one round trip a table and not one a row.
 
 import json
 import sqlite3
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -364,7 +365,7 @@ class Database(ABC):
 def transaction(engine: Engine, place: str, *, reading: bool = False) -> Iterator[Connection]:
     """One transaction, or one consistent look; faults of the engine as ours."""
     try:
-        with engine.connect() as connection:
+        with _connected(engine, place) as connection:
             if reading and engine.dialect.name == "postgresql":
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
@@ -373,6 +374,26 @@ def transaction(engine: Engine, place: str, *, reading: bool = False) -> Iterato
         raise StoreCorrupt(f"{error.orig} - at `{place}`") from error
     except DBAPIError as error:
         raise fault_of(error, place) from error
+    except _RAW as error:
+        raise _broken(error, place) from error
+
+
+# PostgreSQL's driver lets these out as they are: a socket that breaks, an answer that breaks off.
+_RAW: Final = (OSError, struct.error)
+
+
+def _connected(engine: Engine, place: str) -> Connection:
+    """A connection. A server that ends, or is none, may say anything before the first statement:
+    the driver reads it by tables and as text. Raises: StoreError, DBAPIError.
+    """
+    try:
+        return engine.connect()
+    except (*_RAW, ValueError, LookupError) as error:
+        raise _broken(error, place) from error
+
+
+def _broken(error: Exception, place: str) -> StoreError:
+    return StoreError(f"connection lost: {type(error).__name__}: {error} - at `{place}`")
 
 
 def place_of(engine: Engine) -> str:

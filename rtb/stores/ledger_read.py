@@ -136,13 +136,14 @@ def read_accounts(connection: Connection, state: State, from_day: int) -> set[in
     days = {int(day) for day in connection.execute(older.distinct()).scalars()}
     rest = (accounts.c.day < from_day) & accounts.c.day.not_in(days)
     query = select(
-        accounts.c.line_item, accounts.c.flight,
-        func.sum(kept.c.open_nanos), func.sum(kept.c.open_units),
+        accounts.c.line_item, accounts.c.flight, func.sum(kept.c.open_units),
+        *(func.sum(column) for column in list(kept.c)[1 : 1 + BALANCES]),
     ).select_from(joined).where(rest)  # fmt: skip
     grouped = query.group_by(accounts.c.line_item, accounts.c.flight)
-    for line_item, flight, nanos, units in connection.execute(grouped):
-        line = state.lines[unsigned(line_item)]
-        carry_forward(state, line, unsigned(flight), -int(nanos), -int(units))
+    for line_item, flight, units, *found in connection.execute(grouped):
+        line, nanos = state.lines[unsigned(line_item)], [int(one) for one in found]
+        carry_forward(state, line, unsigned(flight), -nanos[Balance.OPEN], -int(units))
+        _add_rest(state, line, nanos)
     _open(connection, state, not_(rest), lifetime=True)
     state.last_number = last(connection, accounts.c.number)
     return days
@@ -150,14 +151,22 @@ def read_accounts(connection: Connection, state: State, from_day: int) -> set[in
 
 def read_day(connection: Connection, state: State, day: int) -> None:
     """Loads the accounts of a day that was summed up before."""
-    _open(connection, state, schema.ACCOUNTS.c.day == day, lifetime=False)
+    for account in _open(connection, state, schema.ACCOUNTS.c.day == day, lifetime=False):
+        line = state.lines[account.line_item]
+        _add_rest(state, line, [-nanos for nanos in account.nanos])
+
+
+def _add_rest(state: State, line: Line, nanos: Sequence[int]) -> None:
+    """Adds to what the accounts on the disk alone have."""
+    rest = state.rest.setdefault(line.currency, [0] * BALANCES)
+    state.rest[line.currency] = [sum(pair) for pair in zip(rest, nanos, strict=True)]
 
 
 def _open(
     connection: Connection, state: State, where: ColumnElement[bool], *, lifetime: bool
-) -> None:
+) -> list[Account]:
     """Opens accounts as stored; `lifetime`: scopes without days have not counted them yet."""
-    accounts, kept = schema.ACCOUNTS, schema.BALANCES
+    accounts, kept, opened = schema.ACCOUNTS, schema.BALANCES, []
     query = select(accounts, *list(kept.c)[1:]).join(kept, kept.c.account == accounts.c.number)
     for number, line_item, flight, day, *values in connection.execute(
         query.where(where).order_by(accounts.c.number)
@@ -170,6 +179,8 @@ def _open(
             if lifetime or drawn.scope in DAILY:
                 drawn.nanos -= account.nanos[Balance.OPEN]
                 drawn.units -= account.units[Balance.OPEN]
+        opened.append(account)
+    return opened
 
 
 def sums_of_rows(connection: Connection) -> audit.Sums:

@@ -10,12 +10,13 @@ from rtb.base.hashing import token_hash
 from rtb.base.reasons import NoBid, Reject
 from rtb.base.records import Decision, Dim, Opportunity
 from rtb.catalogue.model import Advertiser, Campaign, FrequencyCap
+from rtb.catalogue.snapshot import Snapshot
 from rtb.decide.engine import Engine
 from rtb.exchanges.decode import decode
 from rtb.exchanges.settings import Exchange
 from rtb.profiles import codec
 from rtb.profiles.codec import Profile
-from rtb.profiles.record import COUNTS_ONLY
+from rtb.profiles.record import COUNTS_ONLY, UNANSWERED
 from rtb.server import settings
 from tests.decide.test_rules import NOW_S, RATES, ZONES, banner, decide, image, line, snapshot
 
@@ -75,11 +76,35 @@ def test_counts_alone_make_nobody_known(engine: Any) -> None:
                            (1, {Reject.NEEDS_PROFILE})):  # fmt: skip
         record = bytearray(codec.encode(seen("line_item/l/86400", count)))
         record[3] |= COUNTS_ONLY
-        opportunity, decision = Opportunity(), Decision()
-        decode(json.dumps({"id": "r", "imp": [banner()]}).encode(), EXCHANGE, opportunity)
-        terms = settings.terms_of(EXCHANGE, RATES, ZONES, 1000, 1)
-        engine(catalogue).decide(opportunity, bytes(record), terms, None, NOW_S * 1000, decision)
-        head = decision.data[0]["head"]
-        drops = decision.data[0]["drops"][: head["drops_count"]]
-        assert reasons == {Reject(int(drop["reason"])) for drop in drops}
+        head, found = decided(engine, catalogue, bytes(record))
+        assert reasons == found
         assert 1 == head["contextual"]
+
+
+@pytest.mark.parametrize("level", ["creative", "line_item", "campaign", "advertiser", ""])
+def test_who_may_have_seen_anything_gets_nothing_capped(engine: Any, level: str) -> None:
+    """Without an answer of the store a cap of any level closes its line item, and no other."""
+    of = {one: cap(9) if one == level else {} for one in
+          ("creative", "line_item", "campaign", "advertiser")}  # fmt: skip
+    catalogue = snapshot(
+        Advertiser(id="a", domains=("shop.test",), **of["advertiser"]),
+        Campaign(id="k", advertiser="a", **of["campaign"]),
+        image("c", **of["creative"]),
+        line("l", "c", **of["line_item"]),
+    )
+    head, found = decided(engine, catalogue, UNANSWERED)
+
+    assert ({Reject.FREQUENCY_CAP} if level else set()) == found
+    assert (NoBid.NO_CANDIDATE if level else NoBid.BID) == head["nobid"]
+    assert (1, 0) == (head["contextual"], head["opted_out"])
+
+
+def decided(engine: Any, catalogue: Snapshot, record: bytes) -> tuple[Any, set[Reject]]:
+    """Head of the decision for somebody with such a record, and reasons of who was dropped."""
+    opportunity, decision = Opportunity(), Decision()
+    decode(json.dumps({"id": "r", "imp": [banner()]}).encode(), EXCHANGE, opportunity)
+    terms = settings.terms_of(EXCHANGE, RATES, ZONES, 1000, 1)
+    engine(catalogue).decide(opportunity, record, terms, None, NOW_S * 1000, decision)
+    head = decision.data[0]["head"]
+    drops = decision.data[0]["drops"][: head["drops_count"]]
+    return head, {Reject(int(drop["reason"])) for drop in drops}

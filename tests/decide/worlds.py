@@ -352,7 +352,8 @@ def profile(chance: random.Random) -> bytes | None:
     body += b"".join(hash_.to_bytes(8, "little") for hash_ in opt_outs)
     head = np.zeros(1, record.HEADER)
     head["magic"], head["version"] = record.MAGIC, record.VERSION
-    head["flags"] = record.OPT_OUT if chance.random() < 0.05 else 0
+    kind = chance.random()
+    head["flags"] = record.OPT_OUT if kind < 0.05 else record.UNCOUNTED if kind > 0.95 else 0
     head["segments_count"], head["opt_outs_count"] = len(segments), len(opt_outs)
     head["items_count"], head["categories_count"], head["caps_count"] = parts
     return head.tobytes() + body

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bench.lent import LentMoney
+from rtb.base.events import BID, Kind
 from rtb.base.reasons import Reject
 from rtb.exchanges.settings import Exchange
 from rtb.keeper import tally
@@ -17,6 +18,9 @@ from rtb.pacing.goal import Mode
 from rtb.server import kernels, metrics_money, settings
 from rtb.server.bid import Bidder, Reply, Serving
 from rtb.stores.board import FUNNEL_FIRST_REASON, FUNNEL_SAMPLE, Board
+from rtb.stores.caps_table import CapsTable
+from rtb.stores.journal import READABLE
+from rtb.stores.journal_kept import Records, kept_in
 from rtb.stores.profiles import CountsAnswer, Lookup
 from tests.decide import worlds
 
@@ -120,3 +124,51 @@ def test_every_look_up_over_the_network_is_timed(board: Board, tmp_path: Path) -
     assert ask() is not None
     assert (2, 4_000) == (board.total("lookup_us").sum(), board.total("lookup_sum_us"))
     assert (2, 3) == (len(replies), board.total("lookups").sum())
+
+
+@pytest.mark.parametrize("lookup", Lookup)
+def test_nobody_is_named_whom_the_store_did_not_answer_for(
+    board: Board, tmp_path: Path, lookup: Lookup
+) -> None:
+    """He may have opted out: no hash of his, no link of his ids, and nothing that has caps."""
+    compiled, exchanges, far = kernels.load(), {"generic": EXCHANGE}, Far()
+    inflight_max = 0 if lookup is Lookup.BUSY else 1
+    patient = settings.Bid(shed_after_ms=10_000, inflight_max=inflight_max)
+    snapshot = worlds.snapshot(3, 200)
+    money = LentMoney(tmp_path, exchanges, compiled, 200)
+    bidder = Bidder(
+        patient, exchanges, compiled, compiled.meter(board, 0), money,
+        remote=far,  # type: ignore[arg-type]
+    )  # fmt: skip
+    rates = settings.load_rates(settings.CONFIGS / "rates.toml")
+    bidder.price_by(rates, settings.load_zones(settings.CONFIGS / "zones.toml", worlds.NOW_MS))
+    bidder.serve(Serving(snapshot, compiled.engine(snapshot, None), snapshot.arrays, 1, "", ""))
+    money.caps.refresh(time.time_ns() // 1_000_000)
+    chance, device = random.Random(1), {"ifa": "6d92078a-8246-4ba4-ae5b-76104861e7dc"}
+    for number in range(150):
+        person = {"user": {"buyeruid": f"u{number}"}, "device": device, "regs": {}}
+        body = json.dumps(worlds.request(chance) | person).encode()
+        now_ns = time.monotonic_ns()
+        bidder.answer(bidder.endpoints[b"generic"], body, 0, now_ns, now_ns, lambda _: None)
+        while far.waiting:
+            far.waiting.pop()(lookup, None, None, [])
+    money.flush()
+
+    persons, links, capped = _named(tmp_path / "journals", CapsTable.of(snapshot.arrays))
+    assert lookup.transient == (persons == {0})
+    assert lookup.transient == (links == 0)
+    assert lookup.transient == (capped == 0)
+
+
+def _named(journals: Path, table: CapsTable) -> tuple[set[int], int, int]:
+    """Persons of the bids of a journal; how many links it has, and bids that have caps."""
+    persons, links, capped = set(), 0, 0
+    for kept in kept_in(journals, READABLE):
+        for _, kind, body in Records(journals, kept, kept.last, READABLE):
+            links += kind == Kind.LINK
+            if kind == Kind.BID:
+                claims = np.frombuffer(body, BID)[0]["claims"]
+                persons.add(int(claims["person"]))
+                keys = int(claims["line_item"]), int(claims["creative"])
+                capped += any(table.of_key(key) for key in keys)
+    return persons, links, capped

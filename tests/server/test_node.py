@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ from rtb.profiles import codec, identity
 from rtb.stores import artifacts
 from rtb.stores.profiles_lmdb import ProfileStore
 from tests.decide import worlds
-from tests.server.conftest import Node, StartNode, free_port, plain, read_answer, split_answer
+from tests.server.conftest import Node, StartNode, plain, read_answer, split_answer
 from tests.server.test_answers import BODY, REQUEST
 
 
@@ -284,46 +283,6 @@ def test_bad_settings_refuse_to_start(start_node: StartNode) -> None:
 
     assert 0 != node.process.wait(30)
     assert "prot" in node.log.read_text()
-
-
-@pytest.mark.server
-def test_redis_dies_hangs_and_returns(start_node: StartNode, tmp_path: Path) -> None:
-    """Redis killed or stopped: bids go on in time, without a profile; it comes back by itself."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed")
-    port = free_port()
-    command = [binary, "--port", str(port), "--save", "", "--dir", str(tmp_path)]
-    redis = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        node = start_node("--profiles", f"redis://127.0.0.1:{port}/0", line_items=100)
-        person = json.dumps(REQUEST | {"user": {"buyeruid": "u1"}}).encode()
-        node.wait_for(lambda: _asked(node, person, "miss"), 10)
-        redis.send_signal(signal.SIGSTOP)
-        for _ in range(5):
-            start = time.monotonic()
-            assert 200 == node.post(person)[0]
-            assert time.monotonic() - start < 0.5
-        redis.send_signal(signal.SIGCONT)
-        node.wait_for(lambda: _asked(node, person, "miss"), 10)
-        redis.kill()
-        redis.wait()
-        for _ in range(5):
-            assert 200 == node.post(person)[0]
-        redis = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        node.wait_for(lambda: _asked(node, person, "miss"), 10)
-    finally:
-        redis.kill()
-        redis.wait()
-
-
-def _asked(node: Node, body: bytes, result: str) -> bool:
-    """Whether one more request moves the counter of look-ups with this result."""
-    name = f'rtb_profile_lookup_total{{result="{result}"}}'
-    before = node.metric(name)
-    assert 200 == node.post(body)[0]
-    time.sleep(0.05)
-    return node.metric(name) > before
 
 
 def test_a_second_node_does_not_take_over(start_node: StartNode, tmp_path: Path) -> None:
