@@ -29,7 +29,6 @@ from rtb.catalogue.targeting import (
     AnyOf,
     AtLeast,
     AtMost,
-    In,
     Node,
     Not,
     Within,
@@ -38,6 +37,7 @@ from rtb.catalogue.targeting import (
 )
 from rtb.catalogue.tokens import hash_of
 from rtb.decide.targeting import derive
+from tests.catalogue.trees import one_of, tokens, trees
 
 Arrays = dict[str, npt.NDArray[Any]]
 Tokens = Mapping[Dim, Set[int]]
@@ -48,37 +48,15 @@ BERLIN, PARIS = (52.52, 13.405), (48.8566, 2.3522)
 DIMS = (Dim.COUNTRY, Dim.REGION, Dim.SIZE, Dim.AUDIENCE)
 
 
-def one_of(dim: Dim, *values: str) -> In:
-    return In(dim, frozenset(hash_of(dim, value) for value in values))
-
-
-LEAF = st.one_of(
-    st.builds(
-        lambda dim, values: one_of(dim, *values),
-        st.sampled_from(DIMS),
-        st.sets(st.sampled_from("abcd"), min_size=1, max_size=3),
-    ),
+TREES = trees(
+    DIMS,
     st.builds(AtLeast, st.just(Dim.OS_VERSION), st.sampled_from([12.0, 15.0])),
     st.builds(AtMost, st.just(Dim.VIEWABILITY), st.just(0.5)),
     st.just(Within(100.0, (BERLIN, PARIS))),
+    parts_max=4,
+    leaves_max=10,
 )
-TREES = st.recursive(
-    LEAF,
-    lambda inner: st.one_of(
-        st.builds(Not, inner),
-        st.builds(All, st.lists(inner, max_size=4).map(tuple)),
-        st.builds(AnyOf, st.lists(inner, max_size=4).map(tuple)),
-    ),
-    max_leaves=10,
-)
-TOKENS = st.fixed_dictionaries(
-    {
-        dim: st.sets(st.sampled_from("abcde"), max_size=3).map(
-            lambda values, dim=dim: {hash_of(dim, value) for value in values}
-        )
-        for dim in DIMS
-    }
-)
+TOKENS = tokens(DIMS)
 NUMBERS = st.dictionaries(
     st.sampled_from([Dim.OS_VERSION, Dim.VIEWABILITY]), st.sampled_from([0.3, 14.0, 16.0])
 )

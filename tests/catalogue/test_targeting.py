@@ -13,7 +13,6 @@ from rtb.catalogue.targeting import (
     AnyOf,
     AtLeast,
     AtMost,
-    In,
     Node,
     Not,
     Within,
@@ -22,12 +21,7 @@ from rtb.catalogue.targeting import (
     simplify,
 )
 from rtb.catalogue.targeting_parse import TargetingError, audiences, parse
-from rtb.catalogue.tokens import hash_of
-
-
-def one_of(dim: Dim, *values: str) -> In:
-    return In(dim, frozenset(hash_of(dim, value) for value in values))
-
+from tests.catalogue.trees import one_of, tokens, trees
 
 LEAVES = [
     ({"key": "country", "in": ["USA", "can"]}, one_of(Dim.COUNTRY, "usa", "can")),
@@ -194,31 +188,13 @@ def test_unknown_numbers_satisfy_no_comparison() -> None:
 
 
 DIMS = (Dim.COUNTRY, Dim.AUDIENCE, Dim.KEYWORD)
-LEAF = st.one_of(
-    st.builds(
-        lambda dim, values: one_of(dim, *values),
-        st.sampled_from(DIMS),
-        st.sets(st.sampled_from("abcd"), min_size=1, max_size=3),
-    ),
+TREES = trees(
+    DIMS,
     st.builds(AtLeast, st.just(Dim.VIEWABILITY), st.sampled_from([0.2, 0.7])),
+    parts_max=3,
+    leaves_max=8,
 )
-TREES = st.recursive(
-    LEAF,
-    lambda inner: st.one_of(
-        st.builds(Not, inner),
-        st.builds(All, st.lists(inner, max_size=3).map(tuple)),
-        st.builds(AnyOf, st.lists(inner, max_size=3).map(tuple)),
-    ),
-    max_leaves=8,
-)
-TOKENS = st.fixed_dictionaries(
-    {
-        dim: st.sets(st.sampled_from("abcde"), max_size=3).map(
-            lambda values, dim=dim: {hash_of(dim, value) for value in values}
-        )
-        for dim in DIMS
-    }
-)
+TOKENS = tokens(DIMS)
 NUMBERS = st.sampled_from([{}, {Dim.VIEWABILITY: 0.1}, {Dim.VIEWABILITY: 0.9}])
 
 

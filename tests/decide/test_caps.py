@@ -42,18 +42,22 @@ def seen(token: str, count: int, age_s: int = 100) -> Profile:
 LEVELS = ["creative/c/86400", "line_item/l/86400", "campaign/k/86400", "advertiser/a/86400"]
 
 
-@pytest.mark.parametrize("token", LEVELS)
-def test_every_level(engine: Any, token: str) -> None:
-    """A cap holds at its level, from its count on and for its window."""
-    level = token.split("/", 1)[0]
-    of = {one: cap(2) if one == level else {} for one in
+def capped_at(level: str, count: int) -> Snapshot:
+    """One line item with a cap at one level; at none where there is no such level."""
+    of = {one: cap(count) if one == level else {} for one in
           ("creative", "line_item", "campaign", "advertiser")}  # fmt: skip
-    catalogue = snapshot(
+    return snapshot(
         Advertiser(id="a", domains=("shop.test",), **of["advertiser"]),
         Campaign(id="k", advertiser="a", **of["campaign"]),
         image("c", **of["creative"]),
         line("l", "c", **of["line_item"]),
     )
+
+
+@pytest.mark.parametrize("token", LEVELS)
+def test_every_level(engine: Any, token: str) -> None:
+    """A cap holds at its level, from its count on and for its window."""
+    catalogue = capped_at(token.split("/", 1)[0], 2)
     for count, age_s, capped in ((2, 100, True), (1, 100, False), (2, DAY_S + 1, False)):
         found = decide(engine, catalogue, profile=seen(token, count, age_s))
         assert capped == (found.nobid == NoBid.NO_CANDIDATE)
@@ -84,15 +88,7 @@ def test_counts_alone_make_nobody_known(engine: Any) -> None:
 @pytest.mark.parametrize("level", ["creative", "line_item", "campaign", "advertiser", ""])
 def test_who_may_have_seen_anything_gets_nothing_capped(engine: Any, level: str) -> None:
     """Without an answer of the store a cap of any level closes its line item, and no other."""
-    of = {one: cap(9) if one == level else {} for one in
-          ("creative", "line_item", "campaign", "advertiser")}  # fmt: skip
-    catalogue = snapshot(
-        Advertiser(id="a", domains=("shop.test",), **of["advertiser"]),
-        Campaign(id="k", advertiser="a", **of["campaign"]),
-        image("c", **of["creative"]),
-        line("l", "c", **of["line_item"]),
-    )
-    head, found = decided(engine, catalogue, UNANSWERED)
+    head, found = decided(engine, capped_at(level, 9), UNANSWERED)
 
     assert ({Reject.FREQUENCY_CAP} if level else set()) == found
     assert (NoBid.NO_CANDIDATE if level else NoBid.BID) == head["nobid"]

@@ -40,6 +40,14 @@ class Followed:
         name = str(path.relative_to(self.paths.root))
         write_serving(self.paths, ServingFile(generation, name, ""))
 
+    def held_up_by_the_second(self) -> None:
+        """Its first generation is in force at 0 ms, its second is being read at 1000 ms."""
+        self.publish(1, "shoes")
+        self.follower.look(0)
+        self.go_on.clear()
+        self.publish(2, "shoes", "hats")
+        assert self.follower.look(1000) is None
+
     def done(self) -> None:
         """Waits for what is being read, as turns do not."""
         reading = self.follower._reading
@@ -89,11 +97,7 @@ def test_the_first_generation_is_waited_for(followed: Followed) -> None:
 
 def test_turns_go_on_while_a_generation_is_read(followed: Followed) -> None:
     """Caps are known at once, budgets when they have been read; each is handed over once."""
-    followed.publish(1, "shoes")
-    followed.follower.look(0)
-    followed.go_on.clear()
-    followed.publish(2, "shoes", "hats")
-    assert followed.follower.look(1000) is None
+    followed.held_up_by_the_second()
     assert [1, 2] == followed.opened
 
     followed.go_on.set()
@@ -106,11 +110,7 @@ def test_turns_go_on_while_a_generation_is_read(followed: Followed) -> None:
 
 def test_a_generation_that_comes_meanwhile_is_read_next(followed: Followed) -> None:
     """One at a time, and none is forgotten; its caps are known at once."""
-    followed.publish(1, "shoes")
-    followed.follower.look(0)
-    followed.go_on.clear()
-    followed.publish(2, "shoes", "hats")
-    followed.follower.look(1000)
+    followed.held_up_by_the_second()
     followed.publish(3, "shoes", "hats", "gloves")
     followed.follower.look(1010)
     assert [1, 2, 3] == followed.opened

@@ -240,13 +240,7 @@ def test_a_share_of_today_outlives_a_clock_that_is_days_ahead(
     wrong.turns(30)
     wrong.turns(80, 60_000)
     wrong.turns(30)
-    for _ in range(400):
-        for worker in right.workers:
-            assert worker is not None
-            bid = worker.bid(SHOES)
-            if bid is not None:
-                worker.notice(Kind.BILL, bid, bid.nanos)
-        right.turn()
+    win(right, 400)
 
     assert before < of_day(cluster, second) <= 60_000
     close(cluster)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,63 +24,75 @@ from tests.server.test_answers import REQUEST
 IFA = "6d92078a-8246-4ba4-ae5b-76104861e7dc"
 
 
+class Redis:
+    """A server of the test's own, without a word on the disk."""
+
+    def __init__(self, binary: str, folder: Path) -> None:
+        self.port = free_port()
+        self._command = [binary, "--port", str(self.port), "--save", "", "--dir", str(folder)]
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(name="server")
+def server_fixture(tmp_path: Path) -> Iterator[Redis]:
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed")
+    found = Redis(binary, tmp_path)
+    yield found
+    found.kill()
+
+
 @pytest.mark.server
-def test_redis_dies_hangs_and_returns(start_node: StartNode, tmp_path: Path) -> None:
+def test_redis_dies_hangs_and_returns(start_node: StartNode, server: Redis) -> None:
     """Redis killed or stopped: bids go on in time, without a profile; it comes back by itself."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed")
-    port = free_port()
-    command = [binary, "--port", str(port), "--save", "", "--dir", str(tmp_path)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        node = start_node("--profiles", f"redis://127.0.0.1:{port}/0", line_items=100)
-        person = json.dumps(REQUEST | {"user": {"buyeruid": "u1"}}).encode()
-        node.wait_for(lambda: _asked(node, person, "miss"), 10)
-        server.send_signal(signal.SIGSTOP)
-        for _ in range(5):
-            start = time.monotonic()
-            assert 200 == node.post(person)[0]
-            assert time.monotonic() - start < 0.5
-        server.send_signal(signal.SIGCONT)
-        node.wait_for(lambda: _asked(node, person, "miss"), 10)
-        server.kill()
-        server.wait()
-        for _ in range(5):
-            assert 200 == node.post(person)[0]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        node.wait_for(lambda: _asked(node, person, "miss"), 10)
-    finally:
-        server.kill()
-        server.wait()
+    node = start_node("--profiles", server.url, line_items=100)
+    person = json.dumps(REQUEST | {"user": {"buyeruid": "u1"}}).encode()
+    node.wait_for(lambda: _asked(node, person, "miss"), 10)
+    server.signal(signal.SIGSTOP)
+    for _ in range(5):
+        start = time.monotonic()
+        assert 200 == node.post(person)[0]
+        assert time.monotonic() - start < 0.5
+    server.signal(signal.SIGCONT)
+    node.wait_for(lambda: _asked(node, person, "miss"), 10)
+    server.kill()
+    for _ in range(5):
+        assert 200 == node.post(person)[0]
+    server.start()
+    node.wait_for(lambda: _asked(node, person, "miss"), 10)
 
 
 @pytest.mark.server
-def test_redis_away_names_nobody(start_node: StartNode, tmp_path: Path) -> None:
+def test_redis_away_names_nobody(start_node: StartNode, server: Redis) -> None:
     """Who opted out stays nobody while Redis hangs and is gone: neither bid nor link names him."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed")
-    port = free_port()
-    command = [binary, "--port", str(port), "--save", "", "--dir", str(tmp_path)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        node = start_node("--profiles", f"redis://127.0.0.1:{port}/0", line_items=100)
-        refused = codec.encode(codec.Profile(opt_out=True))
-        node.wait_for(lambda: _stored(port, identity.buyer_key(b"u1"), refused), 10)
-        ids = {"user": {"buyeruid": "u1"}, "device": REQUEST["device"] | {"ifa": IFA}}  # type: ignore[operator]
-        person = json.dumps(REQUEST | ids).encode()
-        node.wait_for(lambda: _asked(node, person, "hit"), 10)
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            server.send_signal(number)
-            for _ in range(10):
-                assert 200 == node.post(person)[0]
-        lookups = node.metric('rtb_profile_lookup_total{result="timeout"}')
-        lookups += node.metric('rtb_profile_lookup_total{result="down"}')
-        node.wait_for(lambda: len(_persons_in(node)[0]) > 20, 10)
-    finally:
-        server.kill()
-        server.wait()
+    node = start_node("--profiles", server.url, line_items=100)
+    refused = codec.encode(codec.Profile(opt_out=True))
+    node.wait_for(lambda: _stored(server.port, identity.buyer_key(b"u1"), refused), 10)
+    ids = {"user": {"buyeruid": "u1"}, "device": REQUEST["device"] | {"ifa": IFA}}  # type: ignore[operator]
+    person = json.dumps(REQUEST | ids).encode()
+    node.wait_for(lambda: _asked(node, person, "hit"), 10)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        server.signal(number)
+        for _ in range(10):
+            assert 200 == node.post(person)[0]
+    lookups = node.metric('rtb_profile_lookup_total{result="timeout"}')
+    lookups += node.metric('rtb_profile_lookup_total{result="down"}')
+    node.wait_for(lambda: len(_persons_in(node)[0]) > 20, 10)
 
     persons, links = _persons_in(node)
     assert lookups >= 20
