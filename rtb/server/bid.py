@@ -274,10 +274,13 @@ class Bidder:
         if not self.money.writable and not glance[4] & FLAG_TEST:
             stopped = NoBid.PAID_BIDDING_STOPPED
             return self._finish_nobid(endpoint, work, glance, stopped, started_ns, NO_LOOKUP)
-        profile, person, lookup = None, 0, NO_LOOKUP
-        if not glance[5] and left_ns >= self._profile_min_ns:
+        profile: bytes | memoryview | None = None
+        person, lookup = 0, NO_LOOKUP
+        if not glance[5]:
             keys = self._keys(opportunity, endpoint.name)
-            if keys:
+            if keys and left_ns < self._profile_min_ns:
+                profile = UNANSWERED
+            elif keys:
                 if self._find is None:
                     return self._gather(
                         endpoint, work, glance, keys, started_ns, deadline_ns, later
