@@ -66,7 +66,7 @@ bench: setup
 	$(BIN)/python bench/run.py
 
 demo: setup
-	@$(BIN)/python -m rtb.sim.demo
+	@$(BIN)/python -m rtb.cli.demo
 
 clean:
 	rm -rf build $(VENV) .demo rtb/_ext/*.so

@@ -37,7 +37,7 @@ from bench.record import ROOT
 from bench.servers import BenchError, free_port, rtb_command
 from rtb.base.money import ceil_div
 from rtb.cli import audit
-from rtb.cli.reconcile import Report
+from rtb.keeper.reconcile import Report
 from rtb.ledger.accounts import Balance
 from rtb.stores.board import Board, Gauge
 from rtb.stores.ledger_sql import LedgerStore

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "server": {"base", "openrtb", "exchanges", "notices", "catalogue", "profiles", "decide",
                "ledger", "stores", "_ext"},
     "sim": {"base", "openrtb", "exchanges", "notices", "catalogue", "profiles", "decide", "ledger",
-            "stores", "learn", "server", "cli"},
+            "stores", "learn", "server"},
     "cli": {"base", "openrtb", "exchanges", "notices", "catalogue", "profiles", "decide", "ledger",
             "stores", "learn", "server", "keeper", "sim"},
 }  # fmt: skip

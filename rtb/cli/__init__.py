@@ -1,1 +1,1 @@
-"""One module a command."""
+"""One module a command, and the demo that runs them together."""

@@ -18,7 +18,7 @@ from rtb.base.errors import RtbError
 from rtb.base.money import format_amounts
 from rtb.cli.console import console
 from rtb.cli.nodes import view_of, views_of
-from rtb.cli.reconcile import Compared, Node, Report, Spent, audit_all, invoices_of
+from rtb.keeper.reconcile import Compared, Node, Report, Spent, audit_all, invoices_of
 from rtb.ledger.amounts import nanos_text
 from rtb.server import kernels, settings
 from rtb.stores.serving import StatePaths

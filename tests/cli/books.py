@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtb.base.events import Kind, bid_time_s
-from rtb.cli.reconcile import Node as Audited
 from rtb.exchanges.settings import Exchange
+from rtb.keeper.reconcile import Node as Audited
 from rtb.sim.invoice import Entry, Invoice
 from rtb.stores.ledger_view import LedgerView
 from rtb.stores.serving import StatePaths

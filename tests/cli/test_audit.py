@@ -14,7 +14,7 @@ from rtb.base.events import NO_PRICE, RATE_ONE, Kind
 from rtb.cli.audit import show
 from rtb.cli.console import console
 from rtb.cli.main import gathered
-from rtb.cli.reconcile import Converted, Report, audit_of
+from rtb.keeper.reconcile import Converted, Report, audit_of
 from rtb.stores.journal_read import retire
 from rtb.stores.ledger_view import LedgerView
 from tests.cli.books import Laid, bill, configs_of, invoice_of

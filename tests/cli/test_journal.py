@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from rtb.base.errors import ConfigError, StoreError
 from rtb.base.events import Kind
 from rtb.cli.main import gathered
-from rtb.cli.reconcile import audit_of
+from rtb.keeper.reconcile import audit_of
 from rtb.ledger.accounts import Balance
 from rtb.server.claim import claim_state
 from tests.cli.books import Laid, bill

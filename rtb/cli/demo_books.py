@@ -17,7 +17,7 @@ from rtb.base.errors import StoreError
 from rtb.base.events import bid_time_s
 from rtb.base.money import ceil_div, currency_code, currency_name
 from rtb.cli.audit import differs
-from rtb.cli.reconcile import NANOS_PER_MICRO, Compared, Node, Report, audit_of, invoices_of
+from rtb.keeper.reconcile import NANOS_PER_MICRO, Compared, Node, Report, audit_of, invoices_of
 from rtb.ledger.accounts import NO_LIMIT, Balance, place
 from rtb.ledger.amounts import NANOS
 from rtb.ledger.changes import Entry

@@ -8,9 +8,9 @@ import pytest
 
 from rtb.base.errors import InputError, StoreError
 from rtb.base.events import Kind
+from rtb.cli import demo_books as books
+from rtb.cli.demo_books import Item, Pacing, Rates
 from rtb.server import settings
-from rtb.sim import books
-from rtb.sim.books import Item, Pacing, Rates
 from rtb.stores.ledger_view import LedgerView
 from tests.cli.books import Laid, bill, invoice_of
 from tests.keeper.node import T, line

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from rtb.base.errors import ConfigError
-from rtb.cli.reconcile import Node
-from rtb.sim import demo
-from rtb.sim.books import Money, Rates
-from rtb.sim.demo import Demo, _drops
+from rtb.cli import demo
+from rtb.cli.demo import Demo, _drops
+from rtb.cli.demo_books import Money, Rates
+from rtb.keeper.reconcile import Node
 
 ROOT = Path(__file__).parents[2]
 TINY = {"DEMO_LINE_ITEMS": "200", "DEMO_PRODUCTS": "200", "DEMO_PROFILES": "300"}
@@ -25,7 +25,7 @@ TINY = {"DEMO_LINE_ITEMS": "200", "DEMO_PRODUCTS": "200", "DEMO_PROFILES": "300"
 def start(data: Path, **environ: str) -> "subprocess.Popen[str]":
     environment = os.environ | TINY | {"DEMO_DIR": str(data), "DEMO_RATE": "50"} | environ
     # A suite that runs in the background of a shell has inherited that interrupts are ignored.
-    command = ["env", "--default-signal=INT", sys.executable, "-m", "rtb.sim.demo"]
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "rtb.cli.demo"]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -40,13 +40,14 @@ from rich.table import Table
 
 from rtb.base.errors import ConfigError, RtbError
 from rtb.base.money import format_amounts
+from rtb.cli import demo_books as books
 from rtb.cli.audit import node_of, show
 from rtb.cli.console import console as wide_console
 from rtb.cli.explain import decide
 from rtb.decide.explain import ImpressionReport, Report
 from rtb.ledger.amounts import NANOS
 from rtb.server import settings
-from rtb.sim import books, exchange
+from rtb.sim import exchange
 from rtb.sim.exchange import Options
 from rtb.sim.feedback import Limits
 from rtb.sim.seed import Parameters, people_count, read_stamp, seed
