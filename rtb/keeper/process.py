@@ -18,12 +18,11 @@ from typing import Final
 
 from rtb.base import memory
 from rtb.base.errors import ConfigError, RtbError, StoreError
-from rtb.catalogue.snapshot import Snapshot
 from rtb.exchanges.settings import Exchange
 from rtb.keeper import exports
 from rtb.keeper.apply import REFUSED
-from rtb.keeper.caps import COUNTED_KINDS, CapsKeeper
 from rtb.keeper.caps import Settings as CapsSettings
+from rtb.keeper.counting import Counting
 from rtb.keeper.elsewhere import Elsewhere
 from rtb.keeper.expect import Expected
 from rtb.keeper.follow import Budgets, Follower
@@ -33,13 +32,11 @@ from rtb.keeper.pace import Pacers, tuning_of
 from rtb.keeper.pace import Settings as PaceSettings
 from rtb.keeper.report import Report
 from rtb.keeper.run import Keeper, Settings
-from rtb.keeper.tail import Tail, Tails
 from rtb.ledger.commands import Outcome
 from rtb.stores import journal_read
 from rtb.stores.board import Board
 from rtb.stores.board_money import MoneyBoard
 from rtb.stores.caps_board import CapsBoard
-from rtb.stores.caps_table import CapsTable
 from rtb.stores.counts_lmdb import CountsStore
 from rtb.stores.journal import Kernel
 from rtb.stores.ledger_pool import PooledStore, open_books
@@ -59,8 +56,6 @@ ALARM_EVERY_S: Final = 5.0
 # What is refused has its letter.
 NAMES_LOGGED_MAX: Final = 10
 ALARMING: Final = tuple(one for one in Outcome if one.alarming and one not in REFUSED)
-# A part of all persons each time; all of them within a few hours.
-TIDY_EVERY_S: Final = 20.0
 
 
 @dataclass(frozen=True)
@@ -135,16 +130,15 @@ class Process:
         self._elsewhere: Elsewhere | None = None
         if isinstance(self._books, PooledStore):
             self._elsewhere = Elsewhere(self._books)
-        self._open_caps()
-        self._follower = Follower(paths, self._open, lambda: self.pacers.weights)
+        self.counting = self._open_counting()
+        self._follower = Follower(paths, self.counting.serve, lambda: self.pacers.weights)
         self._retired_s = self._alarmed_s = 0.0
         self._alarmed: dict[str, int] = {}
         self._stopping_s = 0.0
         self.faults = 0
 
-    def _open_caps(self) -> None:
+    def _open_counting(self) -> Counting:
         options, paths = self._options, self._paths
-        self._table = CapsTable.empty()
         store: CountsWriter
         if options.profiles == "lmdb":
             self._profiles = ProfileStore.open(paths.profiles, readonly=False)
@@ -154,18 +148,8 @@ class Process:
             from rtb.stores.counts_redis import RedisCounts
 
             store = RedisCounts(options.profiles)
-        self.caps = CapsKeeper(
-            store, CapsBoard.open(paths.caps_board), self._table, CapsSettings(options.node)
-        )
-        found = self.caps.begin_at(paths.journals)
-        self.caps_tails = Tails(
-            lambda worker: Tail(
-                paths.journals, options.node, worker, self._kernel, found, COUNTED_KINDS
-            )
-        )
-        for worker in range(self._board.workers_count):
-            self.caps_tails.of(worker)
-        self._tidied_s = 0.0
+        board = CapsBoard.open(paths.caps_board)
+        return Counting(store, board, paths.journals, self._kernel, CapsSettings(options.node))
 
     def run(self) -> None:
         """Turns until SIGTERM. Raises: StoreError, InvariantError: only a new start helps."""
@@ -187,7 +171,7 @@ class Process:
         self._look(now_s)
         most = self._options.batch_records
         booked = self.keeper.step(_now_ms(), time.monotonic_ns() // 1_000_000)
-        counted = self.caps.step(self.caps_tails, _now_ms())
+        counted = self.counting.turn(int(now_s * 1000))
         self._hear()
         if not self.keeper.fault:  # else the books are not known
             self.pacers.turn(self.keeper.state, _now_ms())
@@ -213,7 +197,7 @@ class Process:
         except StoreError as error:
             log.warning("other nodes wait for what this one was lent: %s", error)
         self.keeper.close()
-        self.caps_tails.close()
+        self.counting.close()
         self._books.close()
         if self._options.profiles == "lmdb":
             self._profiles.close()
@@ -225,12 +209,12 @@ class Process:
         if not self._stopping_s:
             return False
         late = time.monotonic() - self._stopping_s > LAST_TURNS_S
-        return late or (self.keeper.is_idle() and self.caps_tails.are_read())
+        return late or (self.keeper.is_idle() and self.counting.is_read())
 
     # -- following --------------------------------------------------------------------------------
 
     def _look(self, now_s: float) -> None:
-        """Budgets and caps of a new generation, counts and journals that are old.
+        """Budgets and caps of a new generation, and journals that are old.
 
         The generation is looked at before every turn: caps of a line item must be known before an
         impression of it is read.
@@ -242,22 +226,9 @@ class Process:
         except RtbError as error:
             self._follower.try_again(int(now_s * 1000))
             log.error("the keeper keeps its budgets: %s", error)
-        if not self.caps.ready or now_s - self._tidied_s > TIDY_EVERY_S:
-            self._tidied_s = now_s
-            self._tidy()
         if now_s - self._retired_s > RETIRE_EVERY_S:
             self._retired_s = now_s
             self._retire()
-
-    def _tidy(self) -> None:
-        try:
-            self.caps.tidy(int(time.time()))
-        except StoreError as error:
-            log.error("counts are not tidied: %s", error)
-
-    def _open(self, snapshot: Snapshot) -> None:
-        self._table = CapsTable.of(snapshot.arrays, self._table)
-        self.caps.serve(self._table)
 
     def _serve(self, new: Budgets) -> None:
         """Puts budgets in force. Raises: StoreError, CatalogueError."""
@@ -280,7 +251,7 @@ class Process:
         """Removes mail that is old and was booked, and segments that are old and were booked,
         counted and, if so wished, exported."""
         now_s, keep_s = int(time.time()), self._options.keep_s
-        counted, exported = self.caps_tails.positions(), self._exported(now_s)
+        counted, exported = self.counting.positions(), self._exported(now_s)
         for worker, booked in self.keeper.positions().items():
             position = min(booked, counted.get(worker, 0))
             if exported is not None:
@@ -311,10 +282,10 @@ class Process:
         self._page.write(keeper, self.pacers, self._letters, _now_ms())
         faults = keeper.tails.faults()
         self._alarm()
-        if keeper.fault or self.caps.fault or faults:
+        if keeper.fault or faults:
             self.faults += 1
             if self.faults % 200 == 1:
-                log.error("the keeper waits: %s %s %s", keeper.fault, self.caps.fault, faults or "")
+                log.error("the keeper waits: %s %s", keeper.fault, faults or "")
         else:
             self.faults = 0
 

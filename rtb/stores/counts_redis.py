@@ -6,7 +6,8 @@ watches what it reads and begins again when somebody else was faster. Counts end
 (EXPIREAT GT: Redis 7.0).
 
 Redis may lose its last second when it dies, positions and counts alike. Its writer remembers the
-positions, and refuses to go on from others: a new keeper then counts again what was lost.
+positions, and refuses to go on from others: a new keeper then counts again what was lost. A
+transaction of which no answer came may have been done all the same: its positions tell.
 """
 
 import struct
@@ -14,6 +15,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from rtb.base.errors import StoreCorrupt, StoreError
 from rtb.profiles.record import counts_key
@@ -23,7 +26,8 @@ from rtb.stores.profiles import Links, Shown
 
 # Other keepers were faster so many times in a row: the batch is tried again at the next turn.
 TRIES_MAX: Final = 16
-TIMEOUT_S: Final = 5.0  # of one command; it stands before a whole batch
+# Of one answer. The keeper lends money in the same turn, and leases last for two seconds.
+TIMEOUT_S: Final = 0.25
 _POSITION: Final = struct.Struct("<Q")
 
 
@@ -32,10 +36,12 @@ class RedisCounts:
 
     def __init__(self, url: str, memory: Memory = MEMORY) -> None:
         self._redis: redis.Redis = redis.Redis.from_url(
-            url, protocol=2, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
-        )
+            url, protocol=2, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )  # fmt: skip
         self._memory = memory
         self._positions: dict[str, int] = {}
+        self._unsure: dict[str, int] = {}  # of a transaction of which no answer came
 
     def positions(self) -> dict[str, int]:
         """How far each journal is counted. Raises: StoreError, StoreCorrupt."""
@@ -48,7 +54,7 @@ class RedisCounts:
         for key, value in zip(keys, values, strict=True):
             name = key[len(POSITION_PREFIX) :].decode()
             found[name] = _position(name, value)
-        self._positions = dict(found)
+        self._positions, self._unsure = dict(found), {}
         return found
 
     def count(self, shown: Shown, positions: Mapping[str, int], links: Links | None = None) -> int:
@@ -75,8 +81,13 @@ class RedisCounts:
             return 0
         pipeline.watch(*keys)
         values = pipeline.mget(keys)
-        for name, value in zip(positions, values[len(persons) :], strict=True):
-            self._check(name, value)
+        stored = {
+            name: 0 if value is None else _position(name, value)
+            for name, value in zip(positions, values[len(persons) :], strict=True)
+        }
+        if stored and stored == self._unsure == dict(positions):
+            return self._done(positions, 0)
+        self._check(stored)
         changed = {}
         for person, record in zip(persons, values, strict=False):
             counts = count_impressions(
@@ -88,9 +99,14 @@ class RedisCounts:
         self._put(pipeline, changed)
         for name, sequence in positions.items():
             pipeline.set(POSITION_PREFIX + name.encode(), _POSITION.pack(sequence))
+        self._unsure = dict(positions)
         pipeline.execute()
+        return self._done(positions, len(changed))
+
+    def _done(self, positions: Mapping[str, int], changed: int) -> int:
         self._positions |= positions
-        return len(changed)
+        self._unsure = {}
+        return changed
 
     def _put(self, pipeline: Any, changed: Mapping[int, bytes]) -> None:
         """Writes counts with their ends, and then moves the ends of what is linked to them."""
@@ -101,14 +117,14 @@ class RedisCounts:
             for other in links_of(counts):
                 pipeline.expireat(counts_key(other), ends_s[person], gt=True)
 
-    def _check(self, name: str, value: bytes | None) -> None:
-        stored = 0 if value is None else _position(name, value)
-        if stored != self._positions.get(name, 0):
-            raise StoreError(
-                f"position {stored} of journal `{name}`, where {self._positions.get(name, 0)} was "
-                "written: counts were lost",
-                transient=False,
-            )
+    def _check(self, stored: Mapping[str, int]) -> None:
+        for name, position in stored.items():
+            if position != self._positions.get(name, 0):
+                raise StoreError(
+                    f"position {position} of journal `{name}`, where "
+                    f"{self._positions.get(name, 0)} was written: counts were lost",
+                    transient=False,
+                )
 
     def sweep(self, low: int, high: int, now_s: int) -> list[int]:
         """Nothing: counts end by themselves, and come with each record, so no filter is needed."""

@@ -2,9 +2,8 @@
 
 import contextlib
 import json
-import shutil
+import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,47 +17,23 @@ from rtb.profiles import codec, identity
 from rtb.stores.journal import READABLE
 from rtb.stores.journal_kept import Records, kept_in
 from rtb.stores.serving import StatePaths
-from tests.server.conftest import Node, StartNode, free_port
+from tests.server.conftest import Node, StartNode
 from tests.server.test_answers import REQUEST
+from tests.stores.test_profiles_redis import Server, needs_redis
 
 IFA = "6d92078a-8246-4ba4-ae5b-76104861e7dc"
 
 
-class Redis:
-    """A server of the test's own, without a word on the disk."""
-
-    def __init__(self, binary: str, folder: Path) -> None:
-        self.port = free_port()
-        self._command = [binary, "--port", str(self.port), "--save", "", "--dir", str(folder)]
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-
-    def signal(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
 @pytest.fixture(name="server")
-def server_fixture(tmp_path: Path) -> Iterator[Redis]:
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed")
-    found = Redis(binary, tmp_path)
+def server_fixture(tmp_path: Path) -> Iterator[Server]:
+    found = Server(tmp_path)
     yield found
     found.kill()
 
 
+@needs_redis
 @pytest.mark.server
-def test_redis_dies_hangs_and_returns(start_node: StartNode, server: Redis) -> None:
+def test_redis_dies_hangs_and_returns(start_node: StartNode, server: Server) -> None:
     """Redis killed or stopped: bids go on in time, without a profile; it comes back by itself."""
     node = start_node("--profiles", server.url, line_items=100)
     person = json.dumps(REQUEST | {"user": {"buyeruid": "u1"}}).encode()
@@ -77,8 +52,26 @@ def test_redis_dies_hangs_and_returns(start_node: StartNode, server: Redis) -> N
     node.wait_for(lambda: _asked(node, person, "miss"), 10)
 
 
+@needs_redis
 @pytest.mark.server
-def test_redis_away_names_nobody(start_node: StartNode, server: Redis) -> None:
+def test_a_node_starts_without_redis(start_node: StartNode, server: Server) -> None:
+    """It bids, and pays, for nobody; a keeper that is killed meanwhile is back; then Redis is."""
+    server.kill()
+    node = start_node("--profiles", server.url, line_items=100)
+    person = json.dumps(REQUEST | {"user": {"buyeruid": "u1"}}).encode()
+    node.wait_for(lambda: node.post(person)[0] == 200, 10)
+    keeper = node.keeper_pid()
+    os.kill(keeper, signal.SIGKILL)
+    node.wait_for(lambda: node.keeper_pid() not in (0, keeper), 10)
+    node.wait_for(lambda: node.post(person)[0] == 200, 10)
+
+    server.start()
+    node.wait_for(lambda: _asked(node, person, "miss"), 10)
+
+
+@needs_redis
+@pytest.mark.server
+def test_redis_away_names_nobody(start_node: StartNode, server: Server) -> None:
     """Who opted out stays nobody while Redis hangs and is gone: neither bid nor link names him."""
     node = start_node("--profiles", server.url, line_items=100)
     refused = codec.encode(codec.Profile(opt_out=True))
