@@ -14,12 +14,14 @@ import typer
 from rich.console import Console
 
 from rtb.base.errors import ConfigError, StoreError
+from rtb.base.reasons import NoBid
 from rtb.base.records import Decision, Opportunity
 from rtb.cli.console import console, table
 from rtb.decide.engine import Trace
 from rtb.decide.explain import ImpressionReport, Report, explain
 from rtb.profiles import identity
 from rtb.server import kernels, settings, worker
+from rtb.server.bid import Endpoint
 from rtb.server.commit import Payment
 from rtb.server.rehearsal import Boards, Rehearsal
 from rtb.stores.profiles import Lookup, Record
@@ -120,6 +122,9 @@ def decide(
             payment = Payment(exchange.claim_key, exchange.multiplier_max, rates)
             rehearsal.pay(opportunity, decision, serving.engine, payment)
     report = explain(opportunity, decision, trace, serving.snapshot)
+    tmax_ms = int(opportunity.facts["head"]["tmax_ms"][0])
+    if Endpoint(0, exchange).budget_ns(tmax_ms) < config.bid.bid_min_ms * 1_000_000:
+        report = replace(report, outcome=NoBid.TMAX_TOO_SHORT.name.lower())
     return replace(report, live=boards is not None)
 
 

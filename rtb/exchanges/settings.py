@@ -128,6 +128,8 @@ def _faults(exchange: Exchange) -> list[tuple[str, str]]:
         faults.append(("default_currency", "not one of `currencies`"))
     if exchange.block_tokens_max + exchange.target_tokens_max > TOKENS_MAX:
         faults.append(("block_tokens_max", f"with target_tokens_max over {TOKENS_MAX}"))
+    if exchange.tmax_margin_ms >= min(exchange.tmax_ms_default, exchange.deadline_ms_max):
+        faults.append(("tmax_margin_ms", "no time is left of tmax_ms_default or deadline_ms_max"))
     if any(ord(char) < 32 for char in exchange.seat):
         faults.append(("seat", "control characters"))
     return faults + _notice_faults(exchange)

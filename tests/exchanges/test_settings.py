@@ -61,6 +61,8 @@ def test_token_is_the_targeting_value():
         ("currencies = ['EUR']", r"\$\.default_currency"),
         ('seat = "a\\nb"', r"\$\.seat"),
         ("tmax_ms_default = 0", r"\$\.tmax_ms_default"),
+        ("deadline_ms_max = 25\ntmax_margin_ms = 25", r"\$\.tmax_margin_ms"),
+        ("tmax_ms_default = 20\ntmax_margin_ms = 30", r"\$\.tmax_margin_ms"),
         ("name = [", "x.toml"),
     ],
 )

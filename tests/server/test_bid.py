@@ -16,7 +16,7 @@ from rtb.exchanges.settings import Exchange
 from rtb.keeper import tally
 from rtb.pacing.goal import Mode
 from rtb.server import kernels, metrics_money, settings
-from rtb.server.bid import Bidder, Reply, Serving
+from rtb.server.bid import Bidder, Endpoint, Reply, Serving
 from rtb.stores.board import FUNNEL_FIRST_REASON, FUNNEL_SAMPLE, Board
 from rtb.stores.caps_table import CapsTable
 from rtb.stores.journal import READABLE
@@ -69,6 +69,16 @@ def test_the_funnel_looks_at_all(answer: Callable[[bytes], Reply], board: Board)
     assert board.total("rejects")[HOPELESS] > 0
     assert np.sum(board.funnel[0]) > 0
     assert 0 == np.sum(board.funnel[0, :, HOPELESS - FUNNEL_FIRST_REASON])
+
+
+@pytest.mark.parametrize(
+    "exchange",
+    settings.load_exchanges(settings.CONFIGS / "exchanges").values(),
+    ids=lambda one: one.name,
+)
+def test_every_shipped_exchange_leaves_time_to_bid(exchange: Exchange) -> None:
+    """Where nothing is said of the time, a request has ten milliseconds at least."""
+    assert Endpoint(0, exchange).budget_ns(0) >= 10_000_000
 
 
 def test_metrics_name_the_modes_of_pacing() -> None:

@@ -22,10 +22,12 @@ REQUEST: dict[str, Any] = {
 }  # fmt: skip
 
 
-def explained(node: Node, folder: Path, at_ms: int | None = None) -> tuple[Report, dict[str, str]]:
+def explained(
+    node: Node, folder: Path, at_ms: int | None = None, **more: int
+) -> tuple[Report, dict[str, str]]:
     """What is said of the request; by line item its outcome, or why it was dropped."""
     report = decide(
-        json.dumps(REQUEST).encode(), folder, "generic", None, at_ms, folder / "configs"
+        json.dumps(REQUEST | more).encode(), folder, "generic", None, at_ms, folder / "configs"
     )
     (imp,) = report.imps
     return report, {one.line_item: one.reason or one.outcome for one in (*imp.bids, *imp.dropped)}
@@ -81,6 +83,8 @@ def test_the_node_does_not_notice(start_node: StartNode, tmp_path: Path) -> None
     before = board.taken.copy(), board.taken_units.copy(), board.refusals.copy()
     for _ in range(3):
         assert {"l": "chosen"} == explained(node, tmp_path)[1]
+    assert "bid" == explained(node, tmp_path)[0].outcome
+    assert "tmax_too_short" == explained(node, tmp_path, tmax=10)[0].outcome
     for was, now in zip(before, (board.taken, board.taken_units, board.refusals), strict=True):
         assert (was == now).all()
 
