@@ -55,6 +55,9 @@ class Limits:
                    thousand requests a second enough until a turn has seen what is spent. A slow
                    spender is renewed to half of them: two seconds of its own would be a few
                    impressions, and a grant, its row and its words on the board for each few bids
+    ample_units    4,096: lent ahead instead, as far as that is one in `ample_parts` of what is left
+    ample_parts    1,000: who has a large budget, or none, loses nothing of a first burst, and no
+                   other misses so small a part
     grants_max     2,000: in one batch, so that a thousand hungry line items do not hold up records
     """
 
@@ -66,6 +69,8 @@ class Limits:
     hunger_ms: int = 1_000
     silence_ms: int = 1_000
     first_units: int = 64
+    ample_units: int = 4_096
+    ample_parts: int = 1_000
     grants_max: int = 2_000
 
 
@@ -97,6 +102,15 @@ class Lent(NamedTuple):
 def can_serve(need: Need, room: Lent) -> bool:
     """Would what is left in the budget make one more impression for this worker?"""
     return need.left + room.nanos >= _cost(need) and need.left_units + room.units >= 1
+
+
+def ahead(need: Need, room: Lent, workers: int, limits: Limits) -> Need:
+    """The need of a worker that has not asked yet: more, where the budget has plenty."""
+    cost, parts = max(_cost(need), 1), limits.ample_parts * max(workers, 1)
+    units = min(limits.ample_units, room.units // parts, room.nanos // (parts * cost)) // 2
+    if units <= need.last_units:
+        return need
+    return need._replace(last=units * cost, last_units=units)
 
 
 def least(need: Need) -> int:

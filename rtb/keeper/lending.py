@@ -17,7 +17,17 @@ from rtb.keeper import publish
 from rtb.keeper.borrow import News
 from rtb.keeper.cluster import WAITS_MAX, Cluster
 from rtb.keeper.desks import NEVER, Ended
-from rtb.keeper.leases import Demand, Lent, Limits, Need, can_serve, has_headroom, least, lend
+from rtb.keeper.leases import (
+    Demand,
+    Lent,
+    Limits,
+    Need,
+    ahead,
+    can_serve,
+    has_headroom,
+    least,
+    lend,
+)  # fmt: skip
 from rtb.keeper.returns import Returns
 from rtb.ledger.accounts import NO_FLIGHT, Line, State, place, scope_keys
 from rtb.ledger.changes import Row
@@ -163,6 +173,8 @@ class Lending:
             if need.refused and not self._demand.expected(worker, slot):
                 self._exhausted[slot] = min(self._exhausted.get(slot, need.wanted), need.wanted)
             return Outcome.EXHAUSTED_LINE_ITEM
+        if self._demand.expected(worker, slot):
+            need = ahead(need, room, live, self._limits)
         lent = lend(need, room, live, self._limits)
         if lent is None or not has_headroom(int(self._board.granted[worker, slot]), lent):
             return Outcome.NOTHING

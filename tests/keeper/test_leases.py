@@ -3,13 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtb.keeper.leases import Lent, Limits, Need, can_serve, has_headroom, least, lend
+from rtb.keeper.leases import Lent, Limits, Need, ahead, can_serve, has_headroom, least, lend
 from rtb.stores.board_money import GRANTED_MAX
 
 LIMITS = Limits()
 RICH = Lent(1 << 60, 1 << 40)
 IDLE = Need(0, 0, 0, 0, refused=False, wanted=0, quick=False, last=0, last_units=0)
 FIRST = IDLE._replace(refused=True, wanted=1_000)
+# Nobody has bid yet.
+EXPECTED = FIRST._replace(quick=True, last=32_000, last_units=32)
 AMOUNTS = st.integers(0, 1 << 50)
 SMALL = st.integers(0, 1 << 20)
 
@@ -43,6 +45,19 @@ def test_a_slow_spender_is_not_lent_every_few_bids() -> None:
     assert lend(slow._replace(left=70_000, left_units=40), RICH, 2, LIMITS) is None
 
 
+def test_a_budget_with_plenty_is_lent_more_of_ahead() -> None:
+    """At most a thousandth of it to a worker, and 4,096 impressions; else 64."""
+
+    def first(room: Lent) -> Lent | None:
+        return lend(ahead(EXPECTED, room, 2, LIMITS), room, 2, LIMITS)
+
+    assert Lent(4_096_000, 4_096) == first(RICH)
+    assert Lent(1_000_000, 1_000) == first(Lent(1 << 60, 2_000_000))
+    assert Lent(1_000_000, 1_000) == first(Lent(2_000_000_000, 1 << 40))
+    assert Lent(64_000, 64) == first(Lent(2_000_000_000, 100_000))
+    assert Lent(64_000, 64) == first(Lent(1_000_000, 1 << 40))
+
+
 def test_nobody_gets_more_than_a_share() -> None:
     """Of two workers, a fourth of the money that is left, or half of the impressions."""
     steady = IDLE._replace(rate=1_000, rate_units=1_000_000)
@@ -54,19 +69,15 @@ def test_nobody_gets_more_than_a_share() -> None:
 def test_scarce_impressions_take_no_more_money_than_they_cost() -> None:
     """Of seven impressions two workers have four and three, each with the money for them; a worker
     that is alone has all."""
-    ahead = FIRST._replace(quick=True, last=32_000, last_units=32)
-
-    assert Lent(4_000, 4) == lend(ahead, Lent(1 << 60, 7), 2, LIMITS)
-    assert Lent(7_000, 7) == lend(ahead, Lent(1 << 60, 7), 1, LIMITS)
-    assert Lent(3_600, 4) == lend(ahead._replace(left=400), Lent(1 << 60, 7), 2, LIMITS)
+    assert Lent(4_000, 4) == lend(EXPECTED, Lent(1 << 60, 7), 2, LIMITS)
+    assert Lent(7_000, 7) == lend(EXPECTED, Lent(1 << 60, 7), 1, LIMITS)
+    assert Lent(3_600, 4) == lend(EXPECTED._replace(left=400), Lent(1 << 60, 7), 2, LIMITS)
 
 
 def test_scarce_money_takes_no_more_impressions_than_it_pays_for() -> None:
     """The others can use the rest; where there are enough, a cheap bid may use one more."""
-    ahead = FIRST._replace(quick=True, last=32_000, last_units=32)
-
-    assert Lent(2_000, 2) == lend(ahead, Lent(10_000, 100), 2, LIMITS)
-    assert Lent(2_000, 64) == lend(ahead, Lent(10_000, 1 << 40), 2, LIMITS)
+    assert Lent(2_000, 2) == lend(EXPECTED, Lent(10_000, 100), 2, LIMITS)
+    assert Lent(2_000, 64) == lend(EXPECTED, Lent(10_000, 1 << 40), 2, LIMITS)
 
 
 def test_what_makes_no_impression_is_not_lent() -> None:

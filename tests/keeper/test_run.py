@@ -75,6 +75,21 @@ def test_what_is_refused_is_lent_and_what_is_won_is_booked(node: Node) -> None:
     assert 1 == node.keeper.outcomes[Outcome.DUPLICATE]
 
 
+def test_a_burst_without_a_budget_loses_nothing(tmp_path: Path) -> None:
+    """Two thousand bids at once, before the keeper has seen the first."""
+    node = Node(tmp_path)
+    node.offer(line(SHOES), costs={SHOES: 1_000})
+    node.start(0)
+    node.turn()
+    node.turn()
+    worker = _worker(node, 0)
+    for number in range(2_000):
+        assert worker.bid(SHOES, 1_000) is not None
+        if number % 50 == 0:
+            worker.journal.turn()
+    node.close()
+
+
 def test_a_worker_is_served_when_all_was_lent_ahead(tmp_path: Path) -> None:
     """Not at its first lease of many: until then requests would be answered in vain."""
     node = Node(tmp_path, limits={"grants_max": 1})
