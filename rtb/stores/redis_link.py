@@ -354,8 +354,6 @@ class Link(asyncio.Protocol):
         answer, pending.answer = pending.answer, None
         if answer is None:
             return
-        if pending.linked:  # whatever became of those: the record is there
-            outcome, value = pending.outcome, pending.record
         if pending.asked:
             self._counts.lookups[outcome] += 1
         self._call(answer, outcome, value)
