@@ -41,8 +41,10 @@ _KNOWN: Final = {
     _TARGET,
     *conversions.FIELDS,
 }
-# In an audit of a creative all macros become this word.
+# In an audit of a creative all macros become this word. Where only others than the price did, a
+# bill may be meant: it is set aside, not dropped.
 _AUDIT: Final = "AUDIT"
+_MACROS: Final = (_PRICE, _CURRENCY, _MULTIPLIER, _MIN_TO_WIN, _LOSS, _DISCOUNT)
 # States in which money may be owed: an empty price may mean the bid.
 _PAID: Final = (PriceState.OK, PriceState.EMPTY)
 _NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
@@ -156,13 +158,17 @@ def _fields(query: bytes, count_max: int) -> Fields:
 
 def _money(kind: Kind, claims: Claims, fields: Fields, terms: Terms, now_ms: int) -> Money:
     """State, price and multiplier of a notice; the price is NO_PRICE unless the state is OK."""
-    if _AUDIT in fields.values():
+    price = fields.get(_PRICE)
+    audited = any(fields.get(name) == _AUDIT for name in _MACROS)
+    if audited and price in (None, _AUDIT):
         return PriceState.AUDIT, NO_PRICE, MULTIPLIER_ONE
     if not is_priced(kind, terms.settings):
         return PriceState.NONE, NO_PRICE, MULTIPLIER_ONE
-    state, price_micros = terms.prices.price(fields.get(_PRICE, ""), now_ms)
+    if price is None:  # our URLs have one: an empty price is there, and empty
+        return PriceState.UNSUBSTITUTED, NO_PRICE, MULTIPLIER_ONE
+    state, price_micros = terms.prices.price(price, now_ms)
     multiplier_e6 = _multiplier_e6(fields, terms)
-    if not multiplier_e6 or not _is_currency_of_bid(fields):
+    if audited or not multiplier_e6 or not _is_currency_of_bid(fields):
         state = PriceState.GARBAGE
     elif _is_above_bid(price_micros, claims, terms) or _is_too_many(multiplier_e6, terms):
         state = PriceState.ABOVE_BID

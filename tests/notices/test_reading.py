@@ -137,13 +137,31 @@ def test_discounts() -> None:
     assert -1 == bids.arrived(Kind.BILL, PRICE="1").discount_micros
 
 
-@pytest.mark.parametrize("name", ["PRICE", "CURRENCY", "MULTIPLIER", "MIN_TO_WIN"])
-def test_audits(name: str) -> None:
-    """Any macro that is AUDIT makes the notice one of an audit."""
-    notice = bids.arrived(Kind.BILL, **{"PRICE": "1", name: "AUDIT"})
+def test_audits() -> None:
+    """A price that is AUDIT, or any macro where there is no price, is of an audit."""
+    notice = bids.arrived(Kind.BILL, PRICE="AUDIT", CURRENCY="AUDIT")
 
     assert (PriceState.AUDIT, -1) == (notice.price_state, notice.price_micros)
     assert PriceState.AUDIT == bids.arrived(Kind.LOSS, LOSS="AUDIT").price_state
+
+
+@pytest.mark.parametrize("name", ["CURRENCY", "MULTIPLIER", "MIN_TO_WIN"])
+def test_a_price_beside_a_macro_of_an_audit_is_in_doubt(name: str) -> None:
+    """Dropped as an audit's a bill would be lost: it is set aside with what it said."""
+    notice = bids.arrived(Kind.BILL, **{"PRICE": "1", name: "AUDIT"})
+
+    assert (GARBAGE, -1) == (notice.price_state, notice.price_micros)
+
+
+@pytest.mark.parametrize(
+    "query", [b"", b"?", b"?%70=1", b"?P=1", b"??p=1", b"?" + b"a=1&" * 40 + b"p=1"]
+)
+def test_a_bill_without_a_price_is_not_one_with_an_empty_price(query: bytes) -> None:
+    """Who cut off the query, or hid its key, does not owe the whole bid for it."""
+    target = bids.sent(BILL).partition(b"?")[0] + query
+    found = bids.received(target)
+    assert isinstance(found, Notice)
+    assert PriceState.UNSUBSTITUTED == found.price_state
 
 
 # -- money -----------------------------------------------------------------------------------------
