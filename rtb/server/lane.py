@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 PHRASES: Final = {int(status): status.phrase.encode() for status in HTTPStatus}
 # We upgrade to nothing, so a wish to upgrade is ignored (RFC 9110 section 7.8); the parser would
 # take what follows the head for another protocol.
+VERSIONS: Final = ("1.1", "1.0")
 UPGRADE: Final = re.compile(rb"\r\nupgrade(?=:)", re.IGNORECASE)
 TOO_LARGE_HEAD: Final = b"\r\n".join(
     (
@@ -400,11 +401,24 @@ class LaneProtocol(HttpToolsProtocol):
             self.chunks = ChunkSizes(self.shared.body_bytes_max)
         if self.transport.is_closing():
             return
+        wrong = self._wrong_head()
+        if wrong:
+            self.send_400_response(wrong)
+            return
         self.scope["rtb.arrived_ns"] = self.arrived_ns  # type: ignore[typeddict-unknown-key]
         self.shared.bidder.meter.http(Http.ROUTE)
         super().on_headers_complete()
         if self.shared.bidder.draining and self.cycle is not None:
             self.cycle.keep_alive = False
+
+    def _wrong_head(self) -> str:
+        """What the parser lets pass and RFC 9112 does not (2.3, 3.2, 6.1); "" where it does."""
+        version = self.parser.get_http_version()
+        if version not in VERSIONS:
+            return f"HTTP/{version} is not spoken here"
+        if version == "1.0" and _is_chunked(self.headers):
+            return "transfer-encoding in HTTP/1.0"
+        return "a fragment in the request target" if b"#" in self.url else ""
 
     def on_body(self, body: bytes) -> None:
         if self.cycle is not None:
