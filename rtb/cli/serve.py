@@ -66,6 +66,12 @@ def command(
     rates = settings.load_rates(configs / chosen.files.rates)
     for doubt in settings.without_rate(exchanges, rates):
         typer.echo(f"rtb: {doubt}", err=True)
+    if chosen.notices.base_url.startswith("http:"):
+        typer.echo(
+            "rtb: notices.base_url is not https, so ads on secure pages have links of ours that "
+            "those pages may not call",
+            err=True,
+        )
     settings.load_zones(configs / chosen.files.zones, 0)
     settings.check_profiles(chosen.profiles.source)
     paths = StatePaths(data.resolve())

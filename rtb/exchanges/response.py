@@ -8,7 +8,9 @@ the catalogue rendered at publish and whose holes are filled here, then `exp`. I
 are echoed as the raw text that came; `slotinpod` is never set, as structured pods forbid it and we
 insist on no place in dynamic ones.
 
-Everything is a function of the arguments, ids too: the same request gives the same bytes.
+Everything is a function of the arguments. The number of a bid is one of them, and new for each paid
+bid: the same request gives the same bytes but for that number and what is signed of it. Bids of
+`test=1` are numbered by their request, and so equal.
 
     bid_id       the number under which the bid was signed and booked: 16 hex digits
     bidid        mix64 over exchange and request id, in two lanes of 64 bits: 32 hex digits
