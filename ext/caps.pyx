@@ -53,7 +53,8 @@ cdef extern from "caps.h":
 
 cdef enum:
     WAYS = 8
-    ALIASES_MAX = 8
+    ALIASES_MAX = 12
+    KEYS_COUNTED = 8
     IN_FLIGHT = 0
     LOST = -1
     MS = 1000
@@ -130,6 +131,7 @@ cdef struct Found:
     bint counts
 
 assert WAYS == caps_board.WAYS and ALIASES_MAX == caps_people.ALIASES_MAX
+assert KEYS_COUNTED == caps_people.KEYS_COUNTED < ALIASES_MAX
 assert IN_FLIGHT == caps_board.IN_FLIGHT and LOST == caps_board.LOST
 assert sizeof(Set) == caps_board.SET.itemsize
 assert sizeof(Count) == layout.COUNT.itemsize
@@ -355,7 +357,7 @@ cdef class Caps:
             _name(self, _hash(<bytes?>key), 0)
             every = 1
         for one in keys:
-            if every == ALIASES_MAX:
+            if every == KEYS_COUNTED + (key is not None):
                 break
             if one is not key:  # the record's own key is the same object, mostly
                 _name(self, _hash(<bytes?>one), every)

@@ -14,12 +14,12 @@ import hashlib
 import json
 from typing import Final
 
-from rtb.base.records import IdKind, Opportunity
+from rtb.base.records import IDS_MAX, IdKind, Opportunity
 
 # LMDB takes keys of at most 511 bytes; longer identifiers are stored by their digest.
 KEY_BYTES_MAX: Final = 256
-# How many identifiers of one request are tried: each costs a read on a miss.
-KEYS_MAX: Final = 4
+# How many identifiers of one request are tried: all that are decoded, for each may be that of a no.
+KEYS_MAX: Final = IDS_MAX
 
 
 def buyer_key(buyeruid: bytes) -> bytes:

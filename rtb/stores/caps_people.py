@@ -15,7 +15,9 @@ from rtb.profiles import codec
 from rtb.stores.profiles import PERSON_BYTES, Record
 
 PERSON: Final = int(Dim.PERSON)
-ALIASES_MAX: Final = 8  # keys of one request, that of its record, and what they are linked to
+ALIASES_MAX: Final = 12  # keys of one request, that of its record, and what they are linked to
+# Keys of a request that are counted and linked; others would leave no place for whom those lead to.
+KEYS_COUNTED: Final = 8
 NO_BID: Final = 0  # of an entry that is a link: its `line_item` is who it leads to
 
 
@@ -57,7 +59,7 @@ class Known:
 
 def aliases(keys: Sequence[bytes], key: bytes | None) -> list[int]:
     """The hashes under which a person may have counts, the record's first."""
-    every = [*([key] if key is not None else []), *keys][:ALIASES_MAX]
+    every = [*([key] if key is not None else []), *keys[:KEYS_COUNTED]]
     return list(dict.fromkeys(token_hash(PERSON, one) for one in every))
 
 
