@@ -328,6 +328,25 @@ cdef const uint8_t *_regs(Wire *wire, const uint8_t *p) noexcept nogil:
             return NULL
 
 
+cdef bint _opts_out(Wire *wire, Val *val) noexcept nogil:
+    """us_privacy: "1" and three of Y, N and - say what they say; anything else is a no."""
+    cdef Text said
+    cdef int i
+    said.p = val.p
+    said.n = val.n
+    said = _strip(said)
+    if said.n == 0:
+        return False
+    if said.n == 4 and said.p[0] == c'1':
+        for i in range(1, 4):
+            if said.p[i] != c'-' and said.p[i] | 32 != c'y' and said.p[i] | 32 != c'n':
+                break
+        else:
+            return said.p[2] | 32 == c'y'
+    wire.quirks |= QUIRK_BAD_VALUE_IGNORED
+    return True
+
+
 cdef inline void _signal(Wire *wire, Val *val, int flag, bint old) noexcept nogil:
     """One home of a signal against personal data; what cannot be read counts as one."""
     if val.kind == NOTHING:
@@ -345,13 +364,8 @@ cdef inline void _signal(Wire *wire, Val *val, int flag, bint old) noexcept nogi
     elif val.kind != TEXT and val.kind != ESCAPED and val.kind != REAL:
         wire.quirks |= QUIRK_WRONG_TYPE_IGNORED
         wire.privacy |= flag
-    elif val.kind == ESCAPED:
+    elif _opts_out(wire, val):
         wire.privacy |= flag
-    elif val.n >= 3:
-        if val.p[0] >= 128 or val.p[1] >= 128:
-            wire.doubt = True
-        if val.p[2] | 32 == c'y':
-            wire.privacy |= flag
 
 
 cdef bint _names_section(Wire *wire, Val *val) noexcept nogil:

@@ -105,6 +105,29 @@ TRAPS: dict[str, tuple[dict, dict]] = {
     ),
     "us-privacy-no-opt-out": (request(regs={"us_privacy": "1YNY"}), {"privacy": ...}),
     "us-privacy-does-not-apply": (request(regs={"ext": {"us_privacy": "1---"}}), {"privacy": ...}),
+    "us-privacy-in-small-letters": (request(regs={"us_privacy": "1nnn"}), {"privacy": ...}),
+    "us-privacy-with-spaces-around": (
+        request(regs={"us_privacy": " 1NNN "}, user={"ext": {"us_privacy": "  "}}),
+        {"privacy": ...},
+    ),
+    "us-privacy-opt-out-behind-a-space": (
+        request(regs={"ext": {"us_privacy": " 1NYN"}}),
+        {"privacy": ["US_PRIVACY"], "quirks": ["OLD_HOME"]},
+    ),
+    "us-privacy-with-an-unknown-letter": (
+        request(regs={"us_privacy": "1YXN"}),
+        {"privacy": ["US_PRIVACY"], "quirks": ["BAD_VALUE_IGNORED"]},
+    ),
+    "us-privacy-of-another-version": (
+        request(regs={"us_privacy": "2YNN"}),
+        {"privacy": ["US_PRIVACY"]},
+    ),
+    "us-privacy-cut-off": (request(regs={"us_privacy": "1YX-"}), {"privacy": ["US_PRIVACY"]}),
+    "us-privacy-too-long": (request(regs={"us_privacy": "1YNNN"}), {"privacy": ["US_PRIVACY"]}),
+    "us-privacy-in-words": (
+        request(regs={"ext": {"us_privacy": "optout"}}),
+        {"privacy": ["US_PRIVACY"]},
+    ),
     "both-homes-the-stricter-counts": (
         request(regs={"gdpr": 0, "ext": {"gdpr": 1}}),
         {"privacy": ["GDPR"]},
