@@ -616,6 +616,8 @@ cdef bint _read(Wire *wire, const uint8_t *p) noexcept nogil:
     if p == NULL or _space(p) != wire.end or not _request_facts(wire):
         return False
     _privacy(wire)
+    if not _user_values(wire):
+        return False
     _ids(wire)
     _place(wire)
     _device_facts(wire)

@@ -247,10 +247,7 @@ cdef const uint8_t *_user_ext(Wire *wire, const uint8_t *p) noexcept nogil:
         p = _members(wire, p, T_USER_EXT, wire.user_ext, &own)
         if p == NULL or own == 0:
             return p
-        if own == X_DATA:
-            p = _key_values(wire, p, &wire.user_ext[own])
-        else:
-            p = _eids(wire, p, &wire.user_ext[own])
+        p = _eids(wire, p, &wire.user_ext[own])
         if p == NULL:
             return NULL
 
@@ -277,6 +274,16 @@ cdef const uint8_t *_user(Wire *wire, const uint8_t *p) noexcept nogil:
                 p = _user_ext(wire, p)
         if p == NULL:
             return NULL
+
+
+cdef bint _user_values(Wire *wire) noexcept nogil:
+    """user.ext.data, once it is known that nobody said no; False in doubt."""
+    cdef Val *val = &wire.user_ext[X_DATA]
+    cdef Val again
+    again.kind = NOTHING
+    if val.kind == NOTHING or wire.privacy:
+        return True
+    return _key_values(wire, _start_of(val), &again) != NULL
 
 
 cdef void _ids(Wire *wire) noexcept nogil:

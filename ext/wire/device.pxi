@@ -334,6 +334,9 @@ cdef void _place(Wire *wire) noexcept nogil:
     cdef double lat = 0, lon = 0
     cdef bint has_lat, has_lon
     cdef int offset_min
+    if wire.privacy:
+        _clear(wire.home, sizeof(wire.home))
+        wire.geo[G_ZIP].kind = wire.geo[G_LAT].kind = wire.geo[G_LON].kind = NOTHING
     if wire.geo[G_COUNTRY].kind == NOTHING and wire.home[G_COUNTRY].kind != NOTHING:
         place = wire.home
     text.p = country

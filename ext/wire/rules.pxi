@@ -163,7 +163,7 @@ _OBJECTS = {
         "ext": OWN + U_EXT,
     },
     "user_ext": {
-        "gdpr": X_GDPR, "us_privacy": X_US_PRIVACY, "data": OWN + X_DATA, "eids": OWN + X_EIDS,
+        "gdpr": X_GDPR, "us_privacy": X_US_PRIVACY, "data": X_DATA, "eids": OWN + X_EIDS,
     },
     "regs": {**_REGS, "ext": OWN + X_EXT},
     "regs_ext": {**_REGS, "dsa": OWN + X_DSA},

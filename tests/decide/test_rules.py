@@ -375,6 +375,22 @@ def test_a_no_hides_the_person(engine: Any, privacy: dict[str, Any]) -> None:
     assert NoBid.NO_CANDIDATE == found.nobid
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("key_value", "loyal=gold"), ("postcode", "90049"), ("city", "paris"), ("country", "FRA")],
+)
+def test_a_no_hides_where_somebody_lives(engine: Any, key: str, value: str) -> None:
+    """Neither the user's key-values and home nor a postcode find an ad under a privacy signal."""
+    catalogue = snapshot(image("c"), line("l", "c", targeting={"key": key, "in": [value]}))
+    home = {"geo": {"country": "FRA", "city": "Paris"}, "ext": {"data": {"loyal": "gold"}}}
+    place = {} if key in ("city", "country") else {"country": "USA", "zip": "90049"}
+    open_to_it = decide(engine, catalogue, user=home, device={"geo": place})
+    closed = decide(engine, catalogue, user=home, device={"geo": place}, regs={"gdpr": 1})
+
+    assert NoBid.BID == open_to_it.nobid
+    assert NoBid.NO_CANDIDATE == closed.nobid
+
+
 def test_a_person_who_refused_all_is_nobody(engine: Any) -> None:
     """The general opt-out of a profile leaves a contextual decision."""
     sport = codec.Profile(segments=[token_hash(Dim.AUDIENCE, b"sport")], opt_out=True)

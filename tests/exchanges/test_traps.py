@@ -176,6 +176,70 @@ TRAPS: dict[str, tuple[dict, dict]] = {
         {"privacy": ...},
     ),
     "dsa-in-regs-ext": (request(regs={"ext": {"dsa": {"dsarequired": 2}}}), {"dsarequired": 2}),
+    "no-keeps-the-values-of-the-user": (
+        request(
+            regs={"gdpr": 1},
+            user={"ext": {"data": {"loyal": "gold"}}},
+            site={"ext": {"data": {"section": "news"}}},
+        ),
+        {"tokens": {"KEY_VALUE": ["section=news"]}},
+    ),
+    "no-behind-the-values-of-the-user": (
+        {"user": {"ext": {"data": {"loyal": "gold"}}}, **request(device={"lmt": 1})},
+        {"tokens": {"KEY_VALUE": ...}},
+    ),
+    "values-of-the-user-without-a-no": (
+        request(user={"ext": {"data": {"loyal": "gold", "n": [1, True]}}}),
+        {"tokens": {"KEY_VALUE": ["loyal=gold", "n=1", "n=true"]}, "quirks": ...},
+    ),
+    "no-keeps-the-home": (
+        request(
+            device={"dnt": 1},
+            user={
+                "geo": {
+                    "country": "FRA",
+                    "region": "IDF",
+                    "city": "Paris",
+                    "zip": "75001",
+                    "metro": "7",
+                    "utcoffset": 60,
+                }
+            },
+        ),
+        {
+            "tokens": dict.fromkeys(("COUNTRY", "REGION", "CITY", "POSTCODE", "METRO"), ...),
+            "flags": ...,
+        },
+    ),
+    "no-keeps-the-door": (
+        request(
+            regs={"coppa": 1},
+            device={
+                "geo": {
+                    "country": "USA",
+                    "region": "CA",
+                    "city": "Los Angeles",
+                    "zip": "90049",
+                    "metro": "803",
+                    "lat": 34.05,
+                    "lon": -118.25,
+                    "utcoffset": -480,
+                }
+            },
+        ),
+        {
+            "tokens": {
+                "COUNTRY": ["USA"],
+                "REGION": ["USA-CA"],
+                "CITY": ["Los Angeles"],
+                "METRO": ["803"],
+                "POSTCODE": ...,
+            },
+            "lat": ...,
+            "lon": ...,
+            "flags": ["HAS_UTCOFFSET"],
+        },
+    ),
     # -- 2. imp
     "rwdd-old-home-video-ext": (
         request(video(ext={"rewarded": 1})),
