@@ -596,7 +596,7 @@ cdef bint _request_facts(Wire *wire) noexcept nogil:
     value = _count(wire, &slots[R_CATTAX], 0)
     head.cattax = value if value else CATTAX_DEFAULT
     head.dsarequired = _count(wire, &wire.regs_ext[X_DSAREQUIRED], 0)
-    if _integer(wire, &slots[R_TEST], 0) != 0:
+    if _strict_flag(wire, &slots[R_TEST]):
         wire.flags |= FLAG_TEST
     if _integer(wire, &slots[R_ALLIMPS], 0) != 0:
         wire.flags |= FLAG_ALLIMPS

@@ -159,7 +159,7 @@ cdef const uint8_t *_channel(Wire *wire, const uint8_t *p, int channel) noexcept
     if channel == 2:
         _target_text(wire, DIM_BUNDLE, _text(wire, &slots[C_BUNDLE]), -1)
     elif channel == 3:
-        if slots[C_VENUETYPE].kind == NOTHING and slots[C_VENUETYPEID].kind != NOTHING:
+        if slots[C_VENUETYPEID].kind != NOTHING and _may_move(wire, &slots[C_VENUETYPE]):
             wire.quirks |= QUIRK_OLD_HOME
             slots[C_VENUETYPE] = slots[C_VENUETYPEID]
         _texts_of(wire, &slots[C_VENUETYPE], DIM_VENUE)
@@ -213,8 +213,8 @@ cdef const uint8_t *_eids(Wire *wire, const uint8_t *p, Val *val) noexcept nogil
     cdef Text source
     cdef bint more
     cdef int own, count, i, atype
-    if wire.user[U_EIDS].kind != NOTHING or wire.user_ext[X_EIDS].kind != NOTHING:
-        return NULL  # in both homes, or twice
+    if wire.eids_count and val == &wire.user[U_EIDS]:
+        return NULL  # those of the old home stood first; they go behind these
     p = _objects(wire, p, val, &more)
     while p != NULL and more:
         _clear(slots, sizeof(slots))
@@ -302,7 +302,7 @@ cdef void _ids(Wire *wire) noexcept nogil:
         i += 1
     if i < raw.n:
         _identifier(wire, facts.ids, &count, ID_IFA, ifa, nothing, 0)
-    if wire.user[U_EIDS].kind == NOTHING and wire.user_ext[X_EIDS].kind != NOTHING:
+    if wire.user_ext[X_EIDS].kind != NOTHING:
         wire.quirks |= QUIRK_OLD_HOME
     taken = wire.eids_count if wire.eids_count < IDS_MAX - count else IDS_MAX - count
     memcpy(&facts.ids[count], wire.eids, taken * sizeof(Identifier))

@@ -250,7 +250,7 @@ cdef void _device_facts(Wire *wire) noexcept nogil:
     if connection:
         _target_number(wire, DIM_CONNECTION, b"", connection, -1)
     _target_text(wire, DIM_CARRIER, _text(wire, &slots[D_CARRIER]), -1)
-    if mccmnc.kind == NOTHING and wire.device_ext[E_MCCMNC].kind != NOTHING:
+    if _may_move(wire, mccmnc) and wire.device_ext[E_MCCMNC].kind != NOTHING:
         wire.quirks |= QUIRK_OLD_HOME
         mccmnc = &wire.device_ext[E_MCCMNC]
     _network(wire, _text(wire, mccmnc))

@@ -114,6 +114,18 @@ cdef inline int32_t _integer(Wire *wire, Val *val, int32_t default) noexcept nog
     return _integer_slow(wire, val, default)
 
 
+cdef inline bint _strict_flag(Wire *wire, Val *val) noexcept nogil:
+    """`Reader.strict_flag`: set also by what cannot be read."""
+    return val.kind != NOTHING and _integer(wire, val, 1) != 0
+
+
+cdef inline bint _may_move(Wire *wire, Val *val) noexcept nogil:
+    """Whether an old home of a slot counts (`Reader.home`); one with nothing in it is a doubt."""
+    if val.kind == LIST or val.kind == OBJECT:
+        wire.doubt = True
+    return val.kind == NOTHING
+
+
 cdef inline int32_t _count(Wire *wire, Val *val, int32_t default) noexcept nogil:
     """`Reader.count`: not below 0."""
     cdef int32_t value = _integer(wire, val, default)

@@ -14,7 +14,8 @@ It refuses (nothing may be read from the opportunity then):
     id, id_hash         id, echoed as raw text; a number is its text. token_hash(0, raw text)
     at                  at when over 0, as received; 0 = absent
     tmax_ms             tmax; 0 or less: -1, no time at all; 0 = absent; saturates
-    test, allimps       set by anything but 0
+    test                set by anything but 0, also by what cannot be read
+    allimps             set by a number other than 0
     cur                 cur: the entries that are three letters, the first CURRENCIES_MAX.
                         HAS_CUR: the list has entries. When none of them is a currency, cur is
                         one 0, which has no rate: then nothing can be bid
@@ -29,8 +30,8 @@ It refuses (nothing may be read from the opportunity then):
                         first that is an object. Two of them: SITE_AND_APP
     dsarequired         regs.ext.dsa.dsarequired
     ids                 in this order user.buyeruid, user.id, device.ifa (not when only zeros and
-                        dashes), user.eids else user.ext.eids; at most IDS_MAX. An id that is no
-                        id is left out
+                        dashes), user.eids and behind them user.ext.eids; at most IDS_MAX. An id
+                        that is no id is left out
     privacy             see `privacy`: every home counts, and what cannot be read counts as a no
 
 Tokens stand in the order in which they were read, which no reader may rely on: two decoders agree
@@ -111,9 +112,10 @@ def _read_request(reader: Reader, sheet: Sheet, root: Object) -> None:
         "dsarequired": reader.count(dsa, "dsarequired"),
         "privacy": int(read_privacy(reader, root)),
     }
-    for key, flag in (("test", Flag.TEST), ("allimps", Flag.ALLIMPS)):
-        if reader.flag(root, key):
-            sheet.flags |= flag
+    if reader.strict_flag(root, "test"):
+        sheet.flags |= Flag.TEST
+    if reader.flag(root, "allimps"):
+        sheet.flags |= Flag.ALLIMPS
     _read_currencies(reader, sheet, root)
 
 
@@ -169,8 +171,10 @@ def _read_ids(reader: Reader, sheet: Sheet, device: Object, user: Object) -> Non
         if kind == IdKind.IFA and not raw.strip("0-"):
             continue
         ids += _identifier(reader, sheet, kind, raw)
-    owner, key = reader.home(user, "eids", (reader.object(user, "ext"), "eids"))
-    for eid in reader.objects(owner, key):
+    ext = reader.object(user, "ext")
+    if reader.has(ext, "eids"):
+        reader.note(Quirk.OLD_HOME)
+    for eid in reader.objects(user, "eids") + reader.objects(ext, "eids"):
         source = reader.raw(eid, "source")
         for uid in reader.objects(eid, "uids"):
             if is_id(source):

@@ -145,8 +145,11 @@ class Reader:
         return owner.get(key) not in (None, "")
 
     def home(self, owner: Object, key: str, *olds: tuple[Object, str]) -> tuple[Object, str]:
-        """Where a member lives: its place of today if it says something there, else an old one."""
-        if not self.has(owner, key):
+        """Where a member lives: its place of today if it says something there, else an old one.
+
+        A list or object without anything in it says nothing here: it hides no old home.
+        """
+        if _is_hollow(owner.get(key)):
             for old in olds:
                 if self.has(*old):
                     self.note(Quirk.OLD_HOME)
@@ -249,6 +252,10 @@ class Reader:
         """A 0/1 member: set by anything that is not 0."""
         return self.integer(owner, key) != 0
 
+    def strict_flag(self, owner: Object, key: str) -> bool:
+        """A 0/1 member that forbids something: set also by what cannot be read."""
+        return self.has(owner, key) and self.integer(owner, key, 1) != 0
+
     def real(self, owner: Object, key: str) -> float | None:
         """A member as a finite float64; None when absent or unreadable."""
         number = self.number_of(owner.get(key))
@@ -306,6 +313,12 @@ class Reader:
 
 
 _SPACE = " \t\r\n"
+
+
+def _is_hollow(value: Json) -> bool:
+    if isinstance(value, list):
+        return all(item is None or item == "" for item in value)
+    return value is None or value == "" or value == {}
 
 
 def _is_integral(text: str) -> bool:

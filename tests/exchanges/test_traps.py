@@ -240,6 +240,59 @@ TRAPS: dict[str, tuple[dict, dict]] = {
             "flags": ["HAS_UTCOFFSET"],
         },
     ),
+    # -- old homes
+    "eids-empty-in-the-new-home": (
+        request(user={"eids": [], "ext": {"eids": [{"source": "s", "uids": [{"id": "old"}]}]}}),
+        {"ids": [{"id": "old", "source": "s", "kind": "EID"}], "quirks": ["OLD_HOME"]},
+    ),
+    "eids-in-both-homes": (
+        request(
+            user={
+                "eids": [{"source": "s", "uids": [{"id": "new"}]}],
+                "ext": {"eids": [{"source": "t", "uids": [{"id": "old"}]}]},
+            }
+        ),
+        {"ids": [{"id": "new"}, {"id": "old"}], "quirks": ["OLD_HOME"]},
+    ),
+    "eids-in-both-homes-the-old-one-first": (
+        request(
+            user={
+                "ext": {"eids": [{"source": "t", "uids": [{"id": "old"}]}]},
+                "eids": [{"source": "s", "uids": [{"id": "new"}]}],
+            }
+        ),
+        {"ids": [{"id": "new"}, {"id": "old"}]},
+    ),
+    "protocols-empty-hide-no-protocol": (
+        request(video(protocols=[None], protocol=2)),
+        imp(video={"protocols": [2]}) | {"quirks": ["OLD_HOME", "SCALAR_AS_LIST"]},
+    ),
+    "protocols-as-nothing-hide-no-protocol": (
+        request(video(protocol=2, protocols={})),
+        imp(video={"protocols": [2]}),
+    ),
+    "rwdd-empty-hides-no-reward": (
+        request({**video(ext={"rewarded": 1}), "rwdd": []}),
+        imp(flags=["REWARDED"]),
+    ),
+    "qty-empty-hides-no-multiplier": (
+        request(
+            {**BANNER, "qty": {"multiplier": {}}}, device={"ext": {"dooh": {"impmultiply": 3}}}
+        ),
+        imp(multiplier=3.0, flags=...),
+    ),
+    "mccmnc-empty-hides-none": (
+        request(device={"mccmnc": [], "ext": {"mccmnc": "310005"}}),
+        {"tokens": {"CARRIER": ["310-005"]}},
+    ),
+    "venuetype-empty-hides-no-venue": (
+        request(dooh={"venuetype": [], "venuetypeid": "30101"}),
+        {"tokens": {"VENUE": ["30101"]}, "quirks": ["OLD_HOME", "SCALAR_AS_LIST"]},
+    ),
+    "deal-wseat-empty-hides-no-wseats": (
+        request(pmp(wseat=[], wseats=["45"])),
+        imp(deals=[{"has_wseat": 1, "tokens": {"DEAL_WSEAT": ["45"]}}]),
+    ),
     # -- 2. imp
     "rwdd-old-home-video-ext": (
         request(video(ext={"rewarded": 1})),
@@ -249,6 +302,34 @@ TRAPS: dict[str, tuple[dict, dict]] = {
         request({**BANNER, "ext": {"prebid": {"is_rewarded_inventory": 1}}}),
         imp(flags=["REWARDED"]),
     ),
+    **{
+        f"secure-unreadable-{value}": (
+            request({**BANNER, "secure": value}),
+            imp(flags=["SECURE"]) | {"quirks": ["WRONG_TYPE_IGNORED"]},
+        )
+        for value in ("true", "yes", [1], [], {})
+    },
+    **{
+        f"private-auction-unreadable-{value}": (
+            request({**BANNER, "pmp": {"private_auction": value}}),
+            imp(flags=["PRIVATE_AUCTION"]) | {"quirks": ["WRONG_TYPE_IGNORED"]},
+        )
+        for value in ("true", [1], {})
+    },
+    **{
+        f"test-unreadable-{value}": (
+            request(test=value),
+            {"flags": ["TEST"], "quirks": ["WRONG_TYPE_IGNORED"]},
+        )
+        for value in ("true", "yes", [1], {})
+    },
+    **{
+        f"flags-off-{value}": (
+            request({**BANNER, "secure": value, "pmp": {"private_auction": value}}, test=value),
+            imp(flags=...) | {"flags": ...},
+        )
+        for value in (None, 0, "0", False, "")
+    },
     "secure-absent-is-unknown": (request(), imp(flags=...)),
     "bidfloorcur-default-usd": (request({**BANNER, "bidfloor": 1}), imp(floor_cur="USD")),
     "bidfloorcur-unknown-code-is-kept": (
