@@ -16,7 +16,8 @@ It refuses (nothing may be read from the opportunity then):
     tmax_ms             tmax; 0 or less: -1, no time at all; 0 = absent; saturates
     test                set by anything but 0, also by what cannot be read
     allimps             set by a number other than 0
-    cur                 cur: the entries that are three letters, the first CURRENCIES_MAX.
+    cur                 cur: the entries that are three letters, the first CURRENCIES_MAX;
+                        "USD,EUR" is two of them.
                         HAS_CUR: the list has entries. When none of them is a currency, cur is
                         one 0, which has no rate: then nothing can be bid
     cattax              cattax when over 0, else 1: of bcat and acat
@@ -24,6 +25,7 @@ It refuses (nothing may be read from the opportunity then):
     badv                `hosts.blocked_host`: lower case, no scheme, port, path, leading "www."
     bapp, wseat, bseat  as they are
     wlang, wlangb       both lists: primary subtag ("en" of "en-US")
+                        An entry of all these but wseat and bseat may be several between commas
     blocks              a list that has an entry (not null, not "") is present, readable or not:
                         an allow list of nothing that we understand allows nothing
     channel             of site, app, dooh: the first that is an object and not empty, else the
@@ -130,9 +132,9 @@ def _tmax_ms(reader: Reader, root: Object) -> int:
 def _read_currencies(reader: Reader, sheet: Sheet, root: Object) -> None:
     codes: list[int] = []
     items = reader.items(root, "cur")
-    for item in items:
+    for name in (part for item in items for part in reader.parts(reader.raw_of(item))):
         try:
-            codes.append(currency_code(reader.raw_of(item)))
+            codes.append(currency_code(name))
         except ValueError:
             reader.note(Quirk.BAD_VALUE_IGNORED)
     if items:
@@ -149,7 +151,7 @@ def _read_blocks(reader: Reader, sheet: Sheet, root: Object) -> None:
     for key, dim in _BLOCKS:
         if reader.items(root, key):
             sheet.blocks |= 1 << (dim - Dim.BCAT)
-        for text in reader.texts(root, key):
+        for text in _entries(reader, root, key):
             if dim in (Dim.BCAT, Dim.ACAT):
                 value = f"{cattax}:{text}"
             elif dim == Dim.BADV:
@@ -158,6 +160,13 @@ def _read_blocks(reader: Reader, sheet: Sheet, root: Object) -> None:
                 value = language_of(text) if dim == Dim.WLANG else text
             if value:
                 sheet.block(dim, value)
+
+
+def _entries(reader: Reader, root: Object, key: str) -> list[str]:
+    texts = reader.texts(root, key)
+    if key in ("wseat", "bseat"):  # names of any letters, commas too
+        return texts
+    return [part for text in texts for part in reader.parts(text)]
 
 
 def _read_ids(reader: Reader, sheet: Sheet, device: Object, user: Object) -> None:

@@ -15,6 +15,7 @@ A `Reader` takes members out of objects and counts each deviation once a request
     decimal   integer, bool, string as above                        as above
     text      number: its own text                                  STRING_AS_NUMBER
     list      a scalar or object: a list of that one                SCALAR_AS_LIST
+              of codes, numbers: a text of some between commas      OTHER_NOTATION
     anything else                            absent                 WRONG_TYPE_IGNORED
     right type, impossible value             absent                 BAD_VALUE_IGNORED
 
@@ -208,6 +209,13 @@ class Reader:
         texts = (plain(self.raw_of(item)).strip(_SPACE) for item in self.items(owner, key))
         return [text for text in texts if text]
 
+    def parts(self, text: str) -> list[str]:
+        """The values of a text that should be one of a list, but may be some between commas."""
+        if "," not in text:
+            return [text]
+        self.note(Quirk.OTHER_NOTATION)
+        return [part for piece in text.split(",") if (part := piece.strip(_SPACE))]
+
     def number_of(self, value: Json) -> Decimal | None:
         """A scalar as an exact decimal; None when absent or unreadable."""
         if isinstance(value, bool):
@@ -306,9 +314,10 @@ class Reader:
         items = self.items(owner, key)
         mask = 0
         for item in items:
-            number = self.integer_of(item, -1)
-            if 0 < number < bits:
-                mask |= 1 << number
+            for part in self.parts(item) if type(item) is str else [item]:
+                number = self.integer_of(part, -1)
+                if 0 < number < bits:
+                    mask |= 1 << number
         return mask or (unknown if items else 0)
 
 

@@ -84,6 +84,53 @@ TRAPS: dict[str, tuple[dict, dict]] = {
         {"tokens": {"BADV": ["ford.com", "gm.com"]}},
     ),
     "bapp-numeric-store-id": (request(bapp=[553834731]), {"tokens": {"BAPP": ["553834731"]}}),
+    "bcat-between-commas": (
+        request(bcat=["IAB1, IAB18-5,,", "IAB7"]),
+        {"tokens": {"BCAT": ["1:IAB1", "1:IAB18-5", "1:IAB7"]}, "quirks": ["OTHER_NOTATION"]},
+    ),
+    "block-lists-as-text": (
+        request(
+            bcat="IAB1,IAB2",
+            acat="IAB3,IAB4",
+            badv="a.example,https://www.b.example/",
+            bapp="com.a , 77",
+            wlang="en-US,fr",
+        ),
+        {
+            "tokens": {
+                "BCAT": ["1:IAB1", "1:IAB2"],
+                "ACAT": ["1:IAB3", "1:IAB4"],
+                "BADV": ["a.example", "b.example"],
+                "BAPP": ["77", "com.a"],
+                "WLANG": ["en", "fr"],
+            },
+            "quirks": ["SCALAR_AS_LIST", "OTHER_NOTATION"],
+        },
+    ),
+    "seats-keep-their-commas": (
+        request(wseat=["a,b"], bseat=["c,d"]),
+        {"tokens": {"WSEAT": ["a,b"], "BSEAT": ["c,d"]}, "quirks": ...},
+    ),
+    "bcat-of-commas-alone": (
+        request(bcat=[" , "]),
+        {"blocks": ["BCAT"], "tokens": {"BCAT": ...}},
+    ),
+    "battr-as-text": (
+        request(banner(w=1, h=1, battr="1, 3", btype=["4,1"])),
+        imp(banner_battr=[1, 3], banner_btype=[1, 4]),
+    ),
+    "cur-as-text": (
+        request(cur="USD, EUR,"),
+        {
+            "cur": ["USD", "EUR"],
+            "flags": ["HAS_CUR"],
+            "quirks": ["SCALAR_AS_LIST", "OTHER_NOTATION"],
+        },
+    ),
+    "cur-between-commas": (
+        request(cur=["USD,zz", "GBP"]),
+        {"cur": ["USD", "GBP"], "quirks": ["BAD_VALUE_IGNORED", "OTHER_NOTATION"]},
+    ),
     # -- regs and privacy
     "gdpr-absent-is-unknown-not-0": (request(regs={}), {"privacy": ...}),
     "gdpr-old-home": (

@@ -116,6 +116,11 @@ ODD_VALUES: list[object] = [
     "😀",
     "10.3.1",
     "15_2",
+    "USD, EUR,x,",
+    "1,3",
+    "IAB1-2,IAB7, ",
+    "bücher.example",
+    "xn--bcher-kva.example",
     "1YYN",
     " 1NYN",
     "1N-n",
@@ -151,6 +156,7 @@ ODD_VALUES: list[object] = [
     [{"w": 300, "h": 250}, {"wratio": 1, "hratio": 2}],
     ["video/mp4", "x/y"],
     ["USD", "zz"],
+    ["USD,zz", "IAB1,IAB2-3", "1,2"],
     [5, "10"],
 ]
 
