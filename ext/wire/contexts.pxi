@@ -97,8 +97,6 @@ cdef void _domains(Wire *wire, Text host) noexcept nogil:
     for i in range(host.n):
         if host.p[i] == c'.':
             last = i
-    if host.p[last + 1] >= 128:
-        wire.doubt = True  # is it a digit of some script?
     if _is_digit(host.p[last + 1]):
         return
     while True:
@@ -152,9 +150,9 @@ cdef const uint8_t *_channel(Wire *wire, const uint8_t *p, int channel) noexcept
         return NULL
     _target_known(wire, DIM_CHANNEL, CHANNEL_TOKENS[channel], -1)
     _target_text(wire, DIM_PUBLISHER, _text(wire, &publisher[ONE]), -1)
-    host = _host(_text(wire, &slots[C_DOMAIN]))
+    host = _host(wire, _text(wire, &slots[C_DOMAIN]))
     if channel == 1 and host.n == 0:
-        host = _host(_text(wire, &slots[C_PAGE]))
+        host = _host(wire, _text(wire, &slots[C_PAGE]))
     _domains(wire, host)
     if channel == 2:
         _target_text(wire, DIM_BUNDLE, _text(wire, &slots[C_BUNDLE]), -1)

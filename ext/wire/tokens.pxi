@@ -277,7 +277,7 @@ cdef void _list_text(Wire *wire, int dim, int aux, Text text) noexcept nogil:
         _target_made(wire, dim, _feed(wire, state, text.p, size), -1)
         return
     if dim == DIM_BADV or dim == DIM_DEAL_WADOMAIN:
-        text = _blocked_host(text)
+        text = _blocked_host(wire, text)
     elif dim == DIM_WLANG:
         text = _primary(text)
     if text.n == 0:

@@ -445,8 +445,8 @@ cdef Text _primary(Text tag) noexcept nogil:
     return tag
 
 
-cdef inline Text _host(Text text) noexcept nogil:
-    """`hosts.host_of`, but for the lowering, which hashing does."""
+cdef inline Text _host(Wire *wire, Text text) noexcept nogil:
+    """`hosts.host_of`, but for the lowering, which hashing does; other scripts are a doubt."""
     cdef uint8_t odd = 0
     cdef Py_ssize_t i
     for i in range(text.n):
@@ -455,10 +455,10 @@ cdef inline Text _host(Text text) noexcept nogil:
         text.p[text.n - 1] != c'.'
     ):
         return text
-    return _odd_host(text)
+    return _odd_host(wire, text)
 
 
-cdef Text _odd_host(Text text) noexcept nogil:
+cdef Text _odd_host(Wire *wire, Text text) noexcept nogil:
     """`_host` of anything that is not a plain name."""
     cdef const uint8_t *p = text.p
     cdef const uint8_t *end = text.p + text.n
@@ -496,15 +496,17 @@ cdef Text _odd_host(Text text) noexcept nogil:
     if text.n > HOST_BYTES_MAX:
         text.n = 0
     for i in range(text.n):
+        if p[i] >= 128:
+            wire.doubt = True
         if _is_space(p[i]):
             text.n = 0
             break
     return text
 
 
-cdef Text _blocked_host(Text text) noexcept nogil:
+cdef Text _blocked_host(Wire *wire, Text text) noexcept nogil:
     """`hosts.blocked_host`."""
-    cdef Text host = _host(text)
+    cdef Text host = _host(wire, text)
     cdef Text prefix
     cdef Py_ssize_t i
     cdef int dots = 0

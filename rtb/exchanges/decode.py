@@ -22,7 +22,8 @@ It refuses (nothing may be read from the opportunity then):
                         one 0, which has no rate: then nothing can be bid
     cattax              cattax when over 0, else 1: of bcat and acat
     bcat, acat          "cattax:code"
-    badv                `hosts.blocked_host`: lower case, no scheme, port, path, leading "www."
+    badv                `hosts.blocked_host`: lower case, no scheme, port, path, leading "www.";
+                        "bücher.example" is "xn--bcher-kva.example"
     bapp, wseat, bseat  as they are
     wlang, wlangb       both lists: primary subtag ("en" of "en-US")
                         An entry of all these but wseat and bseat may be several between commas
