@@ -365,6 +365,20 @@ def _device(text: str) -> str:
     return '{"id":"r","imp":[{"id":"1","banner":{}}],"device":{' + text + "}}"
 
 
+@pytest.mark.parametrize("word", ["true", "false"])
+@pytest.mark.parametrize(
+    "members",
+    [
+        '"dooh":{"venuetype":%s}', '"dooh":{"venuetypeid":%s}', '"user":{"ext":{"data":%s}}',
+        '"device":{"sua":{"platform":{"version":%s}}}', '"regs":{"gpp_sid":%s}',
+    ],
+)  # fmt: skip
+def test_a_word_in_the_place_of_a_list(members: str, word: str):
+    """A slot that is read twice knows where it begins, whatever stands there."""
+    is_fast(f'{{"id":"r","imp":[{{"id":"1","banner":{{}}}}],{members % word}}}'.encode())
+    is_fast(_imp(f'"video":{{"protocol":{word}}}').encode())
+
+
 NUMBERS = """
     0 1 -1 7 9 10 999999999 1000000000 2147483647 2147483648 -2147483648 4294967296
     9223372036854775808 1e400 -1e400 1e-400 -0 -0.0 0.0 0e5 1e2 1E+2 1.5e-1 0.1
