@@ -230,7 +230,8 @@ cdef const uint8_t *_av(
     if slots[V_PROTOCOL].kind != NOTHING and _moved(wire, &slots[V_PROTOCOLS]):
         wire.quirks |= QUIRK_OLD_HOME
         again.kind = NOTHING
-        _numbers(wire, _start_of(&slots[V_PROTOCOL]), &again)
+        if _numbers(wire, _start_of(&slots[V_PROTOCOL]), &again) == NULL:
+            return NULL
         slots[V_PROTOCOLS] = again
     av.offered = 1
     av.startdelay_s = _integer(wire, &slots[V_STARTDELAY], 0)

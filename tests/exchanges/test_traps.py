@@ -119,6 +119,7 @@ TRAPS: dict[str, tuple[dict, dict]] = {
         request(banner(w=1, h=1, battr="1, 3", btype=["4,1"])),
         imp(banner_battr=[1, 3], banner_btype=[1, 4]),
     ),
+    "protocol-as-text": (request(video(protocol="2, 3")), imp(video={"protocols": [2, 3]})),
     "cur-as-text": (
         request(cur="USD, EUR,"),
         {
