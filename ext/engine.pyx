@@ -336,7 +336,8 @@ cdef class Engine:
     cdef uint64_t bseat[LIST_MAX]
     cdef uint64_t bapp[LIST_MAX]
     cdef uint64_t wlang[LIST_MAX]
-    cdef int wseat_count, bseat_count, bapp_count, wlang_count, acat_present, has_deal_seats
+    cdef int wseat_count, bseat_count, bapp_count, wlang_count, has_deal_seats
+    cdef int wseat_present, acat_present, wlang_present  # lists that have entries
     cdef int bcat_met, badv_met
     cdef int32_t found[BLOCK_SIZE + BATCH_CAP]
     cdef int found_count

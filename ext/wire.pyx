@@ -467,11 +467,43 @@ include "wire/impressions.pxi"
 
 # -- the request -----------------------------------------------------------------------------------
 
+cdef void _currency_names(Wire *wire, Text names) noexcept nogil:
+    """An entry of cur: a currency, or some between commas."""
+    cdef Head *head = &wire.facts.head
+    cdef const uint8_t *end = names.p + names.n
+    cdef const uint8_t *comma = NULL
+    cdef Text name
+    cdef bint several
+    cdef uint32_t code
+    if names.n:
+        comma = <const uint8_t *>memchr(names.p, c',', names.n)
+    several = comma != NULL
+    if several:
+        wire.quirks |= QUIRK_OTHER_NOTATION
+    while True:
+        name.p = names.p
+        name.n = (comma if comma != NULL else end) - names.p
+        if several:
+            name = _strip(name)
+        if name.n or not several:
+            code = _currency_of(name)
+            if code == 0:
+                wire.quirks |= QUIRK_BAD_VALUE_IGNORED
+            elif head.cur_count == CURRENCIES_MAX:
+                wire.quirks |= QUIRK_LIST_TRUNCATED
+            else:
+                head.cur[head.cur_count] = code
+                head.cur_count += 1
+        if comma == NULL:
+            return
+        names.p = comma + 1
+        comma = <const uint8_t *>memchr(names.p, c',', end - names.p)
+
+
 cdef const uint8_t *_currencies(Wire *wire, const uint8_t *p, Val *val) noexcept nogil:
     """cur: one 0 when it has entries and none is a currency."""
     cdef Head *head = &wire.facts.head
     cdef Val item
-    cdef uint32_t code
     cdef bint listed = p[0] == c'['
     if val.kind != NOTHING:
         return NULL
@@ -488,14 +520,7 @@ cdef const uint8_t *_currencies(Wire *wire, const uint8_t *p, Val *val) noexcept
             return NULL
         if item.kind != NOTHING:
             val.n += 1
-            code = _currency_of(_raw(wire, &item))
-            if code == 0:
-                wire.quirks |= QUIRK_BAD_VALUE_IGNORED
-            elif head.cur_count == CURRENCIES_MAX:
-                wire.quirks |= QUIRK_LIST_TRUNCATED
-            else:
-                head.cur[head.cur_count] = code
-                head.cur_count += 1
+            _currency_names(wire, _raw(wire, &item))
         if not listed:
             break
         p = _space(p)
@@ -596,7 +621,7 @@ cdef bint _request_facts(Wire *wire) noexcept nogil:
     value = _count(wire, &slots[R_CATTAX], 0)
     head.cattax = value if value else CATTAX_DEFAULT
     head.dsarequired = _count(wire, &wire.regs_ext[X_DSAREQUIRED], 0)
-    if _integer(wire, &slots[R_TEST], 0) != 0:
+    if _strict_flag(wire, &slots[R_TEST]):
         wire.flags |= FLAG_TEST
     if _integer(wire, &slots[R_ALLIMPS], 0) != 0:
         wire.flags |= FLAG_ALLIMPS
@@ -616,6 +641,8 @@ cdef bint _read(Wire *wire, const uint8_t *p) noexcept nogil:
     if p == NULL or _space(p) != wire.end or not _request_facts(wire):
         return False
     _privacy(wire)
+    if not _user_values(wire):
+        return False
     _ids(wire)
     _place(wire)
     _device_facts(wire)

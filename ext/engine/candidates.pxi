@@ -323,7 +323,7 @@ cdef void _line_item(Engine self, int number, const Imp *imp, int line_item) noe
     cdef int offered_count = 0, reason, creative, start
     cdef const Creative *ad
     # Only lists of seats ask for ours.
-    if self.wseat_count or self.bseat_count or self.has_deal_seats:
+    if self.wseat_present or self.bseat_count or self.has_deal_seats:
         seat = _seat(self, row.advertiser)
     reason = _reject_line_item(self, number, imp, row, line_item, seat, offered, &offered_count)
     if reason:
@@ -388,7 +388,7 @@ cdef int _reject_line_item(
             return REJECT_DEAL_ONLY
         if imp.flags & IMP_PRIVATE_AUCTION:
             return REJECT_PRIVATE_AUCTION
-    if self.wseat_count:
+    if self.wseat_present:
         seat_hash = self.terms.seat_w if seat == NULL else seat.hash_w
         if not _contains(self.wseat, self.wseat_count, seat_hash):
             return REJECT_SEAT

@@ -178,7 +178,7 @@ cdef bint _asset_fits(Engine self, const Asset *asked, const AdAsset *ours) noex
 cdef int _reject_blocked(Engine self, const Creative *ad) noexcept nogil:
     cdef int i
     cdef bint allowed
-    if self.wlang_count and ad.language and not _contains(
+    if self.wlang_present and ad.language and not _contains(
         self.wlang, self.wlang_count, ad.language
     ):
         return REJECT_LANGUAGE

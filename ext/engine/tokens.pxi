@@ -41,7 +41,11 @@ cdef void _collect(Engine self) noexcept nogil:
     for i in range(self.dims_count):
         self.first_hit[i] = -1
     self.wseat_count = self.bseat_count = self.bapp_count = self.wlang_count = 0
-    self.acat_present = self.has_deal_seats = self.bcat_met = self.badv_met = 0
+    # A list may be there without a token, when nothing in it can be read: it allows nothing.
+    self.wseat_present = head.blocks >> (DIM_WSEAT - DIM_BCAT) & 1
+    self.acat_present = head.blocks >> (DIM_ACAT - DIM_BCAT) & 1
+    self.wlang_present = head.blocks >> (DIM_WLANG - DIM_BCAT) & 1
+    self.has_deal_seats = self.bcat_met = self.badv_met = 0
     self.stamp += 1
     for i in range(64):
         self.first_token[i] = -1
@@ -63,8 +67,6 @@ cdef void _collect(Engine self) noexcept nogil:
             self.has_deal_seats |= dim == DIM_DEAL_WSEAT
             continue
         if dim == DIM_BCAT or dim == DIM_ACAT or dim == DIM_BADV:
-            if dim == DIM_ACAT:
-                self.acat_present = 1
             value = _value(self, token.hash_)
             if value >= 0 and self.values[value].ordinal >= 0:
                 value = self.values[value].ordinal

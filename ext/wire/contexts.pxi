@@ -97,8 +97,6 @@ cdef void _domains(Wire *wire, Text host) noexcept nogil:
     for i in range(host.n):
         if host.p[i] == c'.':
             last = i
-    if host.p[last + 1] >= 128:
-        wire.doubt = True  # is it a digit of some script?
     if _is_digit(host.p[last + 1]):
         return
     while True:
@@ -152,14 +150,14 @@ cdef const uint8_t *_channel(Wire *wire, const uint8_t *p, int channel) noexcept
         return NULL
     _target_known(wire, DIM_CHANNEL, CHANNEL_TOKENS[channel], -1)
     _target_text(wire, DIM_PUBLISHER, _text(wire, &publisher[ONE]), -1)
-    host = _host(_text(wire, &slots[C_DOMAIN]))
+    host = _host(wire, _text(wire, &slots[C_DOMAIN]))
     if channel == 1 and host.n == 0:
-        host = _host(_text(wire, &slots[C_PAGE]))
+        host = _host(wire, _text(wire, &slots[C_PAGE]))
     _domains(wire, host)
     if channel == 2:
         _target_text(wire, DIM_BUNDLE, _text(wire, &slots[C_BUNDLE]), -1)
     elif channel == 3:
-        if slots[C_VENUETYPE].kind == NOTHING and slots[C_VENUETYPEID].kind != NOTHING:
+        if slots[C_VENUETYPEID].kind != NOTHING and _may_move(wire, &slots[C_VENUETYPE]):
             wire.quirks |= QUIRK_OLD_HOME
             slots[C_VENUETYPE] = slots[C_VENUETYPEID]
         _texts_of(wire, &slots[C_VENUETYPE], DIM_VENUE)
@@ -213,8 +211,8 @@ cdef const uint8_t *_eids(Wire *wire, const uint8_t *p, Val *val) noexcept nogil
     cdef Text source
     cdef bint more
     cdef int own, count, i, atype
-    if wire.user[U_EIDS].kind != NOTHING or wire.user_ext[X_EIDS].kind != NOTHING:
-        return NULL  # in both homes, or twice
+    if wire.eids_count and val == &wire.user[U_EIDS]:
+        return NULL  # those of the old home stood first; they go behind these
     p = _objects(wire, p, val, &more)
     while p != NULL and more:
         _clear(slots, sizeof(slots))
@@ -247,10 +245,7 @@ cdef const uint8_t *_user_ext(Wire *wire, const uint8_t *p) noexcept nogil:
         p = _members(wire, p, T_USER_EXT, wire.user_ext, &own)
         if p == NULL or own == 0:
             return p
-        if own == X_DATA:
-            p = _key_values(wire, p, &wire.user_ext[own])
-        else:
-            p = _eids(wire, p, &wire.user_ext[own])
+        p = _eids(wire, p, &wire.user_ext[own])
         if p == NULL:
             return NULL
 
@@ -279,6 +274,16 @@ cdef const uint8_t *_user(Wire *wire, const uint8_t *p) noexcept nogil:
             return NULL
 
 
+cdef bint _user_values(Wire *wire) noexcept nogil:
+    """user.ext.data, once it is known that nobody said no; False in doubt."""
+    cdef Val *val = &wire.user_ext[X_DATA]
+    cdef Val again
+    again.kind = NOTHING
+    if val.kind == NOTHING or wire.privacy:
+        return True
+    return _key_values(wire, _start_of(val), &again) != NULL
+
+
 cdef void _ids(Wire *wire) noexcept nogil:
     """Identifiers in the order of the reference."""
     cdef Facts *facts = wire.facts
@@ -295,7 +300,7 @@ cdef void _ids(Wire *wire) noexcept nogil:
         i += 1
     if i < raw.n:
         _identifier(wire, facts.ids, &count, ID_IFA, ifa, nothing, 0)
-    if wire.user[U_EIDS].kind == NOTHING and wire.user_ext[X_EIDS].kind != NOTHING:
+    if wire.user_ext[X_EIDS].kind != NOTHING:
         wire.quirks |= QUIRK_OLD_HOME
     taken = wire.eids_count if wire.eids_count < IDS_MAX - count else IDS_MAX - count
     memcpy(&facts.ids[count], wire.eids, taken * sizeof(Identifier))
@@ -328,6 +333,25 @@ cdef const uint8_t *_regs(Wire *wire, const uint8_t *p) noexcept nogil:
             return NULL
 
 
+cdef bint _opts_out(Wire *wire, Val *val) noexcept nogil:
+    """us_privacy: "1" and three of Y, N and - say what they say; anything else is a no."""
+    cdef Text said
+    cdef int i
+    said.p = val.p
+    said.n = val.n
+    said = _strip(said)
+    if said.n == 0:
+        return False
+    if said.n == 4 and said.p[0] == c'1':
+        for i in range(1, 4):
+            if said.p[i] != c'-' and said.p[i] | 32 != c'y' and said.p[i] | 32 != c'n':
+                break
+        else:
+            return said.p[2] | 32 == c'y'
+    wire.quirks |= QUIRK_BAD_VALUE_IGNORED
+    return True
+
+
 cdef inline void _signal(Wire *wire, Val *val, int flag, bint old) noexcept nogil:
     """One home of a signal against personal data; what cannot be read counts as one."""
     if val.kind == NOTHING:
@@ -345,13 +369,8 @@ cdef inline void _signal(Wire *wire, Val *val, int flag, bint old) noexcept nogi
     elif val.kind != TEXT and val.kind != ESCAPED and val.kind != REAL:
         wire.quirks |= QUIRK_WRONG_TYPE_IGNORED
         wire.privacy |= flag
-    elif val.kind == ESCAPED:
+    elif _opts_out(wire, val):
         wire.privacy |= flag
-    elif val.n >= 3:
-        if val.p[0] >= 128 or val.p[1] >= 128:
-            wire.doubt = True
-        if val.p[2] | 32 == c'y':
-            wire.privacy |= flag
 
 
 cdef bint _names_section(Wire *wire, Val *val) noexcept nogil:

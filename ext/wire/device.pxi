@@ -250,7 +250,7 @@ cdef void _device_facts(Wire *wire) noexcept nogil:
     if connection:
         _target_number(wire, DIM_CONNECTION, b"", connection, -1)
     _target_text(wire, DIM_CARRIER, _text(wire, &slots[D_CARRIER]), -1)
-    if mccmnc.kind == NOTHING and wire.device_ext[E_MCCMNC].kind != NOTHING:
+    if _may_move(wire, mccmnc) and wire.device_ext[E_MCCMNC].kind != NOTHING:
         wire.quirks |= QUIRK_OLD_HOME
         mccmnc = &wire.device_ext[E_MCCMNC]
     _network(wire, _text(wire, mccmnc))
@@ -334,6 +334,9 @@ cdef void _place(Wire *wire) noexcept nogil:
     cdef double lat = 0, lon = 0
     cdef bint has_lat, has_lon
     cdef int offset_min
+    if wire.privacy:
+        _clear(wire.home, sizeof(wire.home))
+        wire.geo[G_ZIP].kind = wire.geo[G_LAT].kind = wire.geo[G_LON].kind = NOTHING
     if wire.geo[G_COUNTRY].kind == NOTHING and wire.home[G_COUNTRY].kind != NOTHING:
         place = wire.home
     text.p = country

@@ -247,6 +247,7 @@ cdef inline const uint8_t *_value(Wire *wire, const uint8_t *p, Val *val) noexce
         val.p = p
         val.kind = OBJECT if byte == c'{' else LIST
         return _skip(wire, p)
+    val.p = p  # a slot may be read once more from where it stands
     return _word(p, &val.kind)
 
 

@@ -82,7 +82,7 @@ cdef const uint8_t *_pmp(Wire *wire, const uint8_t *p, Imp *row) noexcept nogil:
         if p == NULL:
             return NULL
     row.deals_count = wire.facts.head.deals_count - row.deals_start
-    if _integer(wire, &slots[ONE], 0) != 0:
+    if _strict_flag(wire, &slots[ONE]):
         row.flags |= IMP_PRIVATE_AUCTION
     return p
 
@@ -173,7 +173,7 @@ cdef void _terms(Wire *wire, Imp *row, Val *slots) noexcept nogil:
     if row.floor_cur == 0:
         _spoil(wire)
     row.multiplier = 1.0
-    if slots[I_MULTIPLIER].kind == NOTHING:
+    if _may_move(wire, &slots[I_MULTIPLIER]):
         wire.without_qty |= <uint32_t>1 << wire.imp
     elif not _multiplier(wire, &slots[I_MULTIPLIER], &row.multiplier):
         _spoil(wire)
@@ -183,14 +183,14 @@ cdef void _terms(Wire *wire, Imp *row, Val *slots) noexcept nogil:
     row.clickbrowser = _count(wire, &slots[I_CLICKBROWSER], 0)
     if _integer(wire, &slots[I_INSTL], 0) != 0:
         row.flags |= IMP_INTERSTITIAL
-    if _integer(wire, &slots[I_SECURE], 0) != 0:
+    if _strict_flag(wire, &slots[I_SECURE]):
         row.flags |= IMP_SECURE
 
 
 cdef void _placement(Wire *wire, Imp *row, Val *slots) noexcept nogil:
     """Rewarded, and the tokens of the place on the page."""
     cdef Val *rewarded = &slots[I_RWDD]
-    if rewarded.kind == NOTHING:
+    if _may_move(wire, rewarded):
         if slots[I_VIDEO_REWARDED].kind != NOTHING:
             rewarded = &slots[I_VIDEO_REWARDED]
         else:

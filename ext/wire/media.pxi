@@ -189,6 +189,15 @@ cdef const uint8_t *_rqddurs(Wire *wire, const uint8_t *p, Val *val, Av *av) noe
     return p
 
 
+cdef bint _moved(Wire *wire, Val *protocols) noexcept nogil:
+    """Whether the old home of the protocols counts (`Reader.home`)."""
+    if protocols.kind == NOTHING:
+        return True
+    if protocols.n == 1 and _mask64(protocols) == 0:
+        wire.doubt = True  # the entry may be an object with nothing in it
+    return protocols.n == 0
+
+
 cdef const uint8_t *_av(
     Wire *wire, const uint8_t *p, Av *av, bint is_video, Val *pos, Val *rewarded
 ) noexcept nogil:
@@ -218,10 +227,11 @@ cdef const uint8_t *_av(
             rewarded[0] = ext[I_VIDEO_REWARDED]
         if p == NULL:
             return NULL
-    if slots[V_PROTOCOLS].kind == NOTHING and slots[V_PROTOCOL].kind != NOTHING:
+    if slots[V_PROTOCOL].kind != NOTHING and _moved(wire, &slots[V_PROTOCOLS]):
         wire.quirks |= QUIRK_OLD_HOME
         again.kind = NOTHING
-        _numbers(wire, _start_of(&slots[V_PROTOCOL]), &again)
+        if _numbers(wire, _start_of(&slots[V_PROTOCOL]), &again) == NULL:
+            return NULL
         slots[V_PROTOCOLS] = again
     av.offered = 1
     av.startdelay_s = _integer(wire, &slots[V_STARTDELAY], 0)

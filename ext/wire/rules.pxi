@@ -58,7 +58,7 @@ for _name, _code in ALPHA3.items():
 
 cdef uint8_t[256] ODD_HOST  # bytes that `hosts.host_of` does something about
 memset(ODD_HOST, 0, sizeof(ODD_HOST))
-for _n in map(ord, ":/?#@* \t\r\n"):
+for _n in (*map(ord, ":/?#@* \t\r\n"), *range(128, 256)):
     ODD_HOST[<int>_n] = 1
 
 # -- user agents: marks of both lists of a kind share one pass -------------------------------------
@@ -163,7 +163,7 @@ _OBJECTS = {
         "ext": OWN + U_EXT,
     },
     "user_ext": {
-        "gdpr": X_GDPR, "us_privacy": X_US_PRIVACY, "data": OWN + X_DATA, "eids": OWN + X_EIDS,
+        "gdpr": X_GDPR, "us_privacy": X_US_PRIVACY, "data": X_DATA, "eids": OWN + X_EIDS,
     },
     "regs": {**_REGS, "ext": OWN + X_EXT},
     "regs_ext": {**_REGS, "dsa": OWN + X_DSA},

@@ -149,6 +149,10 @@ cdef const uint8_t *_numbers(Wire *wire, const uint8_t *p, Val *val) noexcept no
             if p == NULL:
                 return NULL
             number = -1
+            if (item.kind == TEXT or item.kind == ESCAPED) and (
+                memchr(item.p, c',', item.n) != NULL
+            ):
+                return NULL  # some between commas
             if item.kind != NOTHING:
                 items += 1
                 number = _integer(wire, &item, -1)
@@ -273,7 +277,7 @@ cdef void _list_text(Wire *wire, int dim, int aux, Text text) noexcept nogil:
         _target_made(wire, dim, _feed(wire, state, text.p, size), -1)
         return
     if dim == DIM_BADV or dim == DIM_DEAL_WADOMAIN:
-        text = _blocked_host(text)
+        text = _blocked_host(wire, text)
     elif dim == DIM_WLANG:
         text = _primary(text)
     if text.n == 0:
@@ -282,6 +286,27 @@ cdef void _list_text(Wire *wire, int dim, int aux, Text text) noexcept nogil:
         _block(wire, dim, _hash_of(wire, dim, text), text, aux)
     else:
         _target_text(wire, dim, text, -1)
+
+
+cdef void _list_entry(Wire *wire, int dim, int aux, Text text) noexcept nogil:
+    """An entry of a list of texts: one, or in block lists of codes some between commas."""
+    cdef const uint8_t *end = text.p + text.n
+    cdef const uint8_t *comma = NULL
+    cdef Text part
+    if text.n and (DIM_BCAT <= dim <= DIM_BAPP or dim == DIM_WLANG):
+        comma = <const uint8_t *>memchr(text.p, c',', text.n)
+    if comma == NULL:
+        _list_text(wire, dim, aux, text)
+        return
+    wire.quirks |= QUIRK_OTHER_NOTATION
+    while True:
+        part.p = text.p
+        part.n = (comma if comma != NULL else end) - text.p
+        _list_text(wire, dim, aux, _strip(part))
+        if comma == NULL:
+            return
+        text.p = comma + 1
+        comma = <const uint8_t *>memchr(text.p, c',', end - text.p)
 
 
 cdef const uint8_t *_texts(Wire *wire, const uint8_t *p, Val *val, int dim, int aux) noexcept nogil:
@@ -303,7 +328,7 @@ cdef const uint8_t *_texts(Wire *wire, const uint8_t *p, Val *val, int dim, int 
             return NULL
         if item.kind != NOTHING:
             val.n += 1
-            _list_text(wire, dim, aux, _text(wire, &item))
+            _list_entry(wire, dim, aux, _text(wire, &item))
         if not listed:
             break
         p = _space(p)

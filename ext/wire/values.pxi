@@ -114,6 +114,18 @@ cdef inline int32_t _integer(Wire *wire, Val *val, int32_t default) noexcept nog
     return _integer_slow(wire, val, default)
 
 
+cdef inline bint _strict_flag(Wire *wire, Val *val) noexcept nogil:
+    """`Reader.strict_flag`: set also by what cannot be read."""
+    return val.kind != NOTHING and _integer(wire, val, 1) != 0
+
+
+cdef inline bint _may_move(Wire *wire, Val *val) noexcept nogil:
+    """Whether an old home of a slot counts (`Reader.home`); one with nothing in it is a doubt."""
+    if val.kind == LIST or val.kind == OBJECT:
+        wire.doubt = True
+    return val.kind == NOTHING
+
+
 cdef inline int32_t _count(Wire *wire, Val *val, int32_t default) noexcept nogil:
     """`Reader.count`: not below 0."""
     cdef int32_t value = _integer(wire, val, default)
@@ -433,8 +445,8 @@ cdef Text _primary(Text tag) noexcept nogil:
     return tag
 
 
-cdef inline Text _host(Text text) noexcept nogil:
-    """`hosts.host_of`, but for the lowering, which hashing does."""
+cdef inline Text _host(Wire *wire, Text text) noexcept nogil:
+    """`hosts.host_of`, but for the lowering, which hashing does; other scripts are a doubt."""
     cdef uint8_t odd = 0
     cdef Py_ssize_t i
     for i in range(text.n):
@@ -443,10 +455,10 @@ cdef inline Text _host(Text text) noexcept nogil:
         text.p[text.n - 1] != c'.'
     ):
         return text
-    return _odd_host(text)
+    return _odd_host(wire, text)
 
 
-cdef Text _odd_host(Text text) noexcept nogil:
+cdef Text _odd_host(Wire *wire, Text text) noexcept nogil:
     """`_host` of anything that is not a plain name."""
     cdef const uint8_t *p = text.p
     cdef const uint8_t *end = text.p + text.n
@@ -484,15 +496,17 @@ cdef Text _odd_host(Text text) noexcept nogil:
     if text.n > HOST_BYTES_MAX:
         text.n = 0
     for i in range(text.n):
+        if p[i] >= 128:
+            wire.doubt = True
         if _is_space(p[i]):
             text.n = 0
             break
     return text
 
 
-cdef Text _blocked_host(Text text) noexcept nogil:
+cdef Text _blocked_host(Wire *wire, Text text) noexcept nogil:
     """`hosts.blocked_host`."""
-    cdef Text host = _host(text)
+    cdef Text host = _host(wire, text)
     cdef Text prefix
     cdef Py_ssize_t i
     cdef int dots = 0

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from rtb.base.hosts import ascii_host
 from rtb.base.records import Dim
 
 DEVICE_TYPES: Final = {
@@ -95,13 +96,15 @@ def category_text(text: str) -> str:
 def host_text(text: str) -> str:
     """A host name, lower case: "https://*.Shop.Example:80/x" gives "shop.example".
 
+    Names in other scripts are encoded (`rtb.base.hosts`).
+
     Raises: ValueError.
     """
     host = text.lower().split("://", 1)[-1].split("/", 1)[0].split(":", 1)[0]
     host = host.removeprefix("*.").rstrip(".")
     if not _HOST.fullmatch(host):
         raise ValueError("expected a domain such as shop.example")
-    return host
+    return ascii_host(host).lower()
 
 
 def language_text(text: str) -> str:

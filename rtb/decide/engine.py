@@ -217,7 +217,7 @@ class _Run:
         self.out["head"]["cur"] = self.currency
         if not self.currency:
             return NoBid.UNSUPPORTED_CURRENCY
-        self.blocks = exclude.Blocks(self.index, self.tokens)
+        self.blocks = exclude.Blocks(self.index, self.tokens, self.head.blocks)
         self.request_tokens = targeting.tokens_of(
             self.head, self.tokens, self.terms, self.person.segments, self.now_ms
         )

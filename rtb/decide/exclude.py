@@ -80,21 +80,31 @@ class Person:
 
 
 class Blocks:
-    """The request's block and allow lists, resolved against the snapshot."""
+    """The request's block and allow lists, resolved against the snapshot.
 
-    def __init__(self, index: Index, tokens: np.ndarray) -> None:
-        self.present: set[int] = set()
+    `listed` is `head.blocks`: a list may be there without a token, when nothing in it can be read.
+    """
+
+    def __init__(self, index: Index, tokens: np.ndarray, listed: int) -> None:
+        self._listed = listed
         self.hashes: dict[int, set[int]] = {}
         self.ordinals: dict[int, set[int]] = {}
         for token in tokens:
             dim = int(token["dim"])
             if dim < 64 or token["imp"] >= 0:
                 continue
-            self.present.add(dim)
             self.hashes.setdefault(dim, set()).add(int(token["hash"]))
             value = index.value(int(token["hash"]))
             if value is not None:
                 self.ordinals.setdefault(dim, set()).add(value.ordinal)
+
+    def has(self, dim: Dim) -> bool:
+        """Whether a list is there and has an entry, understood or not."""
+        return bool(self._listed >> (dim - Dim.BCAT) & 1)
+
+    def of(self, dim: Dim) -> set[int]:
+        """The entries of a list that were understood, as token hashes."""
+        return self.hashes.get(dim, set())
 
     def meets(self, dim: Dim, ordinals: Iterable[int]) -> bool:
         return not self.ordinals.get(dim, set()).isdisjoint(ordinals)
@@ -326,21 +336,21 @@ def _length_fits(exact: int, least: int, ours: int) -> bool:
 
 
 def _reject_blocked(index: Index, creative: SimpleNamespace, blocks: Blocks) -> Reject:
-    languages = blocks.hashes.get(Dim.WLANG)
-    if languages and creative.language and creative.language not in languages:
+    asked = creative.language and blocks.has(Dim.WLANG)
+    if asked and creative.language not in blocks.of(Dim.WLANG):
         return Reject.LANGUAGE
     start = creative.categories_start
     stop = start + creative.categories_count
     categories = index.snapshot["creative_categories"][start:stop].tolist()
     if blocks.meets(Dim.BCAT, categories):
         return Reject.BLOCKED_CATEGORY
-    if Dim.ACAT in blocks.present and not blocks.meets(Dim.ACAT, categories):
+    if blocks.has(Dim.ACAT) and not blocks.meets(Dim.ACAT, categories):
         return Reject.NOT_ALLOWED_CATEGORY
     start = creative.domains_start
     domains = index.snapshot["creative_domains"][start : start + creative.domains_count].tolist()
     if blocks.meets(Dim.BADV, domains):
         return Reject.BLOCKED_ADVERTISER
-    if creative.bundle and creative.bundle in blocks.hashes.get(Dim.BAPP, ()):
+    if creative.bundle and creative.bundle in blocks.of(Dim.BAPP):
         return Reject.BLOCKED_APP
     return Reject.NONE
 
@@ -357,9 +367,9 @@ def seat_of(index: Index, advertiser: int, terms: SimpleNamespace) -> SimpleName
 
 def reject_seat(seat: SimpleNamespace, blocks: Blocks) -> Reject:
     """`wseat` names who may bid, `bseat` who may not (OpenRTB 2.6 section 3.2.1)."""
-    if Dim.WSEAT in blocks.present and seat.hash_w not in blocks.hashes[Dim.WSEAT]:
+    if blocks.has(Dim.WSEAT) and seat.hash_w not in blocks.of(Dim.WSEAT):
         return Reject.SEAT
-    if seat.hash_b in blocks.hashes.get(Dim.BSEAT, ()):
+    if seat.hash_b in blocks.of(Dim.BSEAT):
         return Reject.SEAT
     return Reject.NONE
 

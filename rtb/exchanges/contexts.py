@@ -19,14 +19,14 @@ Every token is the text of its field without surrounding white space; hashing lo
     CONTENT_CHANNEL     id and name of content.channel and of content.network
     DATA_SEGMENT        of user.data and content.data: "provider:segment" and ":segment", provider
                         = data.name else data.id, segment = segment.id else segment.name
-    KEY_VALUE           members of c.ext.data and user.ext.data (`sheet.key_values`)
+    KEY_VALUE           members of c.ext.data and user.ext.data* (`sheet.key_values`)
     USER_KEYWORD        user.keywords, kwarray
     COUNTRY             alpha-3; alpha-2 is translated (OTHER_NOTATION), anything else ignored. Of
-                        the place: device.geo when it has a country, else user.geo when it has,
+                        the place: device.geo when it has a country, else user.geo* when it has,
                         else device.geo
     REGION              "usa-ca": country "-" region of the place; a region "US-CA" or "USA-CA"
                         loses its prefix. None without a country
-    CITY POSTCODE METRO city, zip, metro of the place
+    CITY POSTCODE METRO city, zip*, metro of the place
     DEVICE_TYPE         device.devicetype when over 0 (also head.devicetype)
     CONNECTION          device.connectiontype when over 0
     CARRIER             device.carrier; device.mccmnc, else device.ext.mccmnc ("310005" = "310-005")
@@ -38,8 +38,12 @@ Every token is the text of its field without surrounding white space; hashing lo
     head
     os_version          pack_version of device.osv, else of sua.platform.version joined by dots,
                         else from ua when OS came from there too
-    lat, lon            device.geo.lat and lon: within +-90 and +-180, not both 0
-    utcoffset_min       device.geo.utcoffset, else user.geo's; within +-840
+    lat, lon            device.geo.lat* and lon*: within +-90 and +-180, not both 0
+    utcoffset_min       device.geo.utcoffset, else user.geo's*; within +-840
+
+    * says more of a person than where and on what an ad is shown: never read where a signal forbids
+      personal data. What else is personal has dimensions of its own (`records.PERSONAL_DIMS`),
+      which decisions then leave out.
 """
 
 from typing import Final
@@ -53,6 +57,7 @@ from rtb.openrtb.lists import CATEGORY_TAXONOMY_DEFAULT
 from rtb.openrtb.reading import Object, Reader
 
 _UTCOFFSET_MIN_MAX: Final = 14 * 60  # Kiribati
+_EXACT: Final = ("zip", "lat", "lon")  # members of geo that lead to a door
 _CHANNELS: Final = {"site": 1, "app": 2, "dooh": 3}
 
 
@@ -145,7 +150,9 @@ def _read_content(reader: Reader, sheet: Sheet, content: Object) -> None:
 def _read_user(reader: Reader, sheet: Sheet, user: Object) -> None:
     _read_words(reader, sheet, user, Dim.USER_KEYWORD)
     _read_segments(reader, sheet, user)
-    key_values(reader, sheet, reader.object(user, "ext"))
+    ext = reader.object(user, "ext")
+    if not sheet.head["privacy"]:
+        key_values(reader, sheet, ext)
 
 
 def _read_segments(reader: Reader, sheet: Sheet, owner: Object) -> None:
@@ -161,6 +168,9 @@ def _read_segments(reader: Reader, sheet: Sheet, owner: Object) -> None:
 
 def _read_place(reader: Reader, sheet: Sheet, device: Object, user: Object) -> None:
     geo, home = reader.object(device, "geo"), reader.object(user, "geo")
+    if sheet.head["privacy"]:
+        geo = {key: value for key, value in geo.items() if key not in _EXACT}
+        home = {}
     place = geo if reader.has(geo, "country") or not reader.has(home, "country") else home
     country = _country(reader, place)
     sheet.target(Dim.COUNTRY, country)

@@ -14,23 +14,27 @@ It refuses (nothing may be read from the opportunity then):
     id, id_hash         id, echoed as raw text; a number is its text. token_hash(0, raw text)
     at                  at when over 0, as received; 0 = absent
     tmax_ms             tmax; 0 or less: -1, no time at all; 0 = absent; saturates
-    test, allimps       set by anything but 0
-    cur                 cur: the entries that are three letters, the first CURRENCIES_MAX.
+    test                set by anything but 0, also by what cannot be read
+    allimps             set by a number other than 0
+    cur                 cur: the entries that are three letters, the first CURRENCIES_MAX;
+                        "USD,EUR" is two of them.
                         HAS_CUR: the list has entries. When none of them is a currency, cur is
                         one 0, which has no rate: then nothing can be bid
     cattax              cattax when over 0, else 1: of bcat and acat
     bcat, acat          "cattax:code"
-    badv                `hosts.blocked_host`: lower case, no scheme, port, path, leading "www."
+    badv                `hosts.blocked_host`: lower case, no scheme, port, path, leading "www.";
+                        "bücher.example" is "xn--bcher-kva.example"
     bapp, wseat, bseat  as they are
     wlang, wlangb       both lists: primary subtag ("en" of "en-US")
+                        An entry of all these but wseat and bseat may be several between commas
     blocks              a list that has an entry (not null, not "") is present, readable or not:
                         an allow list of nothing that we understand allows nothing
     channel             of site, app, dooh: the first that is an object and not empty, else the
                         first that is an object. Two of them: SITE_AND_APP
     dsarequired         regs.ext.dsa.dsarequired
     ids                 in this order user.buyeruid, user.id, device.ifa (not when only zeros and
-                        dashes), user.eids else user.ext.eids; at most IDS_MAX. An id that is no
-                        id is left out
+                        dashes), user.eids and behind them user.ext.eids; at most IDS_MAX. An id
+                        that is no id is left out
     privacy             see `privacy`: every home counts, and what cannot be read counts as a no
 
 Tokens stand in the order in which they were read, which no reader may rely on: two decoders agree
@@ -111,9 +115,10 @@ def _read_request(reader: Reader, sheet: Sheet, root: Object) -> None:
         "dsarequired": reader.count(dsa, "dsarequired"),
         "privacy": int(read_privacy(reader, root)),
     }
-    for key, flag in (("test", Flag.TEST), ("allimps", Flag.ALLIMPS)):
-        if reader.flag(root, key):
-            sheet.flags |= flag
+    if reader.strict_flag(root, "test"):
+        sheet.flags |= Flag.TEST
+    if reader.flag(root, "allimps"):
+        sheet.flags |= Flag.ALLIMPS
     _read_currencies(reader, sheet, root)
 
 
@@ -128,9 +133,9 @@ def _tmax_ms(reader: Reader, root: Object) -> int:
 def _read_currencies(reader: Reader, sheet: Sheet, root: Object) -> None:
     codes: list[int] = []
     items = reader.items(root, "cur")
-    for item in items:
+    for name in (part for item in items for part in reader.parts(reader.raw_of(item))):
         try:
-            codes.append(currency_code(reader.raw_of(item)))
+            codes.append(currency_code(name))
         except ValueError:
             reader.note(Quirk.BAD_VALUE_IGNORED)
     if items:
@@ -147,7 +152,7 @@ def _read_blocks(reader: Reader, sheet: Sheet, root: Object) -> None:
     for key, dim in _BLOCKS:
         if reader.items(root, key):
             sheet.blocks |= 1 << (dim - Dim.BCAT)
-        for text in reader.texts(root, key):
+        for text in _entries(reader, root, key):
             if dim in (Dim.BCAT, Dim.ACAT):
                 value = f"{cattax}:{text}"
             elif dim == Dim.BADV:
@@ -156,6 +161,13 @@ def _read_blocks(reader: Reader, sheet: Sheet, root: Object) -> None:
                 value = language_of(text) if dim == Dim.WLANG else text
             if value:
                 sheet.block(dim, value)
+
+
+def _entries(reader: Reader, root: Object, key: str) -> list[str]:
+    texts = reader.texts(root, key)
+    if key in ("wseat", "bseat"):  # names of any letters, commas too
+        return texts
+    return [part for text in texts for part in reader.parts(text)]
 
 
 def _read_ids(reader: Reader, sheet: Sheet, device: Object, user: Object) -> None:
@@ -169,8 +181,10 @@ def _read_ids(reader: Reader, sheet: Sheet, device: Object, user: Object) -> Non
         if kind == IdKind.IFA and not raw.strip("0-"):
             continue
         ids += _identifier(reader, sheet, kind, raw)
-    owner, key = reader.home(user, "eids", (reader.object(user, "ext"), "eids"))
-    for eid in reader.objects(owner, key):
+    ext = reader.object(user, "ext")
+    if reader.has(ext, "eids"):
+        reader.note(Quirk.OLD_HOME)
+    for eid in reader.objects(user, "eids") + reader.objects(ext, "eids"):
         source = reader.raw(eid, "source")
         for uid in reader.objects(eid, "uids"):
             if is_id(source):

@@ -20,6 +20,7 @@ row or token of it; the others go on) when
                         wmin, wmax, hmin, hmax of the banner itself (2.0 to 2.5), 0 being open, are
                         one format where there is no other; beside one they say what is preferred
     protocols           video.protocols, else video.protocol (2.0)
+    secure, pmp.private_auction: set by anything but 0, also by what cannot be read
     rewarded            imp.rwdd, else video.ext.rewarded, else ext.prebid.is_rewarded_inventory
     multiplier          imp.qty.multiplier, else device.ext.dooh.impmultiply, else 1
     dt_ms               imp.dt; a value under 10^11 is seconds
@@ -139,7 +140,7 @@ class _Imp:
         if not self._row["floor_cur"]:
             self._spoil()
         self._set(ImpFlag.INTERSTITIAL, reader.flag(imp, "instl"))
-        self._set(ImpFlag.SECURE, reader.flag(imp, "secure"))
+        self._set(ImpFlag.SECURE, reader.strict_flag(imp, "secure"))
         for metric in reader.objects(imp, "metric"):
             if ascii_lower(reader.text(metric, "type")) == "viewability" and self._viewability(
                 metric
@@ -336,7 +337,8 @@ class _Imp:
         key_values(reader, sheet, ext, self._index)
 
     def _read_deals(self, pmp: Object) -> None:
-        self._set(ImpFlag.PRIVATE_AUCTION, self._reader.flag(pmp, "private_auction"))
+        private = self._reader.strict_flag(pmp, "private_auction")
+        self._set(ImpFlag.PRIVATE_AUCTION, private)
         start = len(self._sheet.deals)
         spoiled = self.flags & ImpFlag.UNUSABLE
         seen: set[str] = set()

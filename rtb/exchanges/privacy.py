@@ -7,22 +7,26 @@
     GPC         gpc: regs, regs.ext                  likewise ("1" is its proper form)
     GPP         gpp: regs, regs.ext                  anything but null and ""
     GPP         gpp_sid: regs, regs.ext              an entry over 0, or an unreadable one
-    US_PRIVACY  us_privacy: regs, regs.ext, user.ext third character Y or y, or no string,
-                                                 or one with an escape of JSON
+    US_PRIVACY  us_privacy: regs, regs.ext, user.ext third character Y or y, or anything but "1" and
+                                                 three of Y, N and - in either case; spaces around
+                                                 it are no part of it
 
 A home that is there but is no object may have said no: regs, regs.ext, user and user.ext then read
 as GDPR, device and device.ext as LMT. null and "" say nothing, there as everywhere.
 """
 
+import re
 from typing import Final
 
 from rtb.base.records import Privacy, Quirk
-from rtb.openrtb.reading import Object, Reader
+from rtb.openrtb.reading import Json, Object, Reader
 
 # App Tracking Transparency: what an Apple device answers whether it may be tracked; 2 is denied.
 ATTS_NOT_ASKED: Final = 0
 ATTS_RESTRICTED: Final = 1
 ATTS_AUTHORISED: Final = 3
+# IAB's US Privacy String 1.0: version, notice given, opted out of sale, limited service provider.
+_US_PRIVACY: Final = re.compile("1[YyNn-][YyNn-][YyNn-]")
 
 
 def read_privacy(reader: Reader, root: Object) -> Privacy:
@@ -83,13 +87,21 @@ def _is_set(reader: Reader, owner: Object, key: str) -> bool:
     if key == "gpc" and isinstance(value, str):
         return value != "0"
     if key == "us_privacy":
-        if not isinstance(value, str):
-            reader.note(Quirk.WRONG_TYPE_IGNORED)
-            return True
-        # An escape could be a Y, or put one in its place: who writes it so means to say something.
-        return "\\" in value or value[2:3] in ("Y", "y")
+        return _opts_out(reader, value)
     # An unreadable signal reads 1: who sent it meant to say something.
     return reader.integer(owner, key, 1) != 0
+
+
+def _opts_out(reader: Reader, value: Json) -> bool:
+    if not isinstance(value, str):
+        reader.note(Quirk.WRONG_TYPE_IGNORED)
+        return True
+    said = value.strip(" ")
+    if not said or _US_PRIVACY.fullmatch(said):
+        return said[2:3] in ("Y", "y")
+    # Also for an escape of JSON: who spells it so means to say something.
+    reader.note(Quirk.BAD_VALUE_IGNORED)
+    return True
 
 
 _AT_HOME_IN_EXT: Final = ("gpc", "atts")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from rtb.base.hosts import ascii_host
 from rtb.base.records import Dim
 from rtb.catalogue.model import category_prefixes
 from rtb.catalogue.tokens import hash_of
@@ -81,7 +82,7 @@ def _as_it_is(value: str) -> list[str]:
 
 def _domains(value: str) -> list[str]:
     """A host and its parents, as the decoder spells them."""
-    labels = value.lower().strip(".").split(".")
+    labels = ascii_host(value.lower().strip(".")).split(".")
     if labels[-1][:1].isdigit():
         return [".".join(labels)]
     return [".".join(labels[start:]) for start in range(max(len(labels) - 1, 1))]

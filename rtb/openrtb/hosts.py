@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from rtb.base.hosts import ascii_host
 from rtb.openrtb.reading import ascii_lower
 
 HOST_BYTES_MAX: Final = 253  # RFC 1035: a longer one is no host name
@@ -12,7 +13,8 @@ def host_of(text: str) -> str:
 
     In this order: cut everything up to "://", or leading slashes; cut from the first of `/?#`; cut
     up to the last `@`; cut from the first `:`; strip a leading "*." and dots at both ends.
-    White space inside, or more than HOST_BYTES_MAX bytes: no host.
+    White space inside, or more than HOST_BYTES_MAX bytes: no host. Names in other scripts are
+    encoded (`rtb.base.hosts`).
     """
     host = text.partition("://")[2] if "://" in text else text.lstrip("/")
     for mark in "/?#":
@@ -21,7 +23,7 @@ def host_of(text: str) -> str:
     host = host.removeprefix("*.").strip(".")
     if len(host.encode()) > HOST_BYTES_MAX or any(char in " \t\r\n" for char in host):
         return ""
-    return ascii_lower(host)
+    return ascii_lower(ascii_host(host))
 
 
 def blocked_host(text: str) -> str:

@@ -15,6 +15,7 @@ A `Reader` takes members out of objects and counts each deviation once a request
     decimal   integer, bool, string as above                        as above
     text      number: its own text                                  STRING_AS_NUMBER
     list      a scalar or object: a list of that one                SCALAR_AS_LIST
+              of codes, numbers: a text of some between commas      OTHER_NOTATION
     anything else                            absent                 WRONG_TYPE_IGNORED
     right type, impossible value             absent                 BAD_VALUE_IGNORED
 
@@ -145,8 +146,11 @@ class Reader:
         return owner.get(key) not in (None, "")
 
     def home(self, owner: Object, key: str, *olds: tuple[Object, str]) -> tuple[Object, str]:
-        """Where a member lives: its place of today if it says something there, else an old one."""
-        if not self.has(owner, key):
+        """Where a member lives: its place of today if it says something there, else an old one.
+
+        A list or object without anything in it says nothing here: it hides no old home.
+        """
+        if _is_hollow(owner.get(key)):
             for old in olds:
                 if self.has(*old):
                     self.note(Quirk.OLD_HOME)
@@ -205,6 +209,13 @@ class Reader:
         texts = (plain(self.raw_of(item)).strip(_SPACE) for item in self.items(owner, key))
         return [text for text in texts if text]
 
+    def parts(self, text: str) -> list[str]:
+        """The values of a text that should be one of a list, but may be some between commas."""
+        if "," not in text:
+            return [text]
+        self.note(Quirk.OTHER_NOTATION)
+        return [part for piece in text.split(",") if (part := piece.strip(_SPACE))]
+
     def number_of(self, value: Json) -> Decimal | None:
         """A scalar as an exact decimal; None when absent or unreadable."""
         if isinstance(value, bool):
@@ -248,6 +259,10 @@ class Reader:
     def flag(self, owner: Object, key: str) -> bool:
         """A 0/1 member: set by anything that is not 0."""
         return self.integer(owner, key) != 0
+
+    def strict_flag(self, owner: Object, key: str) -> bool:
+        """A 0/1 member that forbids something: set also by what cannot be read."""
+        return self.has(owner, key) and self.integer(owner, key, 1) != 0
 
     def real(self, owner: Object, key: str) -> float | None:
         """A member as a finite float64; None when absent or unreadable."""
@@ -299,13 +314,20 @@ class Reader:
         items = self.items(owner, key)
         mask = 0
         for item in items:
-            number = self.integer_of(item, -1)
-            if 0 < number < bits:
-                mask |= 1 << number
+            for part in self.parts(item) if type(item) is str else [item]:
+                number = self.integer_of(part, -1)
+                if 0 < number < bits:
+                    mask |= 1 << number
         return mask or (unknown if items else 0)
 
 
 _SPACE = " \t\r\n"
+
+
+def _is_hollow(value: Json) -> bool:
+    if isinstance(value, list):
+        return all(item is None or item == "" for item in value)
+    return value is None or value == "" or value == {}
 
 
 def _is_integral(text: str) -> bool:

@@ -160,6 +160,10 @@ BLOCKS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], Reject]]
     "acat-unknown-category": ({}, {}, {"acat": ["IAB1"]}, Reject.NOT_ALLOWED_CATEGORY),
     "badv": ({}, {}, {"badv": ["www.shop.test"]}, Reject.BLOCKED_ADVERTISER),
     "badv-root-blocks-sub-domain": ({}, {}, {"badv": ["SHOP.test"]}, Reject.BLOCKED_ADVERTISER),
+    "badv-in-another-script": ({"domains": ("xn--bcher-kva.example",)}, {},
+                               {"badv": ["www.BÜCHER.example"]}, Reject.BLOCKED_ADVERTISER),
+    "badv-of-another-script": ({"domains": ("shop.bücher.example",)}, {},
+                               {"badv": ["xn--bcher-kva.example"]}, Reject.BLOCKED_ADVERTISER),
     "bapp": ({"bundle": "com.shop"}, {}, {"bapp": ["com.shop"]}, Reject.BLOCKED_APP),
     "battr": ({"attr": (13,)}, {"banner": {"w": 300, "h": 250, "battr": [13]}}, {},
               Reject.CREATIVE_ATTRIBUTE),
@@ -178,6 +182,50 @@ BLOCKS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], Reject]]
     "status": ({"exchange_status": {"generic": "rejected"}}, {}, {}, Reject.EXCHANGE_STATUS),
     "dsa": ({}, {}, {"regs": {"ext": {"dsa": {"dsarequired": 2}}}}, Reject.TRANSPARENCY),
 }  # fmt: skip
+
+
+# Lists that are there and have an entry, and nothing in them that we understand.
+UNREADABLE: tuple[object, ...] = ([{}], [True], [[]], {"a": 1}, True, ["  "])
+
+
+@pytest.mark.parametrize("entries", UNREADABLE, ids=str)
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("wseat", Reject.SEAT), ("acat", Reject.NOT_ALLOWED_CATEGORY),
+        ("wlang", Reject.LANGUAGE), ("wlangb", Reject.LANGUAGE),
+    ],
+)  # fmt: skip
+def test_an_unreadable_allow_list_allows_nothing(
+    engine: Any, key: str, reason: Reject, entries: object
+) -> None:
+    """Who is allowed is not guessed where the list that says it cannot be read."""
+    creative = image("c", language="de", categories={"1": ("IAB7",)})
+    catalogue = snapshot(creative, line("l", "c"))
+
+    assert reason == only_reason(decide(engine, catalogue, **{key: entries}))
+
+
+@pytest.mark.parametrize("entries", [[], None, "", [None, ""]], ids=str)
+def test_an_allow_list_of_nothing_is_none(engine: Any, entries: object) -> None:
+    """An empty list, or nothing at all, allows all."""
+    catalogue = snapshot(image("c", language="de"), line("l", "c"))
+    lists = dict.fromkeys(("wseat", "acat", "wlang", "wlangb"), entries)
+
+    assert NoBid.BID == decide(engine, catalogue, **lists).nobid
+
+
+@pytest.mark.parametrize("said", ["www.bücher.example", "http://Bücher.example/x"])
+@pytest.mark.parametrize("wanted", ["bücher.example", "xn--bcher-kva.example"])
+def test_domains_of_any_script_are_found(engine: Any, wanted: str, said: str) -> None:
+    """A domain is targeted in its own script or encoded, whichever way the request writes it."""
+    targeting = {"key": "domain", "in": [wanted]}
+    catalogue = snapshot(image("c"), line("l", "c", targeting=targeting))
+
+    assert NoBid.BID == decide(engine, catalogue, site={"domain": said}).nobid
+    encoded = said.replace("bücher", "xn--bcher-kva").replace("Bücher", "XN--bcher-kva")
+    assert NoBid.BID == decide(engine, catalogue, site={"domain": encoded}).nobid
+    assert NoBid.NO_CANDIDATE == decide(engine, catalogue, site={"domain": "ü.example"}).nobid
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -373,6 +421,22 @@ def test_a_no_hides_the_person(engine: Any, privacy: dict[str, Any]) -> None:
     found = decide(engine, catalogue, profile=sport, **data, **privacy)
     assert found.contextual
     assert NoBid.NO_CANDIDATE == found.nobid
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("key_value", "loyal=gold"), ("postcode", "90049"), ("city", "paris"), ("country", "FRA")],
+)
+def test_a_no_hides_where_somebody_lives(engine: Any, key: str, value: str) -> None:
+    """Neither the user's key-values and home nor a postcode find an ad under a privacy signal."""
+    catalogue = snapshot(image("c"), line("l", "c", targeting={"key": key, "in": [value]}))
+    home = {"geo": {"country": "FRA", "city": "Paris"}, "ext": {"data": {"loyal": "gold"}}}
+    place = {} if key in ("city", "country") else {"country": "USA", "zip": "90049"}
+    open_to_it = decide(engine, catalogue, user=home, device={"geo": place})
+    closed = decide(engine, catalogue, user=home, device={"geo": place}, regs={"gdpr": 1})
+
+    assert NoBid.BID == open_to_it.nobid
+    assert NoBid.NO_CANDIDATE == closed.nobid
 
 
 def test_a_person_who_refused_all_is_nobody(engine: Any) -> None:

@@ -84,6 +84,54 @@ TRAPS: dict[str, tuple[dict, dict]] = {
         {"tokens": {"BADV": ["ford.com", "gm.com"]}},
     ),
     "bapp-numeric-store-id": (request(bapp=[553834731]), {"tokens": {"BAPP": ["553834731"]}}),
+    "bcat-between-commas": (
+        request(bcat=["IAB1, IAB18-5,,", "IAB7"]),
+        {"tokens": {"BCAT": ["1:IAB1", "1:IAB18-5", "1:IAB7"]}, "quirks": ["OTHER_NOTATION"]},
+    ),
+    "block-lists-as-text": (
+        request(
+            bcat="IAB1,IAB2",
+            acat="IAB3,IAB4",
+            badv="a.example,https://www.b.example/",
+            bapp="com.a , 77",
+            wlang="en-US,fr",
+        ),
+        {
+            "tokens": {
+                "BCAT": ["1:IAB1", "1:IAB2"],
+                "ACAT": ["1:IAB3", "1:IAB4"],
+                "BADV": ["a.example", "b.example"],
+                "BAPP": ["77", "com.a"],
+                "WLANG": ["en", "fr"],
+            },
+            "quirks": ["SCALAR_AS_LIST", "OTHER_NOTATION"],
+        },
+    ),
+    "seats-keep-their-commas": (
+        request(wseat=["a,b"], bseat=["c,d"]),
+        {"tokens": {"WSEAT": ["a,b"], "BSEAT": ["c,d"]}, "quirks": ...},
+    ),
+    "bcat-of-commas-alone": (
+        request(bcat=[" , "]),
+        {"blocks": ["BCAT"], "tokens": {"BCAT": ...}},
+    ),
+    "battr-as-text": (
+        request(banner(w=1, h=1, battr="1, 3", btype=["4,1"])),
+        imp(banner_battr=[1, 3], banner_btype=[1, 4]),
+    ),
+    "protocol-as-text": (request(video(protocol="2, 3")), imp(video={"protocols": [2, 3]})),
+    "cur-as-text": (
+        request(cur="USD, EUR,"),
+        {
+            "cur": ["USD", "EUR"],
+            "flags": ["HAS_CUR"],
+            "quirks": ["SCALAR_AS_LIST", "OTHER_NOTATION"],
+        },
+    ),
+    "cur-between-commas": (
+        request(cur=["USD,zz", "GBP"]),
+        {"cur": ["USD", "GBP"], "quirks": ["BAD_VALUE_IGNORED", "OTHER_NOTATION"]},
+    ),
     # -- regs and privacy
     "gdpr-absent-is-unknown-not-0": (request(regs={}), {"privacy": ...}),
     "gdpr-old-home": (
@@ -105,6 +153,29 @@ TRAPS: dict[str, tuple[dict, dict]] = {
     ),
     "us-privacy-no-opt-out": (request(regs={"us_privacy": "1YNY"}), {"privacy": ...}),
     "us-privacy-does-not-apply": (request(regs={"ext": {"us_privacy": "1---"}}), {"privacy": ...}),
+    "us-privacy-in-small-letters": (request(regs={"us_privacy": "1nnn"}), {"privacy": ...}),
+    "us-privacy-with-spaces-around": (
+        request(regs={"us_privacy": " 1NNN "}, user={"ext": {"us_privacy": "  "}}),
+        {"privacy": ...},
+    ),
+    "us-privacy-opt-out-behind-a-space": (
+        request(regs={"ext": {"us_privacy": " 1NYN"}}),
+        {"privacy": ["US_PRIVACY"], "quirks": ["OLD_HOME"]},
+    ),
+    "us-privacy-with-an-unknown-letter": (
+        request(regs={"us_privacy": "1YXN"}),
+        {"privacy": ["US_PRIVACY"], "quirks": ["BAD_VALUE_IGNORED"]},
+    ),
+    "us-privacy-of-another-version": (
+        request(regs={"us_privacy": "2YNN"}),
+        {"privacy": ["US_PRIVACY"]},
+    ),
+    "us-privacy-cut-off": (request(regs={"us_privacy": "1YX-"}), {"privacy": ["US_PRIVACY"]}),
+    "us-privacy-too-long": (request(regs={"us_privacy": "1YNNN"}), {"privacy": ["US_PRIVACY"]}),
+    "us-privacy-in-words": (
+        request(regs={"ext": {"us_privacy": "optout"}}),
+        {"privacy": ["US_PRIVACY"]},
+    ),
     "both-homes-the-stricter-counts": (
         request(regs={"gdpr": 0, "ext": {"gdpr": 1}}),
         {"privacy": ["GDPR"]},
@@ -153,6 +224,123 @@ TRAPS: dict[str, tuple[dict, dict]] = {
         {"privacy": ...},
     ),
     "dsa-in-regs-ext": (request(regs={"ext": {"dsa": {"dsarequired": 2}}}), {"dsarequired": 2}),
+    "no-keeps-the-values-of-the-user": (
+        request(
+            regs={"gdpr": 1},
+            user={"ext": {"data": {"loyal": "gold"}}},
+            site={"ext": {"data": {"section": "news"}}},
+        ),
+        {"tokens": {"KEY_VALUE": ["section=news"]}},
+    ),
+    "no-behind-the-values-of-the-user": (
+        {"user": {"ext": {"data": {"loyal": "gold"}}}, **request(device={"lmt": 1})},
+        {"tokens": {"KEY_VALUE": ...}},
+    ),
+    "values-of-the-user-without-a-no": (
+        request(user={"ext": {"data": {"loyal": "gold", "n": [1, True]}}}),
+        {"tokens": {"KEY_VALUE": ["loyal=gold", "n=1", "n=true"]}, "quirks": ...},
+    ),
+    "no-keeps-the-home": (
+        request(
+            device={"dnt": 1},
+            user={
+                "geo": {
+                    "country": "FRA",
+                    "region": "IDF",
+                    "city": "Paris",
+                    "zip": "75001",
+                    "metro": "7",
+                    "utcoffset": 60,
+                }
+            },
+        ),
+        {
+            "tokens": dict.fromkeys(("COUNTRY", "REGION", "CITY", "POSTCODE", "METRO"), ...),
+            "flags": ...,
+        },
+    ),
+    "no-keeps-the-door": (
+        request(
+            regs={"coppa": 1},
+            device={
+                "geo": {
+                    "country": "USA",
+                    "region": "CA",
+                    "city": "Los Angeles",
+                    "zip": "90049",
+                    "metro": "803",
+                    "lat": 34.05,
+                    "lon": -118.25,
+                    "utcoffset": -480,
+                }
+            },
+        ),
+        {
+            "tokens": {
+                "COUNTRY": ["USA"],
+                "REGION": ["USA-CA"],
+                "CITY": ["Los Angeles"],
+                "METRO": ["803"],
+                "POSTCODE": ...,
+            },
+            "lat": ...,
+            "lon": ...,
+            "flags": ["HAS_UTCOFFSET"],
+        },
+    ),
+    # -- old homes
+    "eids-empty-in-the-new-home": (
+        request(user={"eids": [], "ext": {"eids": [{"source": "s", "uids": [{"id": "old"}]}]}}),
+        {"ids": [{"id": "old", "source": "s", "kind": "EID"}], "quirks": ["OLD_HOME"]},
+    ),
+    "eids-in-both-homes": (
+        request(
+            user={
+                "eids": [{"source": "s", "uids": [{"id": "new"}]}],
+                "ext": {"eids": [{"source": "t", "uids": [{"id": "old"}]}]},
+            }
+        ),
+        {"ids": [{"id": "new"}, {"id": "old"}], "quirks": ["OLD_HOME"]},
+    ),
+    "eids-in-both-homes-the-old-one-first": (
+        request(
+            user={
+                "ext": {"eids": [{"source": "t", "uids": [{"id": "old"}]}]},
+                "eids": [{"source": "s", "uids": [{"id": "new"}]}],
+            }
+        ),
+        {"ids": [{"id": "new"}, {"id": "old"}]},
+    ),
+    "protocols-empty-hide-no-protocol": (
+        request(video(protocols=[None], protocol=2)),
+        imp(video={"protocols": [2]}) | {"quirks": ["OLD_HOME", "SCALAR_AS_LIST"]},
+    ),
+    "protocols-as-nothing-hide-no-protocol": (
+        request(video(protocol=2, protocols={})),
+        imp(video={"protocols": [2]}),
+    ),
+    "rwdd-empty-hides-no-reward": (
+        request({**video(ext={"rewarded": 1}), "rwdd": []}),
+        imp(flags=["REWARDED"]),
+    ),
+    "qty-empty-hides-no-multiplier": (
+        request(
+            {**BANNER, "qty": {"multiplier": {}}}, device={"ext": {"dooh": {"impmultiply": 3}}}
+        ),
+        imp(multiplier=3.0, flags=...),
+    ),
+    "mccmnc-empty-hides-none": (
+        request(device={"mccmnc": [], "ext": {"mccmnc": "310005"}}),
+        {"tokens": {"CARRIER": ["310-005"]}},
+    ),
+    "venuetype-empty-hides-no-venue": (
+        request(dooh={"venuetype": [], "venuetypeid": "30101"}),
+        {"tokens": {"VENUE": ["30101"]}, "quirks": ["OLD_HOME", "SCALAR_AS_LIST"]},
+    ),
+    "deal-wseat-empty-hides-no-wseats": (
+        request(pmp(wseat=[], wseats=["45"])),
+        imp(deals=[{"has_wseat": 1, "tokens": {"DEAL_WSEAT": ["45"]}}]),
+    ),
     # -- 2. imp
     "rwdd-old-home-video-ext": (
         request(video(ext={"rewarded": 1})),
@@ -162,6 +350,34 @@ TRAPS: dict[str, tuple[dict, dict]] = {
         request({**BANNER, "ext": {"prebid": {"is_rewarded_inventory": 1}}}),
         imp(flags=["REWARDED"]),
     ),
+    **{
+        f"secure-unreadable-{value}": (
+            request({**BANNER, "secure": value}),
+            imp(flags=["SECURE"]) | {"quirks": ["WRONG_TYPE_IGNORED"]},
+        )
+        for value in ("true", "yes", [1], [], {})
+    },
+    **{
+        f"private-auction-unreadable-{value}": (
+            request({**BANNER, "pmp": {"private_auction": value}}),
+            imp(flags=["PRIVATE_AUCTION"]) | {"quirks": ["WRONG_TYPE_IGNORED"]},
+        )
+        for value in ("true", [1], {})
+    },
+    **{
+        f"test-unreadable-{value}": (
+            request(test=value),
+            {"flags": ["TEST"], "quirks": ["WRONG_TYPE_IGNORED"]},
+        )
+        for value in ("true", "yes", [1], {})
+    },
+    **{
+        f"flags-off-{value}": (
+            request({**BANNER, "secure": value, "pmp": {"private_auction": value}}, test=value),
+            imp(flags=...) | {"flags": ...},
+        )
+        for value in (None, 0, "0", False, "")
+    },
     "secure-absent-is-unknown": (request(), imp(flags=...)),
     "bidfloorcur-default-usd": (request({**BANNER, "bidfloor": 1}), imp(floor_cur="USD")),
     "bidfloorcur-unknown-code-is-kept": (

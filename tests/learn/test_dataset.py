@@ -53,6 +53,16 @@ def test_columns_go_to_their_sides() -> None:
     assert data.unseen == ("segment_group",)
 
 
+def test_domains_are_spelled_as_requests_are_read() -> None:
+    """A name in another script is learned under the spelling that bids look for."""
+    reader = Reader()
+    reader.add({"click": 0, "domain": "News.Bücher.example"}, "row 1")
+    request, _ = tokens(reader.dataset(), 0)
+
+    encoded = of(Dim.DOMAIN, "news.xn--bcher-kva.example", "xn--bcher-kva.example")
+    assert encoded == request
+
+
 def test_sides_are_sets_of_bounded_size() -> None:
     """A token counts once, and no row has more of the request than a bid looks at."""
     reader = Reader()

@@ -21,7 +21,14 @@ from rtb.openrtb.hosts import blocked_host, host_of, with_parents
         (".example.com", "example.com"),
         ("*.example.com", "example.com"),
         ("example.com?x=a://b", "b"),
-        ("bücher.example", "bücher.example"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("https://Shop.BÜCHER.Example:80/x", "shop.xn--bcher-kva.example"),
+        ("XN--BCHER-KVA.example", "xn--bcher-kva.example"),
+        ("пример.рф", "xn--e1afmkfd.xn--p1ai"),
+        ("例え。テスト。", "xn--r8jz45g.xn--zckzah"),
+        ("ü" * 60 + ".example", "ü" * 60 + ".example"),
+        ("ü..example", "ü..example"),
+        ("a／ü.example", "a／ü.example"),
         ("", ""),
         ("https://", ""),
         ("/", ""),
@@ -42,6 +49,7 @@ def test_host_of(text: str, host: str):
         ("ford.com", "ford.com"),
         ("www.com", "www.com"),
         ("shop.ford.com", "shop.ford.com"),
+        ("www.bücher.example", "xn--bcher-kva.example"),
     ],
 )
 def test_blocked_host(text: str, host: str):

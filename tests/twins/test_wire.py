@@ -116,7 +116,15 @@ ODD_VALUES: list[object] = [
     "😀",
     "10.3.1",
     "15_2",
+    "USD, EUR,x,",
+    "1,3",
+    "IAB1-2,IAB7, ",
+    "bücher.example",
+    "xn--bcher-kva.example",
     "1YYN",
+    " 1NYN",
+    "1N-n",
+    "optout",
     "éYY",
     "VIEWABILITY",
     "VIDEO/MP4; codecs=x",
@@ -148,6 +156,7 @@ ODD_VALUES: list[object] = [
     [{"w": 300, "h": 250}, {"wratio": 1, "hratio": 2}],
     ["video/mp4", "x/y"],
     ["USD", "zz"],
+    ["USD,zz", "IAB1,IAB2-3", "1,2"],
     [5, "10"],
 ]
 
@@ -354,6 +363,20 @@ def _imp(text: str) -> str:
 
 def _device(text: str) -> str:
     return '{"id":"r","imp":[{"id":"1","banner":{}}],"device":{' + text + "}}"
+
+
+@pytest.mark.parametrize("word", ["true", "false"])
+@pytest.mark.parametrize(
+    "members",
+    [
+        '"dooh":{"venuetype":%s}', '"dooh":{"venuetypeid":%s}', '"user":{"ext":{"data":%s}}',
+        '"device":{"sua":{"platform":{"version":%s}}}', '"regs":{"gpp_sid":%s}',
+    ],
+)  # fmt: skip
+def test_a_word_in_the_place_of_a_list(members: str, word: str):
+    """A slot that is read twice knows where it begins, whatever stands there."""
+    is_fast(f'{{"id":"r","imp":[{{"id":"1","banner":{{}}}}],{members % word}}}'.encode())
+    is_fast(_imp(f'"video":{{"protocol":{word}}}').encode())
 
 
 NUMBERS = """
