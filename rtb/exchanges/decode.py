@@ -56,7 +56,6 @@ from rtb.exchanges.impressions import read_imps
 from rtb.exchanges.privacy import read_privacy
 from rtb.exchanges.settings import Exchange
 from rtb.exchanges.sheet import Row, Sheet
-from rtb.openrtb.hosts import blocked_host
 from rtb.openrtb.lists import CATEGORY_TAXONOMY_DEFAULT
 from rtb.openrtb.reading import Json, Object, Reader, is_id, parse
 
@@ -156,7 +155,8 @@ def _read_blocks(reader: Reader, sheet: Sheet, root: Object) -> None:
             if dim in (Dim.BCAT, Dim.ACAT):
                 value = f"{cattax}:{text}"
             elif dim == Dim.BADV:
-                value = blocked_host(text)
+                sheet.block_host(dim, text)
+                continue
             else:
                 value = language_of(text) if dim == Dim.WLANG else text
             if value:

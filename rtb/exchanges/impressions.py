@@ -47,7 +47,6 @@ from rtb.base import records
 from rtb.base.hashing import token_hash
 from rtb.base.records import Dim, Flag, ImpFlag, Media, Quirk
 from rtb.exchanges.sheet import Row, Sheet, key_values
-from rtb.openrtb.hosts import blocked_host
 from rtb.openrtb.native import PROTOCOL_UNKNOWN_MASK, mime_mask, read_native
 from rtb.openrtb.reading import IMPOSSIBLE, Json, Object, Reader, ascii_lower, is_id, plain
 
@@ -393,9 +392,10 @@ class _Imp:
         olds = ((deal, "wseats"),) if key == "wseat" else ()
         owner, key = self._reader.home(deal, key, *olds)
         for text in self._reader.texts(owner, key):
-            value = blocked_host(text) if dim == Dim.DEAL_WADOMAIN else text
-            if value:
-                self._sheet.block(dim, value, index)
+            if dim == Dim.DEAL_WADOMAIN:
+                self._sheet.block_host(dim, text, index)
+            elif text:
+                self._sheet.block(dim, text, index)
         # A list of entries that we cannot read still allows nobody else.
         return int(bool(self._reader.items(owner, key)))
 

@@ -16,6 +16,7 @@ from rtb.base import records
 from rtb.base.hashing import token_hash
 from rtb.base.records import Dim, Flag, Opportunity, Quirk
 from rtb.exchanges.settings import Exchange
+from rtb.openrtb.hosts import blocked_host
 from rtb.openrtb.reading import Json, Number, Object, Reader, escape, plain
 
 Value: TypeAlias = "int | float | list[int] | Row"
@@ -33,13 +34,17 @@ OPEN: Final = frozenset(
     }
 )  # fmt: skip
 
+# Hosts of other scripts in the lists of one request: to encode one may take a millisecond.
+FOREIGN_HOSTS_MAX: Final = 64
+
 
 class Sheet:
     """Rows of every list of FACTS by field name; what is not named is 0."""
 
     __slots__ = (
-        "_blocks_left", "_open", "_reader", "_targets_left", "_text", "assets", "blocks", "deals",
-        "durfloors", "exchange", "flags", "formats", "head", "ids", "imps", "tokens",
+        "_blocks_left", "_foreign_left", "_open", "_reader", "_targets_left", "_text", "assets",
+        "blocks", "deals", "durfloors", "exchange", "flags", "formats", "head", "ids", "imps",
+        "tokens",
     )  # fmt: skip
 
     def __init__(self, reader: Reader, exchange: Exchange) -> None:
@@ -48,6 +53,7 @@ class Sheet:
         self._open: list[tuple[Dim, str, int]] = []
         self._blocks_left = exchange.block_tokens_max
         self._targets_left = exchange.target_tokens_max
+        self._foreign_left = FOREIGN_HOSTS_MAX
         self.exchange = exchange
         self.flags = 0
         self.blocks = 0
@@ -83,6 +89,18 @@ class Sheet:
             return
         self._blocks_left -= 1
         self._token(dim, value, imp)
+
+    def block_host(self, dim: Dim, text: str, imp: int = WHOLE) -> None:
+        """Adds a host of a block or allow list; of other scripts only some, as they take long."""
+        if not text.isascii():
+            if self._foreign_left == 0:
+                self.flags |= Flag.BLOCKS_OVERFLOW
+                self._reader.note(Quirk.LIST_TRUNCATED)
+                return
+            self._foreign_left -= 1
+        host = blocked_host(text)
+        if host:
+            self.block(dim, host, imp)
 
     def mark(self) -> tuple[int, ...]:
         """Where all lists end now, for `rollback`."""

@@ -101,6 +101,15 @@ def test_block_list_overflow_is_said(facts: Callable[..., dict]):
     assert "flags" not in facts({"id": "r", "imp": [BANNER], "badv": many[:2048]})
 
 
+def test_a_list_of_other_scripts_costs_no_turn(facts: Callable[..., dict]):
+    """To encode a host may take a millisecond: past some of them the list does not fit."""
+    many = [f"bücher{index}.example" for index in range(65)]
+    read = facts({"id": "r", "imp": [BANNER], "badv": ["plain.example", *many]})
+    assert ["BLOCKS_OVERFLOW"] == read["flags"]
+    assert "LIST_TRUNCATED" in read["quirks"]
+    assert "flags" not in facts({"id": "r", "imp": [BANNER], "badv": ["p.example", *many[:64]]})
+
+
 def test_keywords_do_not_cost_blocks(facts: Callable[..., dict]):
     """Too many targeting values are cut; block lists keep their own room."""
     words = [f"w{index}" for index in range(3000)]
