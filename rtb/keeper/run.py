@@ -35,7 +35,7 @@ from rtb.keeper.tail import Read, Tail, Tails, bury
 from rtb.keeper.tally import Tally
 from rtb.ledger.accounts import Balance, State
 from rtb.ledger.changes import Entry
-from rtb.ledger.chart import Chart, changes_to
+from rtb.ledger.chart import Chart, changes_to, enrolments
 from rtb.ledger.commands import Command, Enrol, Expire, Forget, Outcome
 from rtb.stores.board_money import MoneyBoard
 from rtb.stores.journal import Kernel
@@ -183,7 +183,7 @@ class Keeper:
         """
         self._books.recall()
         wanted = changes_to(chart, self.state, now_ms // 1000)
-        others = self._of_others(wanted)
+        others = self._of_others(enrolments(chart, now_ms // 1000))
         commands = [one for one in wanted if not _enrols(one, others)]
         outcomes = self._books.apply(commands).outcomes if commands else []
         changed = {one.line_item for one in commands if isinstance(one, Enrol)}
@@ -206,13 +206,13 @@ class Keeper:
         self.slots.assign(sorted(offered))
         self._lending.serve({key: cost for key, cost in costs.items() if key in offered}, new)
 
-    def _of_others(self, commands: Iterable[Command]) -> dict[int, str]:
-        """Names of line items that are of other money on another node. Raises: StoreError."""
-        enrolments = {one.line_item: one for one in commands if isinstance(one, Enrol)}
-        if self._cluster is None or not enrolments:
+    def _of_others(self, named: Iterable[Enrol]) -> dict[int, str]:
+        """Names of line items that are of other money on another node, whether or not they are in
+        the books of this one: two nodes may have booked before they shared. Raises: StoreError."""
+        if self._cluster is None:
             return {}
-        strange = self._cluster.claim(enrolments.values())
-        return {key: enrolments[key].name for key in strange}
+        items = {one.line_item: one for one in named}
+        return {key: items[key].name for key in self._cluster.claim(items.values())}
 
     # -- a turn ------------------------------------------------------------------------------------
 
