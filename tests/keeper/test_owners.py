@@ -1,9 +1,11 @@
 """Books that two nodes had before they shared a database, or agreed on owners: one campaign, and
 two advertisers who pay for it."""
 
+import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from rtb.base.events import Kind
 from rtb.ledger.accounts import Balance
@@ -17,6 +19,7 @@ from tests.stores.postgres import Postgres
 
 pytestmark = pytest.mark.server
 SHOES, HATS = 7, 8
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "operating.md"
 OURS = Chart(
     (Advertiser(600, "shop", "UTC", USD),),
     (Campaign(CAMPAIGN, "spring", 600, 1_000_000),),
@@ -39,6 +42,13 @@ def book(books: LedgerStore, chart: Chart) -> None:
     """As a keeper of before did: without asking anybody."""
     outcomes = books.apply(changes_to(chart, books.state, T)).outcomes
     assert Outcome.MOVED not in outcomes
+
+
+def correction() -> list[str]:
+    """The statements by which the guide takes back what was said wrong."""
+    found = re.search(r"Who said it wrong\n.*?BEGIN;\n(.*?)COMMIT;", GUIDE.read_text(), re.DOTALL)
+    assert found
+    return found[1].splitlines()
 
 
 def serve(cluster: Cluster) -> None:
@@ -115,5 +125,43 @@ def test_who_is_asked_again_may_have_lost_what_was_lent(tmp_path: Path, url: str
     assert (made * 1000, 0) == (
         second.balance(Balance.POSTED, HATS), second.balance(Balance.GRANTED, HATS),
     )  # fmt: skip
+    for node in cluster.nodes:
+        node.close()
+
+
+def test_a_slip_is_taken_back(tmp_path: Path, url: str) -> None:
+    """What the guide says: the first node has said wrong whose a campaign is, and was lent nothing
+    of it yet; what it has spent of another one stays as it is."""
+    cluster = Cluster(tmp_path, url)
+    first, second = cluster.nodes
+    summer = replace(
+        OURS,
+        campaigns=(Campaign(CAMPAIGN + 1, "summer", 600),),
+        line_items=(replace(line(SHOES), campaign=CAMPAIGN + 1),),
+    )
+    first.plan = summer
+    first.keeper.chart(summer, T * 1000)
+    first.start_all()
+    while not first.sent:
+        cluster.bid(0, 3, SHOES)
+        cluster.turns(1)
+    first.keeper.chart(replace(OURS, line_items=(line(HATS),)), T * 1000)
+    second.keeper.chart(THEIRS, T * 1000)
+    assert {HATS} == second.keeper.unbooked.keys()
+    first.kill_keeper()
+    with second.books._transaction() as connection:
+        for statement in correction():
+            connection.exec_driver_sql(statement)
+    second.kill_keeper()
+    first.start_keeper()
+    second.start_keeper()
+    second.keeper.chart(THEIRS, T * 1000)
+
+    assert {} == first.keeper.unbooked == second.keeper.unbooked
+    assert [] == first.books.audit()
+    second.keeper.chart(
+        replace(summer, advertisers=(Advertiser(600, "shop", "UTC", EUR),)), T * 1000
+    )
+    assert {SHOES} == second.keeper.unbooked.keys()
     for node in cluster.nodes:
         node.close()
