@@ -4,8 +4,7 @@
 where other nodes matter: before records are read, when they are booked, and before money is lent.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import Connection
@@ -79,9 +78,9 @@ class Cluster:
         self.pool.want(line, flight, day, least, Amount(*wish))
         return not (can_serve(need, room) or self.pool.is_spent(line, flight, day, least))
 
-    def sends(self, mail: Sequence[Mail]) -> Callable[[Connection], None] | None:
-        """What belongs to the transaction of a batch that has mail."""
-        return partial(self._books.send, letters=mail) if mail else None
+    def send(self, connection: Connection, mail: Sequence[Mail]) -> None:
+        """Puts mail into the transaction of the batch that it belongs to."""
+        self._books.send(connection, mail)
 
     def tidy_mail(self, before_s: int) -> None:
         """Deletes mail that was booked and is older. Raises: StoreError."""

@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import Connection
+
 from rtb.base.errors import StoreError
 from rtb.keeper import publish
 from rtb.keeper.apply import Exchange
@@ -35,7 +37,7 @@ from rtb.keeper.tail import Read, Tail, Tails, bury
 from rtb.keeper.tally import Tally
 from rtb.ledger.accounts import Balance, State
 from rtb.ledger.changes import Entry
-from rtb.ledger.chart import Chart, changes_to
+from rtb.ledger.chart import Chart, changes_to, enrolments
 from rtb.ledger.commands import Command, Enrol, Expire, Forget, Outcome
 from rtb.stores.board_money import MoneyBoard
 from rtb.stores.journal import Kernel
@@ -76,6 +78,7 @@ class _Work:
     mail: list[Mail] = field(default_factory=list)
     over: Over = field(default_factory=Over)
     loans: Loans = field(default_factory=Loans)
+    forgets: bool = False
 
 
 _ENROLLED: Final = frozenset({Outcome.ENROLLED, Outcome.NOTHING})
@@ -113,8 +116,9 @@ class Keeper:
         self._work: _Work | None = None
         longest_s = max((one.reservation_ttl_s for one in exchanges.values()), default=0)
         self._deadlines = Deadlines(longest_s * 1000 + 1000)
-        self._forgetting = Forgetting(self.state.forgotten_s, settings.remember_s)
-        self._expired_s, self._forgot_s = 0, self.state.forgotten_s
+        forgotten_s = self.state.forgotten_s
+        self._forgetting = Forgetting(forgotten_s, settings.remember_s, books.noted())
+        self._expired_s, self._forgot_s = 0, forgotten_s
         self.outcomes: Counter[Outcome] = Counter()
         self.tally = Tally(exchanges.keys())
         self.records = 0
@@ -183,7 +187,7 @@ class Keeper:
         """
         self._books.recall()
         wanted = changes_to(chart, self.state, now_ms // 1000)
-        others = self._of_others(wanted)
+        others = self._of_others(enrolments(chart, now_ms // 1000))
         commands = [one for one in wanted if not _enrols(one, others)]
         outcomes = self._books.apply(commands).outcomes if commands else []
         changed = {one.line_item for one in commands if isinstance(one, Enrol)}
@@ -206,13 +210,13 @@ class Keeper:
         self.slots.assign(sorted(offered))
         self._lending.serve({key: cost for key, cost in costs.items() if key in offered}, new)
 
-    def _of_others(self, commands: Iterable[Command]) -> dict[int, str]:
-        """Names of line items that are of other money on another node. Raises: StoreError."""
-        enrolments = {one.line_item: one for one in commands if isinstance(one, Enrol)}
-        if self._cluster is None or not enrolments:
+    def _of_others(self, named: Iterable[Enrol]) -> dict[int, str]:
+        """Names of line items that are of other money on another node, whether or not they are in
+        the books of this one: two nodes may have booked before they shared. Raises: StoreError."""
+        if self._cluster is None:
             return {}
-        strange = self._cluster.claim(enrolments.values())
-        return {key: enrolments[key].name for key in strange}
+        items = {one.line_item: one for one in named}
+        return {key: items[key].name for key in self._cluster.claim(items.values())}
 
     # -- a turn ------------------------------------------------------------------------------------
 
@@ -235,7 +239,7 @@ class Keeper:
         applied = Applied([], [])
         if work.commands or work.positions:
             try:
-                also = self._cluster.sends(work.mail) if self._cluster is not None else None
+                also = partial(self._also, work=work)
                 applied = self._books.apply(work.commands, work.positions, also)
             except StoreError as error:
                 if not error.transient:
@@ -302,16 +306,25 @@ class Keeper:
             work.commands += self._cluster.pool.repays(now_ms // 1000)
         horizon_ms = self.tails.horizon_ms(now_ms)
         horizon_s, ended_s = horizon_ms // 1000, min(horizon_ms, ended_ms) // 1000
-        if ended_s != self._expired_s:  # a clock that was set back would else end no hold for long
+        ends = ended_s != self._expired_s
+        if ends:  # by `!=`: a clock that was set back would else end no hold for long
             self._expired_s = ended_s
             due_s = self.state.next_due_s()
             if due_s is not None and due_s <= ended_s:
                 work.commands.append(Expire(ended_s))
-            return
         before_s = min(self._forgetting.before_s, horizon_s - self._settings.remember_s)
-        if before_s >= self._forgot_s + self._settings.forget_every_s:  # in another turn
+        # In another turn than what ends, but for a keeper whose every turn takes a second.
+        if before_s >= self._forgot_s + self._settings.forget_every_s * (2 if ends else 1):
             self._forgot_s = before_s
             work.commands.append(Forget(before_s))
+            work.forgets = True
+
+    def _also(self, connection: Connection, work: _Work) -> None:
+        """What belongs to the transaction of a batch besides its commands."""
+        if self._cluster is not None:
+            self._cluster.send(connection, work.mail)
+        if work.forgets:
+            self._books.note(connection, self._forgetting.noted)
 
     # -- after the commit --------------------------------------------------------------------------
 

@@ -17,8 +17,15 @@ from typing import NamedTuple, Protocol
 from rtb.base.errors import ConfigError, StoreError
 from rtb.base.events import record_time_ms
 from rtb.stores.journal import ALL_KINDS, Kernel, Record
-from rtb.stores.journal_kept import kept_in, stranger
-from rtb.stores.journal_read import MARK, Mark, Reader, folder_of
+from rtb.stores.journal_kept import kept_in, stranger, workers_of
+from rtb.stores.journal_read import (
+    Mark,
+    Reader,
+    first_sequence,
+    folder_of,
+    is_marked,
+    segments,
+)
 from rtb.stores.journal_recover import recover
 
 log = logging.getLogger("rtb.keeper")
@@ -98,11 +105,20 @@ class Tail:
             self._is_strange, self.fault = True, wrong
             return
         self.name = f"{self._node}/{self.worker}/{identity:016x}"
-        after = self._positions.get(self.name, 0)
+        after = self._positions.get(self.name)
+        after = self._beginning() if after is None else after
         self._reader.close()
         self._reader = Reader(
             self._directory, self.worker, after, self._kernel, identity, self._kinds
         )
+
+    def _beginning(self) -> int:
+        """Of a journal that is new to the books: before its first record. Where only its mark was
+        made anew the first ones may be gone, booked under the name that it had."""
+        oldest = first_sequence(self._directory, self.worker) - 1
+        former = f"{self._node}/{self.worker}/"
+        booked = (at for name, at in self._positions.items() if name.startswith(former))
+        return oldest if max(booked, default=0) >= oldest else 0
 
     def close(self) -> None:
         """Lets go of the files."""
@@ -181,10 +197,13 @@ class Tails:
 
 
 def check(directory: Path, node: int, kernel: Kernel) -> None:
-    """Finds journals that are another node's before anything starts. One that cannot be read now
-    may be later. Raises: ConfigError.
+    """Finds journals that are another node's before anything starts, and makes marks anew that are
+    not whole. One that cannot be read now may be later. Raises: ConfigError.
     """
     try:
+        for worker in workers_of(directory):
+            if not is_marked(folder_of(directory, worker)):
+                bury(directory, worker, kernel)
         found = [
             stranger(directory, one.worker, node, kernel) for one in kept_in(directory, kernel)
         ]
@@ -193,6 +212,14 @@ def check(directory: Path, node: int, kernel: Kernel) -> None:
         return
     for wrong in filter(None, found):
         raise ConfigError(wrong)
+
+
+def _mark_of(folder: Path) -> Mark:
+    """The mark of a dead worker's journal. A new one is a new journal to the books: its records are
+    read from the first on, and what they know of them is not booked again."""
+    if not is_marked(folder):
+        log.error("the mark of a journal was lost, and is made anew - at `%s`", folder)
+    return Mark.create(folder, int.from_bytes(os.urandom(8), "little") | 1)
 
 
 def bury(
@@ -206,15 +233,14 @@ def bury(
     Raises: StoreError when the disk fails.
     """
     folder = folder_of(directory, worker)
-    mark_path = folder.joinpath(MARK)
     try:
         file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return True  # it never had a journal
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if mark_path.exists():
-            mark = Mark(mark_path, write=True)
+        if segments(folder):
+            mark = _mark_of(folder)
             try:
                 recover(folder, mark, kernel, sync, file)
             finally:

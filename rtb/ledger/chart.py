@@ -73,7 +73,7 @@ def changes_to(chart: Chart, state: State, time_s: int) -> list[Command]:
 
     Raises: CatalogueError for a campaign or line item whose owner the chart does not name.
     """
-    found: list[Command] = [one for one in _enrolments(chart, time_s) if not _known(one, state)]
+    found: list[Command] = [one for one in enrolments(chart, time_s) if not _known(one, state)]
     for limit in _limits(chart, time_s):
         wanted = (_bound(limit.nanos), _bound(limit.units))
         now = state.limits.get((limit.scope, limit.key))
@@ -82,7 +82,8 @@ def changes_to(chart: Chart, state: State, time_s: int) -> list[Command]:
     return found
 
 
-def _enrolments(chart: Chart, time_s: int) -> Iterator[Enrol]:
+def enrolments(chart: Chart, time_s: int) -> Iterator[Enrol]:
+    """What the chart says of each line item. Raises: as `changes_to`."""
     advertisers = {one.key: one for one in chart.advertisers}
     campaigns = {one.key: one for one in chart.campaigns}
     for item in chart.line_items:

@@ -32,11 +32,15 @@ class Kept(NamedTuple):
         return name.endswith(f"/{self.worker}/{self.identity:016x}")
 
 
+def workers_of(directory: Path) -> list[int]:
+    """Who has a journal in a directory, in order."""
+    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal())
+
+
 def kept_in(directory: Path, kernel: Kernel) -> list[Kept]:
     """The journals of a directory. Raises: StoreCorrupt."""
-    workers = sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal())
     found = []
-    for worker in workers:
+    for worker in workers_of(directory):
         with Reader(directory, worker, kernel=kernel) as reader:
             last = reader.durable_sequence()
             if reader.identity:

@@ -45,6 +45,14 @@ def segments(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(path.stem), path) for path in found)
 
 
+def is_marked(folder: Path) -> bool:
+    """Whether a journal has a whole mark."""
+    try:
+        return (folder / MARK).stat().st_size >= _MARK.size
+    except FileNotFoundError:
+        return False
+
+
 class Mark:
     """Two words that all processes see: the last sequence that a power cut cannot take, and the
     journal's identity, given by chance when it was made.
@@ -58,12 +66,18 @@ class Mark:
 
     @classmethod
     def create(cls, folder: Path, identity: int) -> Self:
-        """The mark for its writer; made, with this identity, where there is none."""
+        """The mark for its writer; made, with this identity, where there is no whole one.
+
+        Of one that was cut off the sequence is taken, if it is there: recovery holds it against the
+        records. Without it they say themselves where they end.
+        """
         path = folder / MARK
-        if not path.exists():
+        if not is_marked(folder):
+            left = path.read_bytes() if path.exists() else b""
+            sequence = int.from_bytes(left[:8], "little") if len(left) >= 8 else 0
             fresh = path.with_suffix(".new")
             with fresh.open("wb") as file:
-                file.write(_MARK.pack(0, identity))
+                file.write(_MARK.pack(sequence, identity))
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(path)
@@ -160,7 +174,9 @@ class Reader:
         except FileNotFoundError:
             return False
         except (OSError, ValueError) as error:
-            raise StoreCorrupt(f"{self._folder / MARK}: {error}") from error
+            raise StoreCorrupt(
+                f"{self._folder / MARK}: {error}; the next start of the node makes it anew"
+            ) from error
         if self.identity not in (0, mark.identity):
             mark.close()
             raise StoreCorrupt(f"{self._folder}: another journal than the one that was read")

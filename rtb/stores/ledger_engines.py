@@ -47,9 +47,6 @@ class Bulk(Protocol):
     def upsert(self, connection: Connection, table: Table, rows: Sequence[Values]) -> None:
         """Adds rows, or replaces those that have the same primary key."""
 
-    def insert_new(self, connection: Connection, table: Table, rows: Sequence[Values]) -> None:
-        """Adds rows but those whose primary key is there."""
-
     def delete(self, connection: Connection, table: Table, keys: Sequence[Values]) -> None:
         """Takes rows away by primary key; one that is not there is no fault."""
 
@@ -97,10 +94,6 @@ class SqliteBulk:
         """See `Bulk`."""
         keys = ", ".join(_keys(table))
         self._many(connection, f"{self._insert(table)} ON CONFLICT ({keys}) {_set(table)}", rows)
-
-    def insert_new(self, connection: Connection, table: Table, rows: Sequence[Values]) -> None:
-        """See `Bulk`."""
-        self._many(connection, f"{self._insert(table)} ON CONFLICT DO NOTHING", rows)
 
     def delete(self, connection: Connection, table: Table, keys: Sequence[Values]) -> None:
         """See `Bulk`."""
@@ -159,10 +152,6 @@ class PostgresBulk:
         """See `Bulk`."""
         keys = ", ".join(_keys(table))
         self._insert(connection, table, rows, f" ON CONFLICT ({keys}) {_set(table)}")
-
-    def insert_new(self, connection: Connection, table: Table, rows: Sequence[Values]) -> None:
-        """See `Bulk`."""
-        self._insert(connection, table, rows, " ON CONFLICT DO NOTHING")
 
     def delete(self, connection: Connection, table: Table, keys: Sequence[Values]) -> None:
         """See `Bulk`."""

@@ -2,11 +2,12 @@
 
 Their pots are known by campaign and line item alone. So a campaign has one advertiser and one
 currency on all nodes, or dollars would be added to pounds: whoever says it first, says it for all,
-and for good, as money that is booked cannot move.
+and for good, as money that is booked cannot move. Of what is refused nothing is written down, so a
+node that errs takes nothing from the others.
 """
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -20,51 +21,77 @@ _Payer = tuple[int, int]  # key of the owner, currency
 _NOBODY: Final = 0
 
 
+class Owned(NamedTuple):
+    """A line item and who pays for it; keys as columns have them."""
+
+    line_item: int
+    campaign: int
+    advertiser: int
+    currency: int
+
+    def payers(self) -> Iterator[tuple[_Thing, _Payer]]:
+        """What it says."""
+        yield (int(Scope.ADVERTISER), self.advertiser), (_NOBODY, self.currency)
+        yield (int(Scope.CAMPAIGN), self.campaign), (self.advertiser, self.currency)
+        yield (int(Scope.LINE_ITEM), self.line_item), (self.campaign, self.currency)
+
+
 def claim(connection: Connection, bulk: Bulk, enrolments: Iterable[Enrol]) -> set[int]:
-    """Writes down who pays for line items; returns those of which it is said otherwise by now.
-
-    Rows are written in the order of their keys, so that no two nodes wait for each other.
-    """
-    enrolments = list(enrolments)
-    wanted = {thing: payer for one in enrolments for thing, payer in _payers(one)}
-    if not wanted:
-        return set()
-    things = sorted(wanted)
-    bulk.insert_new(connection, tables.OWNERS, [(*thing, *wanted[thing]) for thing in things])
-    said = _said(connection, things)
-    return {
-        one.line_item
+    """Writes down who pays for line items; returns those of which it is said otherwise by now."""
+    named = {
+        Owned(
+            signed(one.line_item), signed(one.campaign), signed(one.advertiser), one.currency
+        ): one.line_item
         for one in enrolments
-        if any(said[thing] != payer for thing, payer in _payers(one))
     }
+    return {named[one] for one in _claim(connection, bulk, list(named))}
 
 
-def adopt(connection: Connection, schema: str) -> None:
+def adopt(connection: Connection, bulk: Bulk, schema: str) -> None:
     """Writes down what the books of a node say that had them before this was asked."""
-    pairs = (
-        (Scope.LINE_ITEM, "line_item", "campaign"),
-        (Scope.CAMPAIGN, "campaign", "advertiser"),
-        (Scope.ADVERTISER, "advertiser", str(_NOBODY)),
+    lines = connection.exec_driver_sql(
+        f"SELECT line_item, campaign, advertiser, currency FROM {schema}.lines ORDER BY line_item"
     )
-    for scope, key, owner in pairs:
-        connection.exec_driver_sql(
-            f"INSERT INTO {tables.SCHEMA}.{tables.OWNERS.name} "
-            f"SELECT DISTINCT {int(scope)}, {key}, {owner}, currency FROM {schema}.lines "
-            "ON CONFLICT DO NOTHING"
-        )
+    _claim(connection, bulk, [Owned(*row) for row in lines])
 
 
-def _payers(one: Enrol) -> Iterable[tuple[_Thing, _Payer]]:
-    campaign, advertiser = signed(one.campaign), signed(one.advertiser)
-    yield (int(Scope.LINE_ITEM), signed(one.line_item)), (campaign, one.currency)
-    yield (int(Scope.CAMPAIGN), campaign), (advertiser, one.currency)
-    yield (int(Scope.ADVERTISER), advertiser), (_NOBODY, one.currency)
-
-
-def _said(connection: Connection, things: list[_Thing]) -> dict[_Thing, _Payer]:
-    rows = connection.exec_driver_sql(
-        "SELECT owners.* FROM unnest(%s::bigint[], %s::bigint[]) AS asked (scope, key) "
-        f"JOIN {tables.OWNERS.name} AS owners USING (scope, key)",
-        columns(things),
+def _claim(connection: Connection, bulk: Bulk, wanted: list[Owned]) -> list[Owned]:
+    """Those that are refused. Usually all was said before, and nobody waits for anybody."""
+    if not _unlike(connection, wanted):
+        return []
+    # One node at a time, also of those whose version writes without a look; readers go on.
+    connection.exec_driver_sql(
+        f"LOCK TABLE {tables.SCHEMA}.{tables.OWNERS.name} IN SHARE ROW EXCLUSIVE MODE"
     )
-    return {(scope, key): (owner, currency) for scope, key, owner, currency in rows}
+    said = _unlike(connection, wanted)
+    new: dict[_Thing, _Payer] = {}
+    refused = []
+    for one in wanted:
+        payers = dict(one.payers())
+        if any(said.get(thing, payer) not in (None, payer) for thing, payer in payers.items()):
+            refused.append(one)
+            continue
+        first = {thing: payer for thing, payer in payers.items() if said.get(thing, payer) is None}
+        said |= first
+        new |= first
+    bulk.insert(connection, tables.OWNERS, [(*thing, *payer) for thing, payer in new.items()])
+    return refused
+
+
+def _unlike(connection: Connection, wanted: Iterable[Owned]) -> dict[_Thing, _Payer | None]:
+    """What is said otherwise than wanted; None: of which nothing is said."""
+    asked = sorted({(*thing, *payer) for one in wanted for thing, payer in one.payers()})
+    if not asked:
+        return {}
+    found = connection.exec_driver_sql(
+        "SELECT scope, key, said.owner, said.currency "
+        "FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) "
+        "AS asked (scope, key, owner, currency) "
+        f"LEFT JOIN {tables.SCHEMA}.{tables.OWNERS.name} AS said USING (scope, key) "
+        "WHERE (said.owner, said.currency) IS DISTINCT FROM (asked.owner, asked.currency)",
+        columns(asked),
+    )
+    return {
+        (scope, key): None if owner is None else (owner, currency)
+        for scope, key, owner, currency in found
+    }

@@ -98,8 +98,10 @@ class PooledStore(LedgerStore):
             connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
             for name in (tables.SCHEMA, schema_of(self.node)):
                 connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {name}")
-            _move_here(connection, self.node)
+            is_moved = _move_here(connection, self.node)
             self._prepare_pool(connection)
+            if is_moved:
+                owners.adopt(connection, self._bulk, schema_of(self.node))
         super()._prepare()
 
     def _prepare_pool(self, connection: Connection) -> None:
@@ -117,14 +119,18 @@ class PooledStore(LedgerStore):
         connection.exec_driver_sql(f"SET LOCAL search_path TO {tables.SCHEMA}")
         tables.METADATA.create_all(connection)
         self._bulk.insert(connection, tables.META, [("version", tables.VERSION)])
+        self._adopt_all(connection)
 
     def _add_owners(self, connection: Connection) -> None:
-        """Of two nodes that have said different things so far, the first in number is right."""
         tables.OWNERS.to_metadata(MetaData(), schema=tables.SCHEMA).create(connection)
+        self._adopt_all(connection)
+        self._bulk.upsert(connection, tables.META, [("version", tables.VERSION)])
+
+    def _adopt_all(self, connection: Connection) -> None:
+        """Of two nodes that have said different things so far, the first in number is right."""
         for node in _books_in(connection):
             if _is_there(connection, f"{schema_of(node)}.lines"):
-                owners.adopt(connection, schema_of(node))
-        self._bulk.upsert(connection, tables.META, [("version", tables.VERSION)])
+                owners.adopt(connection, self._bulk, schema_of(node))
 
     def _take_over(self, connection: Connection) -> None:
         super()._take_over(connection)
@@ -288,19 +294,20 @@ class PooledStore(LedgerStore):
             mail.tidy(connection, self.node, after, before_s)
 
 
-def _move_here(connection: Connection, node: int) -> None:
-    """Books of a version that kept one node's alone, in the default schema."""
+def _move_here(connection: Connection, node: int) -> bool:
+    """Books of a version that kept one node's alone, in the default schema; False: none of its."""
     here = f"{schema_of(node)}.meta"
     for name, found in (("public.lines", True), ("public.sheets", True), (here, False)):
         if _is_there(connection, name) is not found:
-            return
+            return False
     owner = connection.exec_driver_sql("SELECT value FROM public.meta WHERE name = 'node'").scalar()
     if owner != node:
-        return
+        return False
     for table in schema.METADATA.tables:
         connection.exec_driver_sql(
             f"ALTER TABLE IF EXISTS public.{table} SET SCHEMA {schema_of(node)}"
         )
+    return True
 
 
 def _books_in(connection: Connection) -> list[int]:

@@ -62,7 +62,8 @@ def _blob(name: str) -> Column[bytes]:
     return Column(name, LargeBinary, nullable=False)
 
 
-# Numbers by name: `version` of the schema, `writer` (who opened last may write), `forgotten_s`.
+# Numbers by name: `version` of the schema, `writer` (who opened last may write), `forgotten_s`,
+# and what `keeper.forgetting` has seen of the clock.
 META: Final = Table("meta", METADATA, Column("name", Text, primary_key=True), _big("value"))
 LINES: Final = Table(
     "lines", METADATA,

@@ -123,6 +123,15 @@ class LedgerStore(Database):
         with self._transaction(reading=True) as connection:
             return read.meta(connection).get("node")
 
+    def noted(self) -> dict[str, int]:
+        """What was written by `note`, among other numbers of the books. Raises: StoreError."""
+        with self._transaction(reading=True) as connection:
+            return read.meta(connection)
+
+    def note(self, connection: Connection, numbers: Mapping[str, int]) -> None:
+        """Keeps numbers of the keeper by name, in the transaction of a batch."""
+        self._bulk.upsert(connection, schema.META, list(numbers.items()))
+
     @property
     def state(self) -> State:
         """The state after the last batch. Raises: InvariantError where it is not known."""

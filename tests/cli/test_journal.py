@@ -14,7 +14,7 @@ from rtb.cli.main import gathered
 from rtb.keeper.reconcile import audit_of
 from rtb.ledger.accounts import Balance
 from rtb.server.claim import claim_state
-from tests.cli.books import Laid, bill
+from tests.cli.books import Laid, bill, configs_of
 from tests.keeper.node import Bid, line
 
 
@@ -90,7 +90,8 @@ def test_the_keeper_goes_on_behind_what_is_given_up(node: Laid) -> None:
 
 
 def test_an_audit_does_not_pass_over_damage(node: Laid) -> None:
-    """What the disk loses behind the keeper is no agreement until somebody has given it up."""
+    """What the disk loses before the keeper or behind it is no agreement until somebody has given
+    it up."""
     worker = node.workers[1]
     assert worker is not None
     first = worker.bid(1)
@@ -105,10 +106,44 @@ def test_an_audit_does_not_pass_over_damage(node: Laid) -> None:
     with node.view() as view:
         after = audit_of(view, node.audited)
 
+    for report, count in ((before, 1), (after, 2)):
+        assert not report.agrees
+        assert 0 == report.difference_micros
+        assert count == sum("rtb journal check" in note for note in report.notes)
+
+
+def test_an_audit_looks_to_the_end_of_what_was_answered(tmp_path: Path) -> None:
+    """The last segment is cut off inside its last record, which the keeper has not read."""
+    node = Laid(tmp_path / "state")
+    node.offer(line(1, 10_000_000))
+    node.start_all()
+    worker = node.workers[0]
+    assert worker is not None
+    (bid,) = bill(node, worker, 1, 1)
+    worker.notice(Kind.BILL, bid, 700)
+    node.commit()
+    with node.view() as view:
+        before = audit_of(view, node.audited)
+    path = worker.journal._segment.path
+    os.truncate(path, len(path.read_bytes().rstrip(b"\0")) - 5)
+    seen, audited = (
+        ran(node, "check"),
+        CliRunner().invoke(
+            gathered(),
+            ["audit", "--data", str(node.folder), "--configs", str(configs_of(tmp_path)), "--json"],
+        ),
+    )
+    report = json.loads(audited.stdout)
+
     assert before.agrees
-    assert not after.agrees
-    assert 0 == after.difference_micros
-    assert any("rtb journal check" in note for note in after.notes)
+    assert 1 == before.not_applied
+    assert (1, 1) == (seen.exit_code, audited.exit_code)
+    assert not report["agrees"]
+    assert 0 == report["difference_micros"]
+    assert [
+        "1 damaged records are missing", "look at it with `rtb journal check`",
+    ] == [note.split(": ")[1] for note in report["notes"]]  # fmt: skip
+    node.close()
 
 
 def test_a_running_node_is_left_alone(node: Laid) -> None:

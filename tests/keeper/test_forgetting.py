@@ -1,12 +1,13 @@
 """What the books forget, and a clock that is days ahead: for a turn, from the start on, and on one
 node of two."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from rtb.base.events import Kind
-from rtb.keeper.forgetting import Forgetting
+from rtb.keeper.forgetting import NOTHING_NOTED, Forgetting
 from rtb.ledger.accounts import Balance
 from rtb.ledger.calendar import day_of
 from rtb.ledger.commands import Scope
@@ -30,10 +31,17 @@ class Clocks:
         self.now_s, self.steady_s = now_s, 0
         self.start(forgotten_s)
 
-    def start(self, forgotten_s: int) -> None:
+    def start(self, forgotten_s: int, noted: Mapping[str, int] = NOTHING_NOTED) -> None:
         """A new process."""
-        self.forgetting = Forgetting(forgotten_s, REMEMBER_S)
+        self.forgetting = Forgetting(forgotten_s, REMEMBER_S, noted)
         self.forgetting.turn(self.now_s * 1000, self.steady_s * 1000)
+
+    def restart(self, rest_s: int = 0) -> None:
+        """A new process after a rest, of a steady clock that begins anew."""
+        before = self.forgetting
+        self.now_s += rest_s
+        self.steady_s = 0
+        self.start(before.before_s, before.noted)
 
     def passes(self, seconds: int, turns: int = 1) -> int:
         """So much time, in as many turns; returns what is forgotten."""
@@ -51,56 +59,96 @@ def test_it_follows_the_clock() -> None:
     assert T + 2 * HOUR_S + 1 - REMEMBER_S == clocks.passes(2 * HOUR_S, 3)
 
 
-def test_a_clock_that_is_set_forward_brings_twice_the_time_that_passes() -> None:
-    """However long the clock went right before: nothing is saved up for the day it goes wrong."""
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("ahead_s", [60, 20 * HOUR_S, 240 * HOUR_S])
+@pytest.mark.parametrize("for_s", [HOUR_S, 15 * HOUR_S, REMEMBER_S - 100])
+@pytest.mark.parametrize("right_s", [0, HOUR_S, 20 * HOUR_S, 1_000 * HOUR_S])
+def test_a_clock_that_is_ahead_for_less_than_is_remembered(
+    restarts: bool, ahead_s: int, for_s: int, right_s: int
+) -> None:
+    """However far, whenever it began, and whether or not keepers end meanwhile: nothing is
+    forgotten too soon, then or after it."""
     clocks = Clocks(T - REMEMBER_S)
-    clocks.passes(1_000 * HOUR_S, 1_000)
+    if right_s:
+        clocks.passes(right_s, 100)
     true_s = clocks.now_s
-    clocks.now_s += 240 * HOUR_S
-    assert true_s - REMEMBER_S + 2 * 60 == clocks.passes(60)
+    clocks.now_s += ahead_s
+    for _ in range(10):
+        if restarts:
+            clocks.restart()
+        true_s += for_s // 10
+        assert true_s - REMEMBER_S == clocks.passes(for_s // 10, 10)
+    clocks.now_s -= ahead_s
+    for _ in range(20):
+        true_s += 5 * HOUR_S
+        assert true_s - REMEMBER_S == clocks.passes(5 * HOUR_S, 100)
 
 
-def test_a_clock_that_is_ahead_does_harm_only_after_a_day() -> None:
-    """By ten days: bids of now are booked for as long as bids are remembered, and not longer."""
+def test_a_clock_that_is_ahead_for_as_long_is_believed() -> None:
+    """By ten days, since a keeper began to watch: this is the bound."""
     clocks = Clocks(T - REMEMBER_S)
+    clocks.start(T - REMEMBER_S)
     clocks.now_s += 240 * HOUR_S
-    assert T + REMEMBER_S == clocks.passes(REMEMBER_S, 1_000)
-    assert T + REMEMBER_S + 2 == clocks.passes(1)  # the true time is a second less
+    clocks.start(T - REMEMBER_S)
+    assert T - 100 == clocks.passes(REMEMBER_S - 100, 100)
+    assert T + 240 * HOUR_S == clocks.passes(100)
+
+
+def test_two_times_ahead_are_two() -> None:
+    """Of twenty hours each: a minute in which the clock was right is enough."""
+    clocks = Clocks(T - REMEMBER_S)
+    true_s = T - REMEMBER_S
+    for _ in range(5):
+        clocks.now_s += 20 * HOUR_S
+        clocks.passes(20 * HOUR_S, 100)
+        clocks.now_s -= 20 * HOUR_S
+        true_s += 20 * HOUR_S + 60
+        assert true_s == clocks.passes(60)
 
 
 def test_after_a_rest_it_catches_up() -> None:
     """A node that was down for two days remembers no more than others, two days later."""
     clocks = Clocks(T - 48 * HOUR_S - REMEMBER_S)
-    assert T - 48 * HOUR_S - REMEMBER_S == clocks.forgetting.before_s
-    assert T - REMEMBER_S == clocks.passes(24 * HOUR_S, 24)
-    assert T + 48 * HOUR_S - REMEMBER_S == clocks.passes(24 * HOUR_S, 24)
-    assert T + 49 * HOUR_S - REMEMBER_S == clocks.passes(HOUR_S)
+    assert T - 24 * HOUR_S - REMEMBER_S == clocks.passes(24 * HOUR_S, 24)
+    assert T + 25 * HOUR_S - REMEMBER_S == clocks.passes(HOUR_S)
+    assert T + 26 * HOUR_S - REMEMBER_S == clocks.passes(HOUR_S)
+
+
+def test_a_node_that_rests_every_night_catches_up() -> None:
+    """No keeper of it lives for as long as is remembered; together they watch the clock."""
+    clocks = Clocks(T - REMEMBER_S)
+    for _ in range(60):
+        forgotten_s = clocks.passes(16 * HOUR_S, 100)
+        assert clocks.now_s - 4 * 24 * HOUR_S < forgotten_s <= clocks.now_s - REMEMBER_S
+        clocks.restart(8 * HOUR_S)
 
 
 def test_what_is_forgotten_stays_so() -> None:
-    """A clock that is set back brings nothing back; right again, it is followed as after a rest."""
+    """A clock that is set back brings nothing back; right again, it is followed."""
     clocks = Clocks(T - REMEMBER_S)
     clocks.now_s -= HOUR_S
     assert T - REMEMBER_S == clocks.passes(60)
     clocks.now_s += HOUR_S
-    assert T + 2 - REMEMBER_S == clocks.passes(1)
-    assert T + 120 - REMEMBER_S == clocks.passes(59)
-    assert T + 180 - REMEMBER_S == clocks.passes(60)
+    assert T + 1 - REMEMBER_S == clocks.passes(1)
+    clocks.passes(2 * REMEMBER_S, 100)
+    assert clocks.now_s + 60 - REMEMBER_S == clocks.passes(60)
 
 
 def test_new_books_believe_no_clock_until_they_are_as_old_as_they_remember() -> None:
-    """Over restarts, too; a machine that begins in 1970 waits for its clock."""
+    """Over restarts, too, and not if it was once right; a machine that begins in 1970 waits for
+    its clock."""
     clocks = Clocks(0, T + 72 * HOUR_S)
-    assert 2 * HOUR_S == clocks.passes(HOUR_S, 60)
-    clocks.start(2 * HOUR_S)
-    clocks.now_s = HOUR_S
-    assert 2 * HOUR_S == clocks.passes(0)
+    assert HOUR_S == clocks.passes(HOUR_S, 60)
+    clocks.restart()
     clocks.now_s = T + HOUR_S
-    assert 48 * HOUR_S == clocks.passes(23 * HOUR_S, 23)
-    clocks.now_s = HOUR_S
-    assert 48 * HOUR_S == clocks.passes(HOUR_S)
-    clocks.now_s = T + 24 * HOUR_S
+    assert 24 * HOUR_S == clocks.passes(23 * HOUR_S, 23)
+    clocks.now_s += 72 * HOUR_S
     assert T + 25 * HOUR_S - REMEMBER_S == clocks.passes(HOUR_S)
+
+    clocks = Clocks(0, HOUR_S)
+    clocks.now_s = T
+    clocks.passes(REMEMBER_S, 100)
+    assert T + 2 * REMEMBER_S - REMEMBER_S == clocks.passes(REMEMBER_S, 100)
 
 
 # -- one node --------------------------------------------------------------------------------------
@@ -158,6 +206,69 @@ def test_a_clock_ahead_for_some_turns(
     assert BUDGET == sum(bid.nanos for bid in node.sent)
     assert (BUDGET, 0) == (node.balance(Balance.POSTED, SHOES), node.balance(Balance.OVER, SHOES))
     assert [] == node.books.audit()
+    node.close()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_bill_of_before_a_clock_was_ahead(tmp_path: Path, restarts: bool) -> None:
+    """By twenty hours, for fifteen: right again, a bill of fifteen hours before is booked."""
+    node = Node(tmp_path, 1)
+    node.offer(line(SHOES, BUDGET))
+    node.start_all()
+    grow_old(node)
+    (worker,) = node.workers
+    assert worker is not None
+    while not node.sent:
+        worker.bid(SHOES)
+        node.turn()
+    (bid,) = node.sent
+    node.turn()
+    node.now_ms += 20 * HOUR_MS
+    for _ in range(15):
+        node.turns(4, HOUR_MS // 4)
+        node.turns(2)
+        if restarts:
+            node.steady_ms = 0
+            restart(node)
+            node.turn()
+    node.now_ms -= 20 * HOUR_MS
+    worker.notice(Kind.BILL, bid, 900)
+    node.turns(5)
+
+    assert 900 == node.balance(Balance.POSTED, SHOES)
+    forgotten_s = node.books.state.forgotten_s
+    assert node.now_ms // 1000 - REMEMBER_S - 20 <= forgotten_s <= node.now_ms // 1000 - REMEMBER_S
+    node.close()
+
+
+def test_what_was_seen_of_the_clock_is_kept_with_the_books(tmp_path: Path) -> None:
+    """New books whose keepers live an hour each: together they are as old as they remember."""
+    node = Node(tmp_path, 1)
+    node.offer(line(SHOES, BUDGET))
+    for _ in range(26):
+        node.turns(4, HOUR_MS // 4)
+        node.turns(40)
+        restart(node)
+        node.turn()
+    node.turns(40)
+
+    assert node.now_ms // 1000 - REMEMBER_S - 60 <= node.books.state.forgotten_s
+    node.close()
+
+
+def test_a_slow_keeper_forgets(tmp_path: Path) -> None:
+    """One whose every turn takes more than a second, and has holds to end: as any other."""
+    node = Node(tmp_path, 1)
+    node.offer(line(SHOES, BUDGET))
+    node.start_all()
+    node.turn(26 * HOUR_MS)
+    (worker,) = node.workers
+    assert worker is not None
+    for _ in range(100):
+        worker.bid(SHOES)
+        node.turn(1_500)
+
+    assert node.now_ms // 1000 - REMEMBER_S - 5 <= node.books.state.forgotten_s
     node.close()
 
 

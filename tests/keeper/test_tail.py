@@ -10,8 +10,9 @@ from rtb.base.errors import ConfigError
 from rtb.base.events import Kind
 from rtb.keeper.tail import Tail, Tails, bury, check
 from rtb.ledger.accounts import Balance
+from rtb.stores.journal_read import first_sequence, retire
 from rtb.stores.journal_write import Journal
-from tests.keeper.node import SIZES, Node, line
+from tests.keeper.node import SIZES, Bid, Node, line
 from tests.keeper.records import bid_body, claims, notice_body
 from tests.stores.journals import COMPILED, Disk
 
@@ -116,6 +117,17 @@ def _sold(node: Node, worker: int) -> None:
     node.turns(3)
 
 
+def _bid(node: Node) -> Bid:
+    """One of the first worker, which the books know."""
+    worker, count = node.workers[0], len(node.sent)
+    assert worker is not None
+    while len(node.sent) == count:
+        worker.bid(7)
+        node.turn()
+    node.turn()
+    return node.sent[-1]
+
+
 def test_the_journal_of_another_node_is_not_booked(tmp_path: Path) -> None:
     """A copy under a worker's number stops that tail, with both numbers and the place; bills of the
     other workers are booked, and their holds expire."""
@@ -177,3 +189,65 @@ def test_damage_does_not_hide_whose_a_journal_is(tmp_path: Path) -> None:
     (tmp_path / "0" / "durable").write_bytes(b"")
     check(tmp_path, 0, COMPILED)  # who opens it says what is wrong
     journal.close()
+
+
+@pytest.mark.parametrize("size", [0, 9, None])
+def test_a_mark_that_was_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int | None
+) -> None:
+    """It is made anew before anything starts, and said once: what was booked stays as it is, and a
+    bill that was answered and not read is booked, once."""
+    node = Node(tmp_path, 2)
+    node.offer(line(7, 1_000_000))
+    node.start(1)
+    _sold(node, 0)
+    held = _bid(node)
+    unread = _bid(node)
+    worker = node.workers[0]
+    assert worker is not None
+    worker.notice(Kind.BILL, unread, 800)
+    node.commit()
+    posted, pending = node.balance(Balance.POSTED, 7), node.balance(Balance.PENDING, 7)
+    assert 0 < posted
+    assert 0 < pending
+    for each in node.workers:
+        assert each is not None
+        each.kill()
+    node.kill_keeper()
+    mark = node.journals / "0" / "durable"
+    mark.unlink() if size is None else os.truncate(mark, size)
+    for _ in range(2):
+        check(node.journals, node.number, COMPILED)
+    node.start_keeper()
+    node.start_all()
+    node.turns(5)
+
+    assert 1 == caplog.text.count("is made anew")
+    assert posted + 800 == node.balance(Balance.POSTED, 7)
+    assert pending - unread.nanos == node.balance(Balance.PENDING, 7)
+    other = node.workers[1]
+    assert other is not None
+    other.notice(Kind.BILL, held, 700)
+    node.turns(2)
+    assert posted + 1_500 == node.balance(Balance.POSTED, 7)
+    assert 0 == node.balance(Balance.OVER, 7)
+    assert [] == node.books.audit()
+    node.close()
+
+
+def test_a_mark_that_was_lost_after_records_were_retired(tmp_path: Path) -> None:
+    """The first ones are gone, booked under the journal's former name: it goes on with the rest.
+    Of books that are older than what is gone it does not."""
+    journal = _journal(tmp_path, 0, 100)
+    while journal.durable_sequence < 2_000:
+        for _ in range(100):
+            journal.append(Kind.BID, BODY)
+        journal.turn()
+    journal.close()
+    assert [1] == retire(tmp_path, 0, 2_000, -1, 1 << 40)[:1]
+    oldest = first_sequence(tmp_path, 0) - 1
+    for booked, read in ((oldest, 1), (oldest - 1, 0)):
+        tail = Tail(tmp_path, 0, 0, COMPILED, {"0/0/aa": booked, "0/1/bb": 1 << 40})
+        assert read == len(tail.read(1, 1_000))
+        assert bool(tail.fault) != bool(read)
+        tail.close()

@@ -329,3 +329,34 @@ class JournalAgainstList(RuleBasedStateMachine):
 
 
 TestJournalAgainstList = JournalAgainstList.TestCase
+
+
+@pytest.mark.parametrize("size", [0, 7, 8, 9, 15, None])
+def test_a_mark_that_is_cut_off(tmp_path: Path, size: int | None) -> None:
+    """It is made anew, as one that is not there: for a new journal, of the same records."""
+    with opened(tmp_path) as journal:
+        made = fill(journal, 10)
+    mark = folder_of(tmp_path, WORKER) / MARK
+    before = mark.read_bytes()
+    mark.unlink() if size is None else mark.write_bytes(before[:size])
+    with opened(tmp_path, Disk(salt=99)) as again:
+        assert (10, 0) == (again.recovery.last, again.recovery.lost)
+        made += fill(again, 5)
+
+    assert made == read_all(tmp_path)
+    assert before[8:] != mark.read_bytes()[8:]
+
+
+def test_a_mark_that_is_cut_off_still_says_what_was_durable(tmp_path: Path) -> None:
+    """Records that are damaged beside it are not taken for the end of the journal."""
+    with opened(tmp_path, limits=ONE_SEGMENT) as journal:
+        fill(journal, 10)
+    mark = folder_of(tmp_path, WORKER) / MARK
+    mark.write_bytes(mark.read_bytes()[:9])
+    path = last_segment(tmp_path)
+    used = used_bytes(path)
+    with path.open("r+b") as segment:
+        segment.seek(used - 5)
+        segment.write(bytes(5))
+    with opened(tmp_path, limits=ONE_SEGMENT) as again:
+        assert (10, 1) == (again.recovery.last, again.recovery.lost)

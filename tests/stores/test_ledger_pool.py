@@ -8,6 +8,7 @@ from rtb.base.errors import StoreCorrupt, StoreError
 from rtb.ledger.accounts import NO_LIMIT, Pot
 from rtb.ledger.commands import Enrol, Grant, Outcome, Repay, Scope
 from rtb.ledger.pool import Amount, Ask, Wants
+from rtb.stores import ledger_owners as owners
 from rtb.stores.ledger_mail import Mail
 from rtb.stores.ledger_pool import PooledStore, Told, open_books
 from rtb.stores.ledger_sql import LedgerStore
@@ -269,3 +270,40 @@ def test_nodes_agree_on_who_pays(url: str, enrolment: Enrol, before: bool) -> No
         assert refused == two.claim([enrolment])
         assert refused == two.claim([enrolment, enrol(99)])
         assert set() == two.claim([])
+
+
+def test_a_refused_claim_leaves_nothing(url: str) -> None:
+    """A slip of one node takes a line item, a campaign or an advertiser from nobody."""
+    right = replace(enrol(HATS), campaign=CAMPAIGN + 1)
+    slip = replace(right, currency=USD)
+    moved = replace(enrol(99), advertiser=ADVERTISER + 1, currency=USD)
+    with opened(url, 1) as one, opened(url, 2) as two:
+        assert set() == one.claim([enrol()])
+        assert {HATS, 99} == two.claim([slip, moved])
+        assert set() == one.claim([right])
+        assert set() == two.claim([right])
+        assert set() == one.claim([replace(moved, campaign=CAMPAIGN + 2)])
+
+
+def test_claims_of_a_moment_wait_for_each_other(url: str) -> None:
+    """Two nodes that say different things at once: one of them is first in everything."""
+    ours = [enrol(), enrol(HATS)]
+    theirs = [replace(one, advertiser=ADVERTISER + 1) for one in reversed(ours)]
+    with opened(url, 1) as one, opened(url, 2) as two:
+        with one._transaction() as connection:
+            assert set() == owners.claim(connection, one._bulk, ours)
+            with pytest.raises(StoreError, match="lock timeout"):
+                two.claim(theirs)
+        assert {SHOES, HATS} == two.claim(theirs)
+
+
+def test_books_that_are_moved_say_whose_money_they_spend(url: str) -> None:
+    """Those of one node's alone, whether it or another one makes the pool."""
+    with LedgerStore.open(url) as old:
+        old.load(3)
+        old.apply([enrol()])
+    other = replace(enrol(), advertiser=ADVERTISER + 1)
+    with open_books(url, 1) as first, open_books(url, 3) as moved, opened(url, 2) as two:
+        assert isinstance(first, PooledStore)
+        assert isinstance(moved, PooledStore)
+        assert {SHOES} == two.claim([other])
