@@ -368,6 +368,7 @@ cdef class Engine:
     cdef TermsData *terms
     cdef DecisionData *out
     cdef Person person
+    cdef bint is_private  # the request says no, or the person's record does
     cdef int64_t now_ms
     cdef const OverlayRow *overlay
     cdef Py_ssize_t overlay_count
@@ -593,6 +594,7 @@ cdef class Engine:
             self._open_person(<const uint8_t *>person_view.buf, person_view.len)
         else:
             profile = None
+        self.is_private = self.facts.head.privacy or self.person.opted_out
         if overlay is not None:
             PyObject_GetBuffer(overlay, &overlay_view, PyBUF_SIMPLE)
             self.overlay = <const OverlayRow *>overlay_view.buf

@@ -68,7 +68,7 @@ cdef bint _compare(Engine self, const Op *op, const Imp *imp) noexcept nogil:
     cdef double number
     cdef int i
     if op.op == SNAP_OP_WITHIN_KM:
-        if not head.flags & FLAG_HAS_GEO or head.privacy:
+        if not head.flags & FLAG_HAS_GEO or self.is_private:
             return False
         i = 1
         while i + 1 < op.count:

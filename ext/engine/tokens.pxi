@@ -56,7 +56,7 @@ cdef void _collect(Engine self) noexcept nogil:
         token = &self.facts.tokens[i]
         dim = token.dim
         if dim < 64:
-            if not (head.privacy and IS_PERSONAL[dim]):
+            if not (self.is_private and IS_PERSONAL[dim]):
                 _hit(self, dim, token.hash_, token.imp)
                 if UNION_OF[dim] and self.dim_position[UNION_OF[dim]] >= 0 and token.imp < 0:
                     _hit(self, UNION_OF[dim], union_hash(UNION_OF[dim], token.hash_), -1)
@@ -96,7 +96,7 @@ cdef void _collect(Engine self) noexcept nogil:
             _hit(
                 self, DIM_ANY_PERSON, union_hash(DIM_ANY_PERSON, self.person.segments[i]), -1
             )
-    if head.flags & FLAG_HAS_GEO and not head.privacy:
+    if head.flags & FLAG_HAS_GEO and not self.is_private:
         _hit(self, DIM_GEO_CELL, cell_hash(head.lat, head.lon), -1)
     self.hour_token = HOUR_TOKENS[_hour_of_week(self)]
     _hit(self, DIM_HOUR_OF_WEEK, self.hour_token, -1)

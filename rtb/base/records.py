@@ -111,7 +111,7 @@ PER_IMP_DIMS: Final = frozenset(
     }
 )  # fmt: skip
 # Dimensions that say something about a person: unseen when any `Privacy` bit is set.
-PERSONAL_DIMS: Final = frozenset({Dim.AUDIENCE, Dim.DATA_SEGMENT, Dim.USER_KEYWORD})
+PERSONAL_DIMS: Final = frozenset({Dim.AUDIENCE, Dim.DATA_SEGMENT, Dim.USER_KEYWORD, Dim.POSTCODE})
 
 
 # Unions: an alternative between values of these dimensions is indexed as one dimension.

@@ -193,6 +193,8 @@ class _Run:
         self.now_ms = now_ms
         self.overlay = np.frombuffer(b"" if overlay is None else overlay, OVERLAY)
         self.person = exclude.Person(None if self.head.privacy else profile)
+        # Who said no to us said it of what others tell of him, too.
+        self.head.privacy = self.head.privacy or self.person.opted_out
         self.out = decision.data[0]
         self.trace = trace
         self.drops = 0

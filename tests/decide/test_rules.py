@@ -446,6 +446,30 @@ def test_a_person_who_refused_all_is_nobody(engine: Any) -> None:
     assert decide(engine, snapshot(*ONE), profile=sport).contextual
 
 
+@pytest.mark.parametrize(
+    "targeting",
+    [
+        {"key": "data_segment", "in": ["dmp:7"]},
+        {"key": "user_keyword", "in": ["golf"]},
+        {"key": "postcode", "in": ["90049"]},
+        {"key": "distance", "within_km": 100, "of": [[52.52, 13.405]]},
+    ],
+    ids=lambda one: one["key"],
+)
+def test_who_refused_all_is_not_found_by_what_others_tell(
+    engine: Any, targeting: dict[str, Any]
+) -> None:
+    """The exchange's data of somebody and where he is are as unseen as our own."""
+    catalogue = snapshot(image("c"), line("l", "c", targeting=targeting))
+    told = {
+        "user": {"data": [{"name": "dmp", "segment": [{"id": "7"}]}], "keywords": "golf"},
+        "device": {"geo": {"country": "USA", "zip": "90049", "lat": 52.52, "lon": 13.405}},
+    }
+    somebody, nobody = (codec.Profile(segments=[1], opt_out=one) for one in (False, True))
+    assert NoBid.BID == decide(engine, catalogue, profile=somebody, **told).nobid
+    assert NoBid.NO_CANDIDATE == decide(engine, catalogue, profile=nobody, **told).nobid
+
+
 @pytest.mark.parametrize("cut", [1, 31, 33, 50])
 def test_a_broken_profile_is_nobody(engine: Any, cut: int) -> None:
     """Stored bytes that break their layout are not read, and do not harm."""
