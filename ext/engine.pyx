@@ -112,6 +112,7 @@ cdef uint32_t DEDUPE_ADVERTISER = select_rules.DEDUPE_ADVERTISER
 cdef uint32_t MULTIPLIER_ONE = MULTIPLIER_E6_ONE
 cdef uint32_t PARTICIPATION_ALL = PARTICIPATION_E4_ALL
 cdef uint64_t PACING_SEED = rules.PACING_SEED
+cdef int BOXING_PART = exclude_rules.BOXING_PART
 cdef int DSA_REQUIRED = exclude_rules.DSA_REQUIRED
 cdef double CPM_LIMIT = RULE_CPM_MICROS_MAX
 cdef double A_LITTLE_MORE = price_rules.A_LITTLE_MORE
@@ -279,6 +280,7 @@ cdef class Engine:
     cdef int32_t *creative_categories
     cdef int32_t *creative_domains
     cdef uint64_t *creative_statuses
+    cdef Rendition *renditions
     cdef Product *products
     cdef uint64_t *product_categories
     cdef AdAsset *ad_assets
@@ -436,6 +438,8 @@ cdef class Engine:
         self.creative_domains = <int32_t *>at
         at = arrays["creative_statuses"].ctypes.data
         self.creative_statuses = <uint64_t *>at
+        at = arrays["renditions"].ctypes.data
+        self.renditions = <Rendition *>at
         at = arrays["products"].ctypes.data
         self.products = <Product *>at
         at = arrays["product_categories"].ctypes.data

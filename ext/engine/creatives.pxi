@@ -117,18 +117,48 @@ cdef int _reject_av(Engine self, const Creative *ad, const Av *av) noexcept nogi
         return REJECT_PROTOCOL
     if not _duration_fits(self, ad.dur_s, av):
         return REJECT_DURATION
-    if ad.bitrate_kbps and (
-        ad.bitrate_kbps < av.minbitrate_kbps
-        or (av.maxbitrate_kbps and ad.bitrate_kbps > av.maxbitrate_kbps)
-    ):
-        return REJECT_BITRATE
     if av.linearity and ad.linearity and av.linearity != ad.linearity:
         return REJECT_LINEARITY
     if av.skip == 0 and ad.skip_s >= 0:
         return REJECT_SKIP
-    if av.delivery and ad.delivery and not av.delivery & ad.delivery:
-        return REJECT_DELIVERY
-    return REJECT_NONE
+    return _reject_renditions(self, ad, av)
+
+
+cdef int _reject_renditions(Engine self, const Creative *ad, const Av *av) noexcept nogil:
+    """REJECT_NONE when one rendition fits in all respects, else why the one that came furthest does
+    not.
+    """
+    cdef int i, passed, furthest = 0
+    for i in range(ad.renditions_start, ad.renditions_start + ad.renditions_count):
+        passed = _rendition_passes(self, &self.renditions[i], av)
+        if passed == 4:
+            return REJECT_NONE
+        furthest = max(furthest, passed)
+    if furthest == 0:
+        return REJECT_MIME
+    if furthest == 1:
+        return REJECT_BITRATE
+    return REJECT_DELIVERY if furthest == 2 else REJECT_SIZE
+
+
+cdef int _rendition_passes(Engine self, const Rendition *file, const Av *av) noexcept nogil:
+    """How many of the four rules of a rendition are met, up to the first that is not."""
+    cdef int64_t ours, theirs
+    if av.mimes and not file.mime & av.mimes:
+        return 0
+    if file.bitrate_kbps and (
+        file.bitrate_kbps < av.minbitrate_kbps
+        or (av.maxbitrate_kbps and file.bitrate_kbps > av.maxbitrate_kbps)
+    ):
+        return 1
+    if av.delivery and file.delivery and not av.delivery & file.delivery:
+        return 2
+    if not av.boxing and av.w and av.h and file.w and file.h:
+        ours = <int64_t>file.w * av.h
+        theirs = <int64_t>file.h * av.w
+        if (ours - theirs if ours > theirs else theirs - ours) * BOXING_PART > theirs:
+            return 3
+    return 4
 
 
 cdef int _reject_native(Engine self, const Creative *ad, const Imp *imp) noexcept nogil:

@@ -40,6 +40,7 @@ RANGES: Final = (
     ("creatives", "categories", "creative_categories"),
     ("creatives", "domains", "creative_domains"),
     ("creatives", "statuses", "creative_statuses"),
+    ("creatives", "renditions", "renditions"),
     ("creatives", "assets", "assets"),
     ("creatives", "caps", "caps"),
     ("creatives", "features", "features"),

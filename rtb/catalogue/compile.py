@@ -157,7 +157,7 @@ class _Compiler:
             for name in (
                 "seats", "flights", "flight_budgets", "caps", "line_item_deals",
                 "creative_categories", "creative_domains", "creative_statuses",
-                "product_categories", "assets", "features", "pieces",
+                "product_categories", "renditions", "assets", "features", "pieces",
             )
         }  # fmt: skip
         self.rendered: dict[str, _Rendered] = {}
@@ -417,6 +417,7 @@ class _Compiler:
             ),
             "statuses": self.ranges["creative_statuses"].add(refused),
             "caps": self.ranges["caps"].add(facts.creative_caps(creative)),
+            "renditions": self.ranges["renditions"].add(facts.renditions(creative, product)),
             "assets": self.ranges["assets"].add(assets),
         }
 

@@ -19,6 +19,8 @@ from rtb.profiles import record as profile_record
 
 ATTR_OWN_SKIP_BUTTON: Final = 1 << 16
 MS_PER_S: Final = 1000
+# An aspect ratio is another one when it differs by more than a fiftieth: less is rounding.
+BOXING_PART: Final = 50
 # regs.ext.dsa.dsarequired: 2 and 3 drop bids that do not say who is behind the ad.
 DSA_REQUIRED: Final = 2
 # IMG and DATA types of native assets (OpenRTB Native 1.2 section 7.4).
@@ -177,7 +179,8 @@ def reject_creative(
     elif creative.media == Media.NATIVE:
         reason = _reject_native(index, creative, imp, facts)
     else:
-        reason = _reject_av(creative, imp.video if creative.media == Media.VIDEO else imp.audio)
+        av = imp.video if creative.media == Media.VIDEO else imp.audio
+        reason = _reject_av(index, creative, av)
     return reason or _reject_blocked(index, creative, blocks)
 
 
@@ -250,7 +253,7 @@ def duration_fits(creative_s: int, av: SimpleNamespace) -> bool:
     )
 
 
-def _reject_av(creative: SimpleNamespace, av: SimpleNamespace) -> Reject:
+def _reject_av(index: Index, creative: SimpleNamespace, av: SimpleNamespace) -> Reject:
     if creative.attr & av.battr:
         return Reject.CREATIVE_ATTRIBUTE
     if av.skip == 1 and creative.attr & ATTR_OWN_SKIP_BUTTON:
@@ -263,18 +266,53 @@ def _reject_av(creative: SimpleNamespace, av: SimpleNamespace) -> Reject:
         return Reject.PROTOCOL
     if not duration_fits(creative.dur_s, av):
         return Reject.DURATION
-    if creative.bitrate_kbps and (
-        creative.bitrate_kbps < av.minbitrate_kbps
-        or (av.maxbitrate_kbps and creative.bitrate_kbps > av.maxbitrate_kbps)
-    ):
-        return Reject.BITRATE
     if av.linearity and creative.linearity and av.linearity != creative.linearity:
         return Reject.LINEARITY
     if av.skip == 0 and creative.skip_s >= 0:
         return Reject.SKIP
-    if av.delivery and creative.delivery and not av.delivery & creative.delivery:
-        return Reject.DELIVERY
+    return _reject_renditions(index, creative, av)
+
+
+def _reject_renditions(index: Index, creative: SimpleNamespace, av: SimpleNamespace) -> Reject:
+    """NONE when one rendition fits in all respects; else why the one that got furthest does not."""
+    start = creative.renditions_start
+    rows = index.snapshot["renditions"][start : start + creative.renditions_count]
+    left = [as_values(row) for row in rows]
+    for reason, fits in _RENDITION_RULES:
+        left = [file for file in left if fits(file, av)]
+        if not left:
+            return reason
     return Reject.NONE
+
+
+def _mime_fits(file: SimpleNamespace, av: SimpleNamespace) -> bool:
+    return bool(not av.mimes or file.mime & av.mimes)
+
+
+def _bitrate_fits(file: SimpleNamespace, av: SimpleNamespace) -> bool:
+    """Whether a rate is within the range, which is open at 0; an unknown one is."""
+    kbps, most = file.bitrate_kbps, av.maxbitrate_kbps
+    return not kbps or (kbps >= av.minbitrate_kbps and (not most or kbps <= most))
+
+
+def _delivery_fits(file: SimpleNamespace, av: SimpleNamespace) -> bool:
+    return bool(not av.delivery or not file.delivery or av.delivery & file.delivery)
+
+
+def _fills(file: SimpleNamespace, av: SimpleNamespace) -> bool:
+    """Whether a file needs no bars beside it where the player allows none (`boxingallowed`)."""
+    if av.boxing or not (av.w and av.h and file.w and file.h):
+        return True
+    ours, theirs = file.w * av.h, file.h * av.w
+    return bool(abs(ours - theirs) * BOXING_PART <= theirs)
+
+
+_RENDITION_RULES: Final = (
+    (Reject.MIME, _mime_fits),
+    (Reject.BITRATE, _bitrate_fits),
+    (Reject.DELIVERY, _delivery_fits),
+    (Reject.SIZE, _fills),
+)
 
 
 def _reject_native(

@@ -224,6 +224,72 @@ def test_video_block(engine: Any, name: str) -> None:
     assert reason == only_reason(decide(engine, catalogue, imp))
 
 
+def _file(kind: str, kbps: int | None = None, **fields: Any) -> MediaFile:
+    """A rendition: its subtype, its rate."""
+    values = {"width": 640, "height": 360, "bitrate_kbps": kbps, **fields}
+    mime = {"m3u8": "application/x-mpegURL"}.get(kind, f"video/{kind}")
+    return MediaFile(url=f"https://cdn.test/{kind}", mime=mime, **values)
+
+
+RENDITIONS: dict[str, tuple[tuple[MediaFile, ...], dict[str, Any], Reject]] = {
+    "the-one-that-plays-is-too-fast": (
+        (_file("m3u8"), _file("webm", 900)),
+        {"mimes": ["video/webm"], "maxbitrate": 800}, Reject.BITRATE,
+    ),
+    "another-of-its-type-fits": (
+        (_file("mp4", 4000), _file("mp4", 700)),
+        {"mimes": ["video/mp4"], "maxbitrate": 800}, Reject.NONE,
+    ),
+    "only-another-type-fits": (
+        (_file("mp4", 4000), _file("webm", 700)),
+        {"mimes": ["video/mp4"], "maxbitrate": 800}, Reject.BITRATE,
+    ),
+    "too-slow": ((_file("mp4", 300),), {"minbitrate": 301}, Reject.BITRATE),
+    "a-rate-that-nobody-knows": ((_file("mp4"),), {"minbitrate": 301, "maxbitrate": 302},
+                                 Reject.NONE),
+    "the-one-that-streams-is-too-fast": (
+        (_file("mp4", 700), _file("webm", 900, delivery="streaming")),
+        {"maxbitrate": 800, "delivery": [1], "mimes": []}, Reject.DELIVERY,
+    ),
+    "no-bars": ((_file("mp4"),), {"w": 640, "h": 480, "boxingallowed": 0}, Reject.SIZE),
+    "bars-are-allowed": ((_file("mp4"),), {"w": 640, "h": 480}, Reject.NONE),
+    "the-same-ratio-in-another-size": (
+        (_file("mp4"),), {"w": 1280, "h": 720, "boxingallowed": 0}, Reject.NONE,
+    ),
+    "two-percent-off": (
+        (_file("mp4"),), {"w": 640, "h": 367, "boxingallowed": 0}, Reject.NONE,
+    ),
+    "more-than-two-percent-off": (
+        (_file("mp4"),), {"w": 640, "h": 368, "boxingallowed": 0}, Reject.SIZE,
+    ),
+    "a-player-without-a-size": ((_file("mp4"),), {"w": 640, "boxingallowed": 0}, Reject.NONE),
+    "one-of-two-ratios-fits": (
+        (_file("mp4"), _file("webm", width=640, height=480)),
+        {"w": 320, "h": 240, "boxingallowed": 0, "mimes": []}, Reject.NONE,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RENDITIONS)
+def test_one_rendition_fits_in_all_respects(engine: Any, name: str) -> None:
+    """A player takes one file: its type, its rate, its delivery and its shape have to fit."""
+    files, av, reason = RENDITIONS[name]
+    catalogue = snapshot(video("c", media_files=files, width=None, height=None), line("l", "c"))
+    found = decide(engine, catalogue, {"id": "1", "video": {"mimes": ["video/mp4"], **av}})
+
+    assert {reason} == (found.reasons or {Reject.NONE})
+
+
+@pytest.mark.parametrize(("h", "bids"), [(360, True), (480, False)])
+def test_a_tag_has_the_shape_that_its_creative_says(engine: Any, h: int, bids: bool) -> None:
+    """Where no bars are allowed, a wrapper goes by the size of the creative."""
+    tag = {"media_files": (), "vast_tag_url": "https://ads.test/vast", "mime": "video/mp4"}
+    av = {"mimes": ["video/mp4"], "w": 640, "h": h, "boxingallowed": 0}
+    found = decide(engine, snapshot(video("c", **tag), line("l", "c")), {"id": "1", "video": av})
+
+    assert bids == bool(found.chosen)
+
+
 def test_size_union_of_format_and_wh(engine: Any) -> None:
     """Both `format` and w/h are sizes that fit."""
     catalogue = snapshot(*ONE)
