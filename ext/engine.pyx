@@ -108,7 +108,9 @@ cdef int BATCH_MIN = rules.BATCH_MIN
 cdef int CURRENCIES_BOUND_MAX = rules.CURRENCIES_BOUND_MAX
 cdef int FEATURES_MAX = feature_rules.FEATURES_MAX
 cdef int SHORTLIST_MAX = select_rules.SHORTLIST_MAX
-cdef uint32_t DEDUPE_ADVERTISER = select_rules.DEDUPE_ADVERTISER
+cdef uint32_t DEDUPE_DOMAIN = select_rules.DEDUPE_DOMAIN
+cdef uint32_t DEDUPE_CATEGORY = select_rules.DEDUPE_CATEGORY
+cdef uint32_t DEDUPE_FILE = select_rules.DEDUPE_FILE
 cdef uint32_t MULTIPLIER_ONE = MULTIPLIER_E6_ONE
 cdef uint32_t PARTICIPATION_ALL = PARTICIPATION_E4_ALL
 cdef uint64_t PACING_SEED = rules.PACING_SEED
@@ -278,6 +280,7 @@ cdef class Engine:
     cdef uint64_t *deal_hashes
     cdef Creative *creatives
     cdef int32_t *creative_categories
+    cdef Code *creative_codes
     cdef int32_t *creative_domains
     cdef uint64_t *creative_statuses
     cdef Rendition *renditions
@@ -434,6 +437,8 @@ cdef class Engine:
         self.creatives = <Creative *>at
         at = arrays["creative_categories"].ctypes.data
         self.creative_categories = <int32_t *>at
+        at = arrays["creative_codes"].ctypes.data
+        self.creative_codes = <Code *>at
         at = arrays["creative_domains"].ctypes.data
         self.creative_domains = <int32_t *>at
         at = arrays["creative_statuses"].ctypes.data
@@ -490,9 +495,12 @@ cdef class Engine:
                 self.free_words[d] = <uint64_t *>_zeros(self.words * 8)
                 self._expand(&self.rows[self.dims[d].free_row], self.free_words[d])
         most = 1 + max((int(arrays["values"]["ordinal"].max()) if len(arrays["values"]) else 0), 0)
-        for name in ("creative_categories", "creative_domains"):
-            if len(arrays[name]):
-                most = max(most, 1 + int(arrays[name].max()))
+        for ordinals in (
+            arrays["creative_categories"], arrays["creative_domains"],
+            arrays["creative_codes"]["ordinal"], arrays["creative_codes"]["parent"],
+        ):
+            if len(ordinals):
+                most = max(most, 1 + int(ordinals.max()))
         self.category_stamp = <uint32_t *>_zeros(most * 4)
         self.allowed_stamp = <uint32_t *>_zeros(most * 4)
         self.domain_stamp = <uint32_t *>_zeros(most * 4)

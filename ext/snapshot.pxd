@@ -139,13 +139,17 @@ cdef struct Creative:
     uint8_t dsa
     int32_t caps_count
     int32_t caps_start
+    int32_t codes_start
+    int32_t codes_count
+    int32_t adomains_start
+    int32_t adomains_count
     int32_t features_start
     int32_t features_count
     int32_t frame_start
     int32_t frame_count
     int32_t id_start
     int32_t id_count
-    uint8_t padding_[32]
+    uint8_t padding_[16]
 
 cdef struct Product:
     uint64_t item
@@ -155,6 +159,12 @@ cdef struct Product:
     int32_t id_start
     int32_t id_count
     uint8_t available
+
+cdef struct Code:
+    int32_t taxonomy
+    int32_t ordinal
+    int32_t parent
+    int32_t told
 
 cdef struct Rendition:
     uint64_t url

@@ -207,7 +207,6 @@ cdef bint _asset_fits(Engine self, const Asset *asked, const AdAsset *ours) noex
 
 cdef int _reject_blocked(Engine self, const Creative *ad) noexcept nogil:
     cdef int i
-    cdef bint allowed
     if self.wlang_count and ad.language and not _contains(
         self.wlang, self.wlang_count, ad.language
     ):
@@ -218,14 +217,8 @@ cdef int _reject_blocked(Engine self, const Creative *ad) noexcept nogil:
     )):
         if self.category_stamp[self.creative_categories[i]] == self.stamp:
             return REJECT_BLOCKED_CATEGORY
-    if self.acat_present:
-        allowed = False
-        for i in range(ad.categories_start, ad.categories_start + ad.categories_count):
-            if self.allowed_stamp[self.creative_categories[i]] == self.stamp:
-                allowed = True
-                break
-        if not allowed:
-            return REJECT_NOT_ALLOWED_CATEGORY
+    if self.acat_present and not _is_allowed(self, ad):
+        return REJECT_NOT_ALLOWED_CATEGORY
     for i in range(ad.domains_start, ad.domains_start + (
         ad.domains_count if self.badv_met else 0
     )):
@@ -234,6 +227,23 @@ cdef int _reject_blocked(Engine self, const Creative *ad) noexcept nogil:
     if self.bapp_count and ad.bundle and _contains(self.bapp, self.bapp_count, ad.bundle):
         return REJECT_BLOCKED_APP
     return REJECT_NONE
+
+
+cdef bint _is_allowed(Engine self, const Creative *ad) noexcept nogil:
+    """Whether `acat` has every category that a creative has in its taxonomy, and it has one."""
+    cdef const Code *code
+    cdef bint known = False
+    cdef int i
+    for i in range(ad.codes_start, ad.codes_start + ad.codes_count):
+        code = &self.creative_codes[i]
+        if code.taxonomy != self.facts.head.cattax:
+            continue
+        known = True
+        if self.allowed_stamp[code.ordinal] != self.stamp and (
+            code.parent < 0 or self.allowed_stamp[code.parent] != self.stamp
+        ):
+            return False
+    return known
 
 
 cdef inline bint _is_capped(Engine self, int start, int count) noexcept nogil:

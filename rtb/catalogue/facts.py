@@ -82,9 +82,14 @@ def category_tokens(categories: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Categories as "cattax:code", and tier one of those of taxonomy 1."""
     for taxonomy, codes in categories.items():
         for code in codes:
-            yield f"{taxonomy}:{code}"
-            if taxonomy == "1" and "-" in code:
-                yield f"1:{code.split('-', 1)[0]}"
+            yield from code_tokens(taxonomy, code)
+
+
+def code_tokens(taxonomy: str, code: str) -> Iterator[str]:
+    """A category, and in taxonomy 1 the tier one that it belongs to."""
+    yield f"{taxonomy}:{code}"
+    if taxonomy == "1" and "-" in code:
+        yield f"1:{code.split('-', 1)[0]}"
 
 
 def caps(

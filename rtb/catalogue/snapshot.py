@@ -170,10 +170,19 @@ CREATIVE = _lines(
     ("caps_count", "i4"),  # its own, in `caps`
     # third line: what few requests ask for; for the answer and the model
     ("caps_start", "i4"),
+    ("codes_start", "i4"), ("codes_count", "i4"),  # in `creative_codes`: its own categories
+    ("adomains_start", "i4"), ("adomains_count", "i4"),  # in `creative_domains`, without parents
     ("features_start", "i4"), ("features_count", "i4"),  # in `features`: ad-side model tokens
     ("frame_start", "i4"), ("frame_count", "i4"),  # pre-rendered bid, in `pieces`
     ("id_start", "i4"), ("id_count", "i4"),
 )  # fmt: skip
+# A category that a creative itself has. Ordinals are those of `creative_categories`.
+CODE = _struct(
+    ("taxonomy", "i4"),
+    ("ordinal", "i4"),
+    ("parent", "i4"),  # of its tier one; -1 none
+    ("told", "i4"),  # 1: its bids say it (a bid has one taxonomy)
+)
 # A media file, or what a tag of another server promises. A player takes one of a creative's, so one
 # has to fit in all respects. 0 = unknown.
 RENDITION = _struct(
@@ -258,6 +267,7 @@ ARRAYS: Final[Mapping[str, np.dtype[Any]]] = {
     "deals": np.dtype("u8"),  # ordinal -> token_hash(Dim.DEAL, id)
     "creatives": CREATIVE,
     "creative_categories": np.dtype("i4"),
+    "creative_codes": CODE,
     "creative_domains": np.dtype("i4"),
     "creative_statuses": np.dtype("u8"),  # token_hash(Dim.EXCHANGE, name) where it may not run
     "renditions": RENDITION,

@@ -139,7 +139,8 @@ class Engine:
         imps = [as_values(row) for row in facts["imps"][: facts["head"]["imps_count"]]]
         # Rows have what the choice looks at under the same names.
         rows: list[Any] = [as_values(row) for row in bids[: head["bids_count"]]]
-        choice = Choice(self.line_items, self.creatives, imps, [row for row in rows if row.chosen])
+        chosen = [row for row in rows if row.chosen]
+        choice = Choice(self.index.snapshot, self.line_items, self.creatives, imps, chosen)
         for number in range(refused + 1, len(rows)):
             if rows[number].group != bid["group"]:
                 break
@@ -615,7 +616,9 @@ class _Run:
 
     def _choose(self) -> int:
         """Writes the short lists and marks what goes out; returns how many do."""
-        choice = Choice(self.engine.line_items, self.engine.creatives, self.imps)
+        choice = Choice(
+            self.index.snapshot, self.engine.line_items, self.engine.creatives, self.imps
+        )
         written = 0
         for group_number, group in enumerate(self.groups):
             if written + len(group.entries) > BIDS_MAX:

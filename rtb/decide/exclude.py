@@ -181,7 +181,7 @@ def reject_creative(
     else:
         av = imp.video if creative.media == Media.VIDEO else imp.audio
         reason = _reject_av(index, creative, av)
-    return reason or _reject_blocked(index, creative, blocks)
+    return reason or _reject_blocked(index, creative, blocks, int(facts["head"]["cattax"]))
 
 
 def format_for(
@@ -363,7 +363,9 @@ def _length_fits(exact: int, least: int, ours: int) -> bool:
     return not exact or ours == exact
 
 
-def _reject_blocked(index: Index, creative: SimpleNamespace, blocks: Blocks) -> Reject:
+def _reject_blocked(
+    index: Index, creative: SimpleNamespace, blocks: Blocks, taxonomy: int
+) -> Reject:
     languages = blocks.hashes.get(Dim.WLANG)
     if languages and creative.language and creative.language not in languages:
         return Reject.LANGUAGE
@@ -372,7 +374,7 @@ def _reject_blocked(index: Index, creative: SimpleNamespace, blocks: Blocks) -> 
     categories = index.snapshot["creative_categories"][start:stop].tolist()
     if blocks.meets(Dim.BCAT, categories):
         return Reject.BLOCKED_CATEGORY
-    if Dim.ACAT in blocks.present and not blocks.meets(Dim.ACAT, categories):
+    if Dim.ACAT in blocks.present and not _is_allowed(index, creative, blocks, taxonomy):
         return Reject.NOT_ALLOWED_CATEGORY
     start = creative.domains_start
     domains = index.snapshot["creative_domains"][start : start + creative.domains_count].tolist()
@@ -381,6 +383,18 @@ def _reject_blocked(index: Index, creative: SimpleNamespace, blocks: Blocks) -> 
     if creative.bundle and creative.bundle in blocks.hashes.get(Dim.BAPP, ()):
         return Reject.BLOCKED_APP
     return Reject.NONE
+
+
+def _is_allowed(index: Index, creative: SimpleNamespace, blocks: Blocks, taxonomy: int) -> bool:
+    """Whether `acat` has every category that a creative has in its taxonomy, or what it is part of.
+
+    Who has none there may be anything.
+    """
+    start = creative.codes_start
+    codes = index.snapshot["creative_codes"][start : start + creative.codes_count]
+    codes = codes[codes["taxonomy"] == taxonomy]
+    pairs = zip(codes["ordinal"].tolist(), codes["parent"].tolist(), strict=True)
+    return len(codes) > 0 and all(blocks.meets(Dim.ACAT, pair) for pair in pairs)
 
 
 def seat_of(index: Index, advertiser: int, terms: SimpleNamespace) -> SimpleNamespace:

@@ -157,6 +157,17 @@ BLOCKS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], Reject]]
                                  Reject.BLOCKED_CATEGORY),
     "acat": ({"categories": {"1": ("IAB7",)}}, {}, {"acat": ["IAB1"]},
              Reject.NOT_ALLOWED_CATEGORY),
+    "acat-every-category": (
+        {"categories": {"1": ("IAB1-2", "IAB7-1")}}, {}, {"acat": ["IAB1"]},
+        Reject.NOT_ALLOWED_CATEGORY,
+    ),
+    "acat-a-child-allows-no-parent": (
+        {"categories": {"1": ("IAB1",)}}, {}, {"acat": ["IAB1-2"]}, Reject.NOT_ALLOWED_CATEGORY,
+    ),
+    "acat-of-another-taxonomy": (
+        {"categories": {"1": ("IAB1",)}}, {}, {"acat": ["1"], "cattax": 6},
+        Reject.NOT_ALLOWED_CATEGORY,
+    ),
     "acat-unknown-category": ({}, {}, {"acat": ["IAB1"]}, Reject.NOT_ALLOWED_CATEGORY),
     "badv": ({}, {}, {"badv": ["www.shop.test"]}, Reject.BLOCKED_ADVERTISER),
     "badv-root-blocks-sub-domain": ({}, {}, {"badv": ["SHOP.test"]}, Reject.BLOCKED_ADVERTISER),
@@ -188,6 +199,24 @@ def test_block(engine: Any, name: str) -> None:
     imp = {**imp, "id": "1"} if "banner" in imp else banner(**imp)
 
     assert reason == only_reason(decide(engine, catalogue, imp, **request))
+
+
+@pytest.mark.parametrize(
+    ("categories", "request_"),
+    [
+        ({"1": ("IAB1-2", "IAB7-1")}, {"acat": ["IAB1", "IAB7-1"]}),
+        ({"1": ("IAB1",)}, {"acat": ["iab1", "IAB3"]}),
+        ({"1": ("IAB1",), "6": ("52",)}, {"acat": ["IAB1"]}),
+        ({"1": ("IAB1",), "6": ("52",)}, {"acat": ["52"], "cattax": 6}),
+    ],
+)
+def test_what_acat_allows(
+    engine: Any, categories: dict[str, tuple[str, ...]], request_: dict[str, Any]
+) -> None:
+    """Every category in the list's taxonomy is there, itself or as part of its tier one."""
+    catalogue = snapshot(image("c", categories=categories), line("l", "c"))
+
+    assert NoBid.BID == decide(engine, catalogue, **request_).nobid
 
 
 @pytest.mark.parametrize("name", [n for n in BLOCKS if n not in ("api-unlisted-is-unsupported",
@@ -914,11 +943,95 @@ def test_a_long_structured_pod_is_filled(engine: Any) -> None:
     assert 7 == len({bid.creative for bid in found.chosen})
 
 
-def test_poddedupe_by_advertiser(engine: Any) -> None:
-    """poddedupe 1: an advertiser stands once in a pod."""
+_ONE_FILE = (MediaFile(url="https://cdn.test/1.mp4", mime="video/mp4", width=640, height=360),)
+_TWO_FILES = (
+    MediaFile(url="https://cdn.test/2.mp4", mime="video/mp4", width=640, height=360),
+    *_ONE_FILE,
+)
+POD_PAIRS: dict[str, tuple[int, dict[str, Any], dict[str, Any], int]] = {
+    # name: poddedupe, one creative, another of another advertiser, how many go out
+    "domain": (1, {"domains": ("x.test", "y.test")}, {"domains": ("Y.test",)}, 1),
+    "only-a-parent-domain": (1, {"domains": ("x.test",)}, {"domains": ("www.x.test",)}, 2),
+    "other-domains": (1, {"domains": ("x.test",)}, {"domains": ("y.test",)}, 2),
+    "category": (2, {"categories": {"1": ("IAB1-2", "IAB7")}}, {"categories": {"1": ("IAB7",)}}, 1),
+    "categories-of-one-tier": (
+        2, {"categories": {"1": ("IAB7-1",)}}, {"categories": {"1": ("IAB7-2",)}}, 2,
+    ),
+    "category-that-no-bid-says": (
+        2,
+        {"categories": {"1": ("IAB1",), "6": ("52",)}},
+        {"categories": {"1": ("IAB2",), "6": ("52",)}},
+        2,
+    ),
+    "no-categories": (2, {}, {}, 2),
+    "other-creatives": (3, {}, {}, 2),
+    "file": (4, {"media_files": _ONE_FILE}, {"media_files": _TWO_FILES}, 1),
+    "tag": (
+        4,
+        {"media_files": (), "mime": "video/mp4", "vast_tag_url": "https://ads.test/{cachebuster}"},
+        {"media_files": (), "mime": "video/mp4", "vast_tag_url": "https://ads.test/{cachebuster}"},
+        1,
+    ),
+    "other-files": (4, {"media_files": _ONE_FILE}, {"media_files": _TWO_FILES[:1]}, 2),
+    "nothing": (5, {"media_files": _ONE_FILE}, {"media_files": _ONE_FILE}, 2),
+}  # fmt: skip
+DYNAMIC = [{"poddur": 90}]
+STRUCTURED = [{"podid": "p", "slotinpod": 1}, {"podid": "p"}]
+
+
+@pytest.mark.parametrize("slots", [DYNAMIC, STRUCTURED], ids=["dynamic", "structured"])
+@pytest.mark.parametrize("name", POD_PAIRS)
+def test_poddedupe(engine: Any, name: str, slots: list[dict[str, Any]]) -> None:
+    """No two bids of a pod share what it wants once, whichever of its slots says so."""
+    dedupe, one, other, count = POD_PAIRS[name]
+    catalogue = snapshot(
+        Advertiser(id="b", domains=("b.test",)),
+        Campaign(id="kb", advertiser="b"),
+        video("c", **one),
+        video("d", advertiser="b", **other),
+        line("l", "c", cpm="9"),
+        line("m", "d", campaign="kb"),
+    )
+    imps = [
+        {"id": str(n), "video": {"mimes": ["video/mp4"], **slot}} for n, slot in enumerate(slots)
+    ]
+    imps[0]["video"]["poddedupe"] = [dedupe]  # type: ignore[index]
+    found = decide(engine, catalogue, *imps)
+
+    assert count == len(found.chosen)
+    assert ({Reject.SEPARATION} if count == 1 else set()) <= found.reasons
+
+
+def test_an_advertiser_with_two_domains_may_stand_twice(engine: Any) -> None:
+    """poddedupe 1 is about what bids say, `adomain`, and not about who pays."""
+    catalogue = snapshot(
+        video("c"), video("d", domains=("other.test",)), line("l", "c"), line("m", "d")
+    )
     av = {"mimes": ["video/mp4"], "poddur": 90, "poddedupe": [1]}
 
-    assert 1 == len(decide(engine, _pod_catalogue(), {"id": "1", "video": av}).chosen)
+    assert 2 == len(decide(engine, catalogue, {"id": "1", "video": av}).chosen)
+
+
+def test_a_refused_bid_of_a_pod_gives_way_to_one_that_may_stand_there(engine: Any) -> None:
+    """Who falls back into a pod shares no domain with those who stay."""
+    catalogue = snapshot(
+        *(video(name, domains=(f"{name[0]}.test",)) for name in ("x1", "x2", "y1", "y2")),
+        *(line(f"l{n}", name, cpm=str(9 - n)) for n, name in enumerate(("x1", "y1", "x2", "y2"))),
+    )
+    av = {"mimes": ["video/mp4"], "poddur": 90, "poddedupe": [1]}
+    opportunity, decision = Opportunity(), Decision()
+    exchange = Exchange(name="generic", path="generic", seat="house")
+    body = {"id": "r", "at": 1, "imp": [{"id": "1", "video": av}]}
+    decode(json.dumps(body).encode(), exchange, opportunity)
+    terms = settings.terms_of(exchange, RATES, ZONES, 1000, 1)
+    core = engine(catalogue)
+    core.decide(opportunity, None, terms, None, NOW_MS, decision)
+    core.fall_back(opportunity, decision, 1)
+    bids = decision.data[0]["bids"][:4]
+
+    assert ["x1", "y2"] == [
+        catalogue.id_of("creatives", int(bid["creative"])) for bid in bids if bid["chosen"]
+    ]
 
 
 # -- purity ---------------------------------------------------------------------------------------

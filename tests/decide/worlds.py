@@ -314,7 +314,9 @@ def request(chance: random.Random) -> dict[str, object]:
     }  # fmt: skip
     found |= chance.choice([{}, {"at": 1}, {"at": 1}, {"at": 2}, {"at": 3}])
     found |= chance.choice([{}, {"cur": ["USD"]}, {"cur": ["EUR"]}, {"cur": ["XXX"]}])
-    found |= chance.choice([{}, {"bcat": ["IAB7"]}, {"acat": ["IAB1", "IAB19"]}])
+    found |= chance.choice(
+        [{}, {"bcat": ["IAB7"]}, {"acat": chance.sample(["IAB1", "IAB2", "IAB7", "IAB19"], 2)}]
+    )
     found |= chance.choice([{}, {"badv": ["shop0.test"]}, {"bapp": ["com.shop.app"]}])
     found |= chance.choice([{}, {"wseat": ["seat-1", "house"]}, {"bseat": ["seat-3"]}])
     found |= chance.choice([{}, {"wlang": ["de"]}, {"regs": {"gdpr": 1}}, {"regs": {"coppa": 1}}])
