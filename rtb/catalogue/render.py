@@ -356,11 +356,17 @@ def creative_mimes(creative: Creative) -> int:
         case "image":
             return mime_mask(creative.mime or mime_of(creative.image_url or ""))
         case "html":
-            return mime_mask(creative.mime or "text/html")
+            return _markup_mask(mime_mask(creative.mime or "text/html"))
         case "native":
             return 0
         case _:
             return media_mask(creative.media_files) or mime_mask(creative.mime or "")
+
+
+def _markup_mask(mask: int) -> int:
+    """Markup may hold scripts and a script may write markup: who takes one takes the other."""
+    both = mime_mask("text/html") | mime_mask("text/javascript")
+    return mask | both if mask & both else mask
 
 
 def banner_type(creative: Creative) -> int:

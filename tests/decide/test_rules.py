@@ -329,6 +329,23 @@ def test_size_union_of_format_and_wh(engine: Any) -> None:
     )
 
 
+COMMON_LISTS = (
+    ["image/jpeg", "image/png", "image/gif", "text/javascript"],
+    ["image/jpeg", "application/javascript"],
+    ["image/gif", "Application/X-Javascript"],
+    ["application/xhtml+xml"],
+)
+
+
+@pytest.mark.parametrize("mimes", COMMON_LISTS)
+def test_markup_is_taken_by_the_lists_of_banners(engine: Any, mimes: list[str]) -> None:
+    """Whoever takes a script takes the markup that it stands in."""
+    page = image("c", type="html", html="<b>x</b>", image_url=None)
+    imp = {"id": "1", "banner": {"w": 300, "h": 250, "mimes": mimes}}
+
+    assert NoBid.BID == decide(engine, snapshot(page, line("l", "c")), imp).nobid
+
+
 def test_responsive_creative_takes_the_first_format(engine: Any) -> None:
     """A creative without a size is bid in the size that is offered first."""
     flexible = image("c", type="html", html="<b>x</b>", width=None, height=None, image_url=None)
