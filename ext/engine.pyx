@@ -329,6 +329,7 @@ cdef class Engine:
     cdef Order *order
     cdef int next_order
     cdef int looked_at
+    cdef bint assets_clash  # of the impression in hand
     # tokens that expressions may ask for, a list a dimension: first_token[dim] -> next_token[...]
     cdef int first_token[64]
     cdef int next_token[TOKENS_MAX]
@@ -838,6 +839,7 @@ cdef class Engine:
 
 
 # The steps, in their order. They are functions of an engine, so that each has a file of its own.
+include "assets.pxi"
 include "engine/tokens.pxi"
 include "engine/index.pxi"
 include "engine/candidates.pxi"

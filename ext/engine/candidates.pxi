@@ -11,6 +11,7 @@ cdef void _impression(
     cdef uint64_t passing[SNAP_BLOCK_WORDS]
     for i in range(imp.deals_count + 1):
         self.imp_groups[i].count = 0
+    self.assets_clash = _assets_clash(self, imp)
     self.scored_for = -1
     self.looked_at = 0
     self.found_count = 0

@@ -168,6 +168,8 @@ cdef int _reject_native(Engine self, const Creative *ad, const Imp *imp) noexcep
         return REJECT_CREATIVE_ATTRIBUTE
     if ad.api & ~imp.native_api:
         return REJECT_API
+    if self.assets_clash:
+        return REJECT_NATIVE_ASSET
     for i in range(imp.assets_start, imp.assets_start + imp.assets_count):
         if not self.facts.assets[i].required:
             continue
@@ -179,6 +181,19 @@ cdef int _reject_native(Engine self, const Creative *ad, const Imp *imp) noexcep
         if not fits:
             return REJECT_NATIVE_ASSET
     return REJECT_NONE
+
+
+cdef bint _assets_clash(Engine self, const Imp *imp) noexcept nogil:
+    """Whether a required asset has the id of another one, which the answer then has."""
+    cdef const Asset *asked
+    cdef int i
+    for i in range(imp.assets_start, imp.assets_start + imp.assets_count):
+        asked = &self.facts.assets[i]
+        if asked.required and not _asks_the_same(
+            asked, &self.facts.assets[_first_of_id(self.facts, imp, i)]
+        ):
+            return True
+    return False
 
 
 cdef bint _asset_fits(Engine self, const Asset *asked, const AdAsset *ours) noexcept nogil:

@@ -326,11 +326,24 @@ def _reject_native(
     ours = [
         as_values(row) for row in index.snapshot["assets"][start : start + creative.assets_count]
     ]
-    for raw in facts["assets"][imp.assets_start : imp.assets_start + imp.assets_count]:
-        asked = as_values(raw)
-        if asked.required and not any(asset_fits(asked, asset) for asset in ours):
-            return Reject.NATIVE_ASSET
+    rows = facts["assets"][imp.assets_start : imp.assets_start + imp.assets_count]
+    asked = [as_values(row) for row in rows]
+    needed = [row for row in asked if row.required]
+    if _clash(asked) or not all(any(asset_fits(row, asset) for asset in ours) for row in needed):
+        return Reject.NATIVE_ASSET
     return Reject.NONE
+
+
+def _clash(asked: list[SimpleNamespace]) -> bool:
+    """Whether a required asset has the id of another one, which the answer then has: it names its
+    assets by id, so it has one of each.
+    """
+    first: dict[int, dict[str, object]] = {}
+    for row in asked:
+        content = vars(row) | {"required": 0}
+        if first.setdefault(row.id, content) != content and row.required:
+            return True
+    return False
 
 
 def asset_fits(asked: SimpleNamespace, ours: SimpleNamespace) -> bool:

@@ -117,11 +117,11 @@ def test_any_error_stops_it_and_the_last_good_stays(directory: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("option", [[], ["--json"]], ids=["text", "json"])
-def test_problems_name_the_table(directory: Path, tmp_path: Path, option: list[str]) -> None:
+def test_problems_name_the_table(
+    app: typer.Typer, directory: Path, tmp_path: Path, option: list[str]
+) -> None:
     """Objects are numbered by table, and a file may hold several."""
     spoil(directory)
-    app = typer.Typer()
-    app.command()(command)
     result = CliRunner().invoke(app, [str(directory), "--data", str(tmp_path / "s"), *option])
     if option:
         assert ["line_items"] == [each["table"] for each in json.loads(result.stdout)["problems"]]

@@ -26,6 +26,7 @@ from rtb.catalogue.model import (
     Goal,
     LineItem,
     MediaFile,
+    Native,
     Product,
     Segment,
 )
@@ -317,6 +318,35 @@ def test_a_tag_has_the_shape_that_its_creative_says(engine: Any, h: int, bids: b
     found = decide(engine, snapshot(video("c", **tag), line("l", "c")), {"id": "1", "video": av})
 
     assert bids == bool(found.chosen)
+
+
+def _asset(number: int, required: int, **asked: Any) -> dict[str, Any]:
+    return {"id": number, "required": required, **asked}
+
+
+@pytest.mark.parametrize(
+    ("assets", "bids"),
+    [
+        ([_asset(1, 1, title={"len": 9}), _asset(1, 1, data={"type": 12})], False),
+        ([_asset(1, 0, title={"len": 9}), _asset(1, 1, title={"len": 8})], False),
+        ([_asset(1, 1, title={"len": 9}), _asset(1, 0, data={"type": 12})], True),
+        ([_asset(1, 0, title={"len": 9}), _asset(1, 1, title={"len": 9})], True),
+        ([_asset(1, 1, title={"len": 9}), _asset(2, 1, data={"type": 12})], True),
+    ],
+)
+def test_native_assets_of_one_id(engine: Any, assets: list[dict[str, Any]], bids: bool) -> None:
+    """One of an id is answered, the first: nothing is bid where another one is required too."""
+    native = Native(title="T", cta="Buy")
+    ad = Creative("c", "a", "native", native=native, landing_page="https://shop.test/")
+    # An impression before it asks for the same ids.
+    imps = [
+        {"id": str(n), "native": {"request": json.dumps({"ver": "1.2", "assets": asked})}}
+        for n, asked in enumerate([[_asset(1, 1, img={"type": 1})], assets])
+    ]
+    found = decide(engine, snapshot(ad, line("l", "c")), *imps)
+
+    assert bids == bool(found.chosen)
+    assert {Reject.NATIVE_ASSET} == found.reasons
 
 
 def test_size_union_of_format_and_wh(engine: Any) -> None:

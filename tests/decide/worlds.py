@@ -255,6 +255,8 @@ def _native(chance: random.Random) -> dict[str, object]:
         {"id": 2, "required": 1, "img": {"type": 3, "wmin": 600, "hmin": 300}},
         {"id": 3, "required": chance.randint(0, 1), "data": {"type": 12, "len": 15}},
     ]
+    if chance.random() < 0.2:
+        assets[chance.randrange(3)]["id"] = 1
     return {"request": json.dumps({"ver": "1.2", "assets": assets}), "api": [3, 5]}
 
 
