@@ -274,6 +274,7 @@ cdef class Engine:
     cdef LineItem *line_items
     cdef Advertiser *advertisers
     cdef Seat *seats
+    cdef int seats_count
     cdef Flight *flights
     cdef Cap *caps
     cdef int32_t *line_item_deals
@@ -426,6 +427,7 @@ cdef class Engine:
         self.advertisers = <Advertiser *>at
         at = arrays["seats"].ctypes.data
         self.seats = <Seat *>at
+        self.seats_count = len(arrays["seats"])
         at = arrays["flights"].ctypes.data
         self.flights = <Flight *>at
         at = arrays["caps"].ctypes.data
@@ -787,7 +789,9 @@ cdef class Engine:
                 self.base if shared else self.everyone,
                 self.base_summary if shared else NULL,
             )
-        return NOBID_BID if _choose(self) else NOBID_NO_CANDIDATE
+        if _choose(self):
+            return NOBID_BID
+        return NOBID_SEAT_BLOCKED if _is_blocked(self) else NOBID_NO_CANDIDATE
 
     cdef double _rate(self, uint32_t currency) noexcept nogil:
         cdef int i

@@ -234,7 +234,10 @@ class _Run:
             self._impression(number, imp)
         if not usable:
             return NoBid.NO_IMPRESSION
-        return NoBid.BID if self._choose() else NoBid.NO_CANDIDATE
+        if self._choose():
+            return NoBid.BID
+        blocked = exclude.is_blocked(self.index, self.terms, self.blocks)
+        return NoBid.SEAT_BLOCKED if blocked else NoBid.NO_CANDIDATE
 
     def _drop(self, line_item: int, creative: int, imp: int, reason: Reject) -> None:
         if self.drops < DROPS_MAX:

@@ -417,7 +417,18 @@ def seat_of(index: Index, advertiser: int, terms: SimpleNamespace) -> SimpleName
         seat = as_values(raw)
         if seat.exchange == terms.exchange:
             return seat
+    return _default_seat(terms)
+
+
+def _default_seat(terms: SimpleNamespace) -> SimpleNamespace:
     return SimpleNamespace(hash_w=terms.seat_w, hash_b=terms.seat_b, hash_dw=terms.seat_dw)
+
+
+def is_blocked(index: Index, terms: SimpleNamespace, blocks: Blocks) -> bool:
+    """Whether no seat of ours on this exchange may bid: not the default, nor any advertiser's."""
+    seats = index.snapshot["seats"]
+    ours = [as_values(raw) for raw in seats[seats["exchange"] == terms.exchange]]
+    return all(reject_seat(seat, blocks) for seat in (_default_seat(terms), *ours))
 
 
 def reject_seat(seat: SimpleNamespace, blocks: Blocks) -> Reject:

@@ -140,9 +140,11 @@ def decide(
 
 def only_reason(found: SimpleNamespace) -> Reject:
     """The one reason why nothing was bid."""
-    assert NoBid.NO_CANDIDATE == found.nobid
     assert 1 == len(found.reasons)
-    return next(iter(found.reasons))
+    reason: Reject = next(iter(found.reasons))
+    expected = NoBid.SEAT_BLOCKED if reason == Reject.SEAT else NoBid.NO_CANDIDATE
+    assert expected == found.nobid
+    return reason
 
 
 ONE = (image("c"), line("l", "c"))
@@ -347,6 +349,27 @@ def test_native_assets_of_one_id(engine: Any, assets: list[dict[str, Any]], bids
 
     assert bids == bool(found.chosen)
     assert {Reject.NATIVE_ASSET} == found.reasons
+
+
+@pytest.mark.parametrize(
+    ("request_", "nobid"),
+    [
+        ({"wseat": ["q"]}, NoBid.SEAT_BLOCKED),
+        ({"bseat": ["house", "ours"]}, NoBid.SEAT_BLOCKED),
+        ({"wseat": ["ours"], "bseat": ["ours"]}, NoBid.SEAT_BLOCKED),
+        ({"wseat": ["ours"]}, NoBid.NO_CANDIDATE),
+        ({"wseat": ["house"]}, NoBid.BID),
+        ({"wseat": ["theirs"]}, NoBid.SEAT_BLOCKED),
+        ({"bseat": ["house"]}, NoBid.NO_CANDIDATE),
+    ],
+)
+def test_a_request_that_no_seat_may_answer(
+    engine: Any, request_: dict[str, Any], nobid: NoBid
+) -> None:
+    """It says so only where the default seat and every one of this exchange is shut out."""
+    other = Advertiser(id="b", domains=("b.test",), seats={"generic": "ours", "else": "theirs"})
+
+    assert nobid == decide(engine, snapshot(*ONE, other), **request_).nobid
 
 
 def test_size_union_of_format_and_wh(engine: Any) -> None:
