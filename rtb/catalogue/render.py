@@ -405,7 +405,13 @@ def frame(creative: Creative, advertiser: Advertiser, product: Product | None) -
     pieces: list[Piece] = []
     _put(pieces, _static_fields(creative, advertiser, product))
     if advertiser.dsa is not None:
-        said = {"behalf": advertiser.dsa.behalf, "paid": advertiser.dsa.paid}
+        # Markup that we make says nothing of it: an exchange whose page says nothing either has to
+        # hear that nobody does.
+        said = {
+            "behalf": advertiser.dsa.behalf,
+            "paid": advertiser.dsa.paid,
+            "adrender": int(advertiser.dsa.adrender),
+        }
         pieces.append(Piece(b',"ext":' + orjson.dumps({"dsa": said}), Hole.DSA))
     if creative.flexible:
         _put(pieces, b',"w":')

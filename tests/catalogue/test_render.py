@@ -19,6 +19,7 @@ from rtb.catalogue.model import (
     MediaFile,
     Native,
     Product,
+    Transparency,
     VastVersion,
 )
 from rtb.catalogue.render import MacroError, Piece
@@ -409,6 +410,16 @@ TYPES = [
 def test_banner_type_is_read_from_the_markup(creative: Creative, expected: int) -> None:
     """Exchanges block by it; what the advertiser says comes first."""
     assert expected == render.banner_type(creative)
+
+
+@pytest.mark.parametrize(("told", "adrender"), [({}, 0), ({"adrender": True}, 1)])
+def test_transparency_says_who_renders_it(told: dict[str, bool], adrender: int) -> None:
+    """An exchange can tell whether anybody shows who is behind an ad: by default not the ad."""
+    dsa = Transparency("Shop", "Agency", **told)
+    frame = render.frame(banner(), Advertiser("a", domains=("a.test",), dsa=dsa), None)
+    (piece,) = (piece for piece in frame if piece.hole is Hole.DSA)
+    expected = {"dsa": {"behalf": "Shop", "paid": "Agency", "adrender": adrender}}
+    assert {"ext": expected} == msgspec.json.decode(b"{" + piece.text.removeprefix(b",") + b"}")
 
 
 def test_mimes_are_masks() -> None:
