@@ -176,15 +176,18 @@ def renditions(creative: Creative, product: Product | None) -> list[tuple[int, .
     if not creative.media_files:
         url = _file_key(creative.vast_tag_url or "", creative, product)
         return [(url, render.creative_mimes(creative), 0, *own, 0)]
+    # Where no file says a type that is known, the creative may.
+    mimes = [render.mime_mask(file.mime) for file in creative.media_files]
+    mimes = mimes if any(mimes) else [render.creative_mimes(creative)] * len(mimes)
     return [
         (
             _file_key(file.url, creative, product),
-            render.mime_mask(file.mime),
+            mime,
             file.bitrate_kbps or 0,
             *((file.width, file.height) if file.width and file.height else own),
             mask([DELIVERY[file.delivery]]),
         )
-        for file in creative.media_files
+        for file, mime in zip(creative.media_files, mimes, strict=True)
     ]
 
 

@@ -283,6 +283,10 @@ RENDITIONS: dict[str, tuple[tuple[MediaFile, ...], dict[str, Any], Reject]] = {
         (_file("mp4", 700), _file("webm", 900, delivery="streaming")),
         {"maxbitrate": 800, "delivery": [1], "mimes": []}, Reject.DELIVERY,
     ),
+    "types-that-nobody-knows": (
+        (MediaFile(url="https://cdn.test/v", mime="video/x-mp4", width=640, height=360),),
+        {"mimes": ["video/mp4"]}, Reject.MIME,
+    ),
     "no-bars": ((_file("mp4"),), {"w": 640, "h": 480, "boxingallowed": 0}, Reject.SIZE),
     "bars-are-allowed": ((_file("mp4"),), {"w": 640, "h": 480}, Reject.NONE),
     "the-same-ratio-in-another-size": (
@@ -310,6 +314,15 @@ def test_one_rendition_fits_in_all_respects(engine: Any, name: str) -> None:
     found = decide(engine, catalogue, {"id": "1", "video": {"mimes": ["video/mp4"], **av}})
 
     assert {reason} == (found.reasons or {Reject.NONE})
+
+
+def test_a_creative_says_the_type_that_its_files_do_not(engine: Any) -> None:
+    """Where no file has a type that lists know, the creative's own counts for them."""
+    file = MediaFile(url="https://cdn.test/v", mime="video/x-mp4", width=640, height=360)
+    catalogue = snapshot(video("c", media_files=(file,), mime="video/mp4"), line("l", "c"))
+    imp = {"id": "1", "video": {"mimes": ["video/mp4"]}}
+
+    assert NoBid.BID == decide(engine, catalogue, imp).nobid
 
 
 @pytest.mark.parametrize(("h", "bids"), [(360, True), (480, False)])
