@@ -112,7 +112,10 @@ def _creative(chance: random.Random, number: int, advertiser: str) -> Creative:
             ),
         }
     else:
-        files = tuple(_file(chance, scheme, kind) for _ in range(chance.choice([1, 1, 2, 3])))
+        kbps = chance.choice([None, 400, 4000])
+        # Files draw for themselves, so that a world is the same with more of them.
+        own = random.Random(number)
+        files = tuple(_file(own, scheme, kind, kbps) for _ in range(own.choice([1, 1, 2, 3])))
         shared |= {
             "type": kind, "media_files": files, "duration_s": chance.choice([6, 15, 30]),
             "vast_version": chance.choice(["2.0", "3.0", "4.2"]),
@@ -121,14 +124,14 @@ def _creative(chance: random.Random, number: int, advertiser: str) -> Creative:
     return Creative(**shared)  # type: ignore[arg-type]
 
 
-def _file(chance: random.Random, scheme: str, kind: str) -> MediaFile:
+def _file(chance: random.Random, scheme: str, kind: str, kbps: int | None) -> MediaFile:
     mimes = ["video/mp4", "video/mp4", "video/webm"] if kind == "video" else ["audio/mpeg"]
     return MediaFile(
         url=f"{scheme}://cdn.test/v{chance.randrange(20)}",
         mime=chance.choice(mimes),
         width=640,
         height=chance.choice([360, 360, 480]),
-        bitrate_kbps=chance.choice([None, 400, 4000]),
+        bitrate_kbps=chance.choice([kbps, 700]),
         delivery=chance.choice(["progressive", "streaming"]),
     )
 
