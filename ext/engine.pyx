@@ -108,10 +108,13 @@ cdef int BATCH_MIN = rules.BATCH_MIN
 cdef int CURRENCIES_BOUND_MAX = rules.CURRENCIES_BOUND_MAX
 cdef int FEATURES_MAX = feature_rules.FEATURES_MAX
 cdef int SHORTLIST_MAX = select_rules.SHORTLIST_MAX
-cdef uint32_t DEDUPE_ADVERTISER = select_rules.DEDUPE_ADVERTISER
+cdef uint32_t DEDUPE_DOMAIN = select_rules.DEDUPE_DOMAIN
+cdef uint32_t DEDUPE_CATEGORY = select_rules.DEDUPE_CATEGORY
+cdef uint32_t DEDUPE_FILE = select_rules.DEDUPE_FILE
 cdef uint32_t MULTIPLIER_ONE = MULTIPLIER_E6_ONE
 cdef uint32_t PARTICIPATION_ALL = PARTICIPATION_E4_ALL
 cdef uint64_t PACING_SEED = rules.PACING_SEED
+cdef int BOXING_PART = exclude_rules.BOXING_PART
 cdef int DSA_REQUIRED = exclude_rules.DSA_REQUIRED
 cdef double CPM_LIMIT = RULE_CPM_MICROS_MAX
 cdef double A_LITTLE_MORE = price_rules.A_LITTLE_MORE
@@ -271,14 +274,17 @@ cdef class Engine:
     cdef LineItem *line_items
     cdef Advertiser *advertisers
     cdef Seat *seats
+    cdef int seats_count
     cdef Flight *flights
     cdef Cap *caps
     cdef int32_t *line_item_deals
     cdef uint64_t *deal_hashes
     cdef Creative *creatives
     cdef int32_t *creative_categories
+    cdef Code *creative_codes
     cdef int32_t *creative_domains
     cdef uint64_t *creative_statuses
+    cdef Rendition *renditions
     cdef Product *products
     cdef uint64_t *product_categories
     cdef AdAsset *ad_assets
@@ -324,6 +330,7 @@ cdef class Engine:
     cdef Order *order
     cdef int next_order
     cdef int looked_at
+    cdef bint assets_clash  # of the impression in hand
     # tokens that expressions may ask for, a list a dimension: first_token[dim] -> next_token[...]
     cdef int first_token[64]
     cdef int next_token[TOKENS_MAX]
@@ -422,6 +429,7 @@ cdef class Engine:
         self.advertisers = <Advertiser *>at
         at = arrays["seats"].ctypes.data
         self.seats = <Seat *>at
+        self.seats_count = len(arrays["seats"])
         at = arrays["flights"].ctypes.data
         self.flights = <Flight *>at
         at = arrays["caps"].ctypes.data
@@ -434,10 +442,14 @@ cdef class Engine:
         self.creatives = <Creative *>at
         at = arrays["creative_categories"].ctypes.data
         self.creative_categories = <int32_t *>at
+        at = arrays["creative_codes"].ctypes.data
+        self.creative_codes = <Code *>at
         at = arrays["creative_domains"].ctypes.data
         self.creative_domains = <int32_t *>at
         at = arrays["creative_statuses"].ctypes.data
         self.creative_statuses = <uint64_t *>at
+        at = arrays["renditions"].ctypes.data
+        self.renditions = <Rendition *>at
         at = arrays["products"].ctypes.data
         self.products = <Product *>at
         at = arrays["product_categories"].ctypes.data
@@ -488,9 +500,12 @@ cdef class Engine:
                 self.free_words[d] = <uint64_t *>_zeros(self.words * 8)
                 self._expand(&self.rows[self.dims[d].free_row], self.free_words[d])
         most = 1 + max((int(arrays["values"]["ordinal"].max()) if len(arrays["values"]) else 0), 0)
-        for name in ("creative_categories", "creative_domains"):
-            if len(arrays[name]):
-                most = max(most, 1 + int(arrays[name].max()))
+        for ordinals in (
+            arrays["creative_categories"], arrays["creative_domains"],
+            arrays["creative_codes"]["ordinal"], arrays["creative_codes"]["parent"],
+        ):
+            if len(ordinals):
+                most = max(most, 1 + int(ordinals.max()))
         self.category_stamp = <uint32_t *>_zeros(most * 4)
         self.allowed_stamp = <uint32_t *>_zeros(most * 4)
         self.domain_stamp = <uint32_t *>_zeros(most * 4)
@@ -777,7 +792,9 @@ cdef class Engine:
                 self.base if shared else self.everyone,
                 self.base_summary if shared else NULL,
             )
-        return NOBID_BID if _choose(self) else NOBID_NO_CANDIDATE
+        if _choose(self):
+            return NOBID_BID
+        return NOBID_SEAT_BLOCKED if _is_blocked(self) else NOBID_NO_CANDIDATE
 
     cdef double _rate(self, uint32_t currency) noexcept nogil:
         cdef int i
@@ -829,6 +846,7 @@ cdef class Engine:
 
 
 # The steps, in their order. They are functions of an engine, so that each has a file of its own.
+include "assets.pxi"
 include "engine/tokens.pxi"
 include "engine/index.pxi"
 include "engine/candidates.pxi"

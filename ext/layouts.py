@@ -83,8 +83,9 @@ def snapshot_pxd() -> str:
         "LineItem": snapshot.LINE_ITEM, "Advertiser": snapshot.ADVERTISER,
         "Campaign": snapshot.CAMPAIGN, "Seat": snapshot.SEAT, "Flight": snapshot.FLIGHT,
         "Cap": snapshot.CAP, "Creative": snapshot.CREATIVE, "Product": snapshot.PRODUCT,
-        "AdAsset": snapshot.ASSET, "Piece": snapshot.PIECE, "DimRow": snapshot.DIM,
-        "Value": snapshot.VALUE, "Row": snapshot.ROW, "Op": snapshot.OP,
+        "Code": snapshot.CODE, "Rendition": snapshot.RENDITION, "AdAsset": snapshot.ASSET,
+        "Piece": snapshot.PIECE, "DimRow": snapshot.DIM, "Value": snapshot.VALUE,
+        "Row": snapshot.ROW, "Op": snapshot.OP,
         "ProfileHeader": profile.HEADER, "ProfileEntry": profile.ENTRY,
     }  # fmt: skip
     constants = {

@@ -30,6 +30,7 @@ cdef int KIND_TRACKER = AssetKind.TRACKER
 cdef int EVENT_IMPRESSION = NativeEvent.IMPRESSION
 cdef int EVENT_VIEWABLE = NativeEvent.VIEWABLE_MRC50
 
+include "assets.pxi"
 include "buffer.pxi"
 include "landing.pxi"
 
@@ -412,7 +413,7 @@ cdef bint _native(
     const Facts *facts, const Bid *bid, const Imp *imp, const Creative *ad, const char *text,
     Frames frames, LinkSet links, const Sheet *sheet
 ) except -1:
-    cdef int i, j, first = 1
+    cdef int i, j, earlier, first = 1
     cdef const AdAsset *ours
     cdef bint found
     cdef bint wrapped = (imp.flags & IMP_NATIVE_WRAPPED) != 0
@@ -429,6 +430,13 @@ cdef bint _native(
                 break
         if not found:
             if facts.assets[i].required:
+                return False
+            continue
+        earlier = _first_of_id(facts, imp, i)
+        if earlier != i:
+            if facts.assets[i].required and not _asks_the_same(
+                &facts.assets[i], &facts.assets[earlier]
+            ):
                 return False
             continue
         if not first:

@@ -6,7 +6,7 @@ from libc.stdint cimport (
 )
 
 cdef enum:
-    SNAP_FORMAT_VERSION = 2
+    SNAP_FORMAT_VERSION = 3
     SNAP_BLOCK_WORDS = 8
     SNAP_CACHE_LINE = 64
     SNAP_OPEN_MARKET = 1
@@ -126,8 +126,9 @@ cdef struct Creative:
     uint64_t item
     uint64_t bundle
     int32_t dur_s
-    int32_t bitrate_kbps
     int32_t skip_s
+    int32_t renditions_start
+    int32_t renditions_count
     int32_t assets_start
     int32_t assets_count
     int32_t statuses_start
@@ -135,17 +136,20 @@ cdef struct Creative:
     uint8_t protocol
     uint8_t linearity
     uint8_t rating
-    uint8_t delivery
     uint8_t dsa
-    int32_t caps_start
     int32_t caps_count
+    int32_t caps_start
+    int32_t codes_start
+    int32_t codes_count
+    int32_t adomains_start
+    int32_t adomains_count
     int32_t features_start
     int32_t features_count
     int32_t frame_start
     int32_t frame_count
     int32_t id_start
     int32_t id_count
-    uint8_t padding_[40]
+    uint8_t padding_[16]
 
 cdef struct Product:
     uint64_t item
@@ -155,6 +159,20 @@ cdef struct Product:
     int32_t id_start
     int32_t id_count
     uint8_t available
+
+cdef struct Code:
+    int32_t taxonomy
+    int32_t ordinal
+    int32_t parent
+    int32_t told
+
+cdef struct Rendition:
+    uint64_t url
+    uint64_t mime
+    int32_t bitrate_kbps
+    int32_t w
+    int32_t h
+    uint8_t delivery
 
 cdef struct AdAsset:
     int32_t text_start

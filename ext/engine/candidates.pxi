@@ -11,6 +11,7 @@ cdef void _impression(
     cdef uint64_t passing[SNAP_BLOCK_WORDS]
     for i in range(imp.deals_count + 1):
         self.imp_groups[i].count = 0
+    self.assets_clash = _assets_clash(self, imp)
     self.scored_for = -1
     self.looked_at = 0
     self.found_count = 0
@@ -372,7 +373,6 @@ cdef int _reject_line_item(
     Engine self, int number, const Imp *imp, const LineItem *row, int line_item, const Seat *seat,
     int16_t *offered, int *offered_count
 ) noexcept nogil:
-    cdef uint64_t seat_hash
     cdef int reason
     if row.program_count and not _fits(self, row, imp, number):
         return REJECT_TARGETING_EXPRESSION
@@ -388,6 +388,11 @@ cdef int _reject_line_item(
             return REJECT_DEAL_ONLY
         if imp.flags & IMP_PRIVATE_AUCTION:
             return REJECT_PRIVATE_AUCTION
+    return _reject_seat(self, seat) or _reject_person(self, row)
+
+
+cdef int _reject_seat(Engine self, const Seat *seat) noexcept nogil:
+    cdef uint64_t seat_hash
     if self.wseat_present:
         seat_hash = self.terms.seat_w if seat == NULL else seat.hash_w
         if not _contains(self.wseat, self.wseat_count, seat_hash):
@@ -396,7 +401,20 @@ cdef int _reject_line_item(
         seat_hash = self.terms.seat_b if seat == NULL else seat.hash_b
         if _contains(self.bseat, self.bseat_count, seat_hash):
             return REJECT_SEAT
-    return _reject_person(self, row)
+    return REJECT_NONE
+
+
+cdef bint _is_blocked(Engine self) noexcept nogil:
+    """Whether no seat of ours on this exchange may bid; asked only where nothing was bid."""
+    cdef int i
+    if not _reject_seat(self, NULL):
+        return False
+    for i in range(self.seats_count):
+        if self.seats[i].exchange == self.terms.exchange and not _reject_seat(
+            self, &self.seats[i]
+        ):
+            return False
+    return True
 
 
 cdef int _held_back(Engine self, const LineItem *row, const OverlayRow *over) noexcept nogil:

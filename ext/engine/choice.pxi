@@ -70,6 +70,35 @@ cdef inline const Av *_av(Engine self, int imp, int creative) noexcept nogil:
     return NULL
 
 
+cdef bint _share(
+    Engine self, const Creative *one, const Creative *other, uint32_t pod
+) noexcept nogil:
+    """Whether two creatives share what a pod wants once: as their bids say it."""
+    cdef int i, j
+    if pod & DEDUPE_DOMAIN:
+        for i in range(one.adomains_start, one.adomains_start + one.adomains_count):
+            for j in range(other.adomains_start, other.adomains_start + other.adomains_count):
+                if self.creative_domains[i] == self.creative_domains[j]:
+                    return True
+    if pod & DEDUPE_CATEGORY:
+        for i in range(one.codes_start, one.codes_start + one.codes_count):
+            if not self.creative_codes[i].told:
+                continue
+            for j in range(other.codes_start, other.codes_start + other.codes_count):
+                if self.creative_codes[j].told and (
+                    self.creative_codes[i].ordinal == self.creative_codes[j].ordinal
+                ):
+                    return True
+    if pod & DEDUPE_FILE:
+        for i in range(one.renditions_start, one.renditions_start + one.renditions_count):
+            for j in range(
+                other.renditions_start, other.renditions_start + other.renditions_count
+            ):
+                if self.renditions[i].url == self.renditions[j].url:
+                    return True
+    return False
+
+
 cdef int _between(
     Engine self, int imp, int line_item, int creative, int other_imp, int other_line_item,
     int other_creative
@@ -84,7 +113,7 @@ cdef int _between(
     if av != NULL and other_av != NULL:
         dynamic = imp == other_imp and av.poddur_s > 0
         if dynamic or (imp != other_imp and av.podid and av.podid == other_av.podid):
-            pod = 1 | av.poddedupe
+            pod = 1 | av.poddedupe | other_av.poddedupe
     if imp == other_imp and not pod:
         return REJECT_NONE
     if line_item == other_line_item and (pod or not ours.flags & SNAP_REPEAT):
@@ -92,7 +121,7 @@ cdef int _between(
     if pod:
         if self.creatives[creative].key == self.creatives[other_creative].key:
             return REJECT_SEPARATION
-        if pod & DEDUPE_ADVERTISER and ours.advertiser == theirs.advertiser:
+        if _share(self, &self.creatives[creative], &self.creatives[other_creative], pod):
             return REJECT_SEPARATION
     if (
         ours.separation >= 0 and ours.separation == theirs.separation

@@ -117,18 +117,48 @@ cdef int _reject_av(Engine self, const Creative *ad, const Av *av) noexcept nogi
         return REJECT_PROTOCOL
     if not _duration_fits(self, ad.dur_s, av):
         return REJECT_DURATION
-    if ad.bitrate_kbps and (
-        ad.bitrate_kbps < av.minbitrate_kbps
-        or (av.maxbitrate_kbps and ad.bitrate_kbps > av.maxbitrate_kbps)
-    ):
-        return REJECT_BITRATE
     if av.linearity and ad.linearity and av.linearity != ad.linearity:
         return REJECT_LINEARITY
     if av.skip == 0 and ad.skip_s >= 0:
         return REJECT_SKIP
-    if av.delivery and ad.delivery and not av.delivery & ad.delivery:
-        return REJECT_DELIVERY
-    return REJECT_NONE
+    return _reject_renditions(self, ad, av)
+
+
+cdef int _reject_renditions(Engine self, const Creative *ad, const Av *av) noexcept nogil:
+    """REJECT_NONE when one rendition fits in all respects, else why the one that came furthest does
+    not.
+    """
+    cdef int i, passed, furthest = 0
+    for i in range(ad.renditions_start, ad.renditions_start + ad.renditions_count):
+        passed = _rendition_passes(self, &self.renditions[i], av)
+        if passed == 4:
+            return REJECT_NONE
+        furthest = max(furthest, passed)
+    if furthest == 0:
+        return REJECT_MIME
+    if furthest == 1:
+        return REJECT_BITRATE
+    return REJECT_DELIVERY if furthest == 2 else REJECT_SIZE
+
+
+cdef int _rendition_passes(Engine self, const Rendition *file, const Av *av) noexcept nogil:
+    """How many of the four rules of a rendition are met, up to the first that is not."""
+    cdef int64_t ours, theirs
+    if av.mimes and not file.mime & av.mimes:
+        return 0
+    if file.bitrate_kbps and (
+        file.bitrate_kbps < av.minbitrate_kbps
+        or (av.maxbitrate_kbps and file.bitrate_kbps > av.maxbitrate_kbps)
+    ):
+        return 1
+    if av.delivery and file.delivery and not av.delivery & file.delivery:
+        return 2
+    if not av.boxing and av.w and av.h and file.w and file.h:
+        ours = <int64_t>file.w * av.h
+        theirs = <int64_t>file.h * av.w
+        if (ours - theirs if ours > theirs else theirs - ours) * BOXING_PART > theirs:
+            return 3
+    return 4
 
 
 cdef int _reject_native(Engine self, const Creative *ad, const Imp *imp) noexcept nogil:
@@ -138,6 +168,8 @@ cdef int _reject_native(Engine self, const Creative *ad, const Imp *imp) noexcep
         return REJECT_CREATIVE_ATTRIBUTE
     if ad.api & ~imp.native_api:
         return REJECT_API
+    if self.assets_clash:
+        return REJECT_NATIVE_ASSET
     for i in range(imp.assets_start, imp.assets_start + imp.assets_count):
         if not self.facts.assets[i].required:
             continue
@@ -149,6 +181,19 @@ cdef int _reject_native(Engine self, const Creative *ad, const Imp *imp) noexcep
         if not fits:
             return REJECT_NATIVE_ASSET
     return REJECT_NONE
+
+
+cdef bint _assets_clash(Engine self, const Imp *imp) noexcept nogil:
+    """Whether a required asset has the id of another one, which the answer then has."""
+    cdef const Asset *asked
+    cdef int i
+    for i in range(imp.assets_start, imp.assets_start + imp.assets_count):
+        asked = &self.facts.assets[i]
+        if asked.required and not _asks_the_same(
+            asked, &self.facts.assets[_first_of_id(self.facts, imp, i)]
+        ):
+            return True
+    return False
 
 
 cdef bint _asset_fits(Engine self, const Asset *asked, const AdAsset *ours) noexcept nogil:
@@ -177,7 +222,6 @@ cdef bint _asset_fits(Engine self, const Asset *asked, const AdAsset *ours) noex
 
 cdef int _reject_blocked(Engine self, const Creative *ad) noexcept nogil:
     cdef int i
-    cdef bint allowed
     if self.wlang_present and ad.language and not _contains(
         self.wlang, self.wlang_count, ad.language
     ):
@@ -188,14 +232,8 @@ cdef int _reject_blocked(Engine self, const Creative *ad) noexcept nogil:
     )):
         if self.category_stamp[self.creative_categories[i]] == self.stamp:
             return REJECT_BLOCKED_CATEGORY
-    if self.acat_present:
-        allowed = False
-        for i in range(ad.categories_start, ad.categories_start + ad.categories_count):
-            if self.allowed_stamp[self.creative_categories[i]] == self.stamp:
-                allowed = True
-                break
-        if not allowed:
-            return REJECT_NOT_ALLOWED_CATEGORY
+    if self.acat_present and not _is_allowed(self, ad):
+        return REJECT_NOT_ALLOWED_CATEGORY
     for i in range(ad.domains_start, ad.domains_start + (
         ad.domains_count if self.badv_met else 0
     )):
@@ -204,6 +242,23 @@ cdef int _reject_blocked(Engine self, const Creative *ad) noexcept nogil:
     if self.bapp_count and ad.bundle and _contains(self.bapp, self.bapp_count, ad.bundle):
         return REJECT_BLOCKED_APP
     return REJECT_NONE
+
+
+cdef bint _is_allowed(Engine self, const Creative *ad) noexcept nogil:
+    """Whether `acat` has every category that a creative has in its taxonomy, and it has one."""
+    cdef const Code *code
+    cdef bint known = False
+    cdef int i
+    for i in range(ad.codes_start, ad.codes_start + ad.codes_count):
+        code = &self.creative_codes[i]
+        if code.taxonomy != self.facts.head.cattax:
+            continue
+        known = True
+        if self.allowed_stamp[code.ordinal] != self.stamp and (
+            code.parent < 0 or self.allowed_stamp[code.parent] != self.stamp
+        ):
+            return False
+    return known
 
 
 cdef inline bint _is_capped(Engine self, int start, int count) noexcept nogil:

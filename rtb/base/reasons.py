@@ -73,7 +73,7 @@ class Reject(IntEnum):
     PACED = 77  # pacing lets this request pass
     # creative level
     MEDIA = 80
-    SIZE = 81
+    SIZE = 81  # of a banner; of a video, another shape than the player's where no bars are allowed
     SECURE = 82
     CREATIVE_TYPE = 83  # btype
     CREATIVE_ATTRIBUTE = 84  # battr, or attr 16 where the publisher imposes skip
@@ -81,14 +81,14 @@ class Reject(IntEnum):
     API = 86
     PROTOCOL = 87
     DURATION = 88
-    BITRATE = 89
+    BITRATE = 89  # of every file whose type is taken
     LINEARITY = 90
     SKIP = 91
     LANGUAGE = 92
     EXPANDABLE = 93
-    NATIVE_ASSET = 94  # a required asset that we lack, or one over its length or size
+    NATIVE_ASSET = 94  # a required asset that we lack, or that has the id of another one
     BLOCKED_CATEGORY = 95
-    NOT_ALLOWED_CATEGORY = 96  # acat
+    NOT_ALLOWED_CATEGORY = 96  # acat lacks one of its categories, or it has none
     BLOCKED_ADVERTISER = 97
     BLOCKED_APP = 98
     DEAL_ADVERTISER = 99  # deal.wadomain
@@ -107,7 +107,7 @@ class Reject(IntEnum):
     OVER_MAX_BID = 114  # a fixed-price deal or a floor asks more than the line item pays
     FIXED_PRICE_UNKNOWN = 115  # a fixed-price deal without bidfloor names no price to bid
     OUTRANKED = 120  # a better candidate of ours took the place
-    SEPARATION = 121  # a competitor, or the same line item or creative, stands in this request
+    SEPARATION = 121  # a competitor, the same line item or creative, or what its pod wants once
     POD_FULL = 122  # no seconds or slots left in the pod
     BUDGET = 123  # the grant does not cover it
     DEADLINE = 124  # the ladder cut it

@@ -460,18 +460,17 @@ OVERLAY = _struct(
 MULTIPLIER_E6_ONE: Final = 1_000_000
 PARTICIPATION_E4_ALL: Final = 10_000
 
-# MIME types that masks know, by bit. Names that share a bit are the same to any browser; a media
-# file says its type in the markup, so there each name has its own.
+# MIME types that masks know, by bit. Names that share a bit are names of one type.
 MIMES: Final[dict[str, int]] = {
     "image/jpeg": 1, "image/jpg": 1, "image/png": 2, "image/gif": 3, "image/webp": 4,
     "image/svg+xml": 5, "image/avif": 6,
-    "text/html": 8, "text/javascript": 9, "application/javascript": 9,
-    "application/x-javascript": 9,
+    "text/html": 8, "application/xhtml+xml": 8, "text/javascript": 9,
+    "application/javascript": 9, "application/x-javascript": 9,
     "video/mp4": 16, "video/webm": 17, "video/ogg": 18, "video/x-flv": 19, "video/3gpp": 20,
     "video/quicktime": 21, "video/mpeg": 22, "video/x-ms-wmv": 23,
-    "application/x-mpegurl": 24, "application/vnd.apple.mpegurl": 28, "application/dash+xml": 25,
+    "application/x-mpegurl": 24, "application/vnd.apple.mpegurl": 24, "application/dash+xml": 25,
     "video/h264": 26, "video/mp2t": 27,
-    "audio/mp4": 32, "audio/mpeg": 33, "audio/mp3": 39, "audio/ogg": 34, "audio/aac": 35,
+    "audio/mp4": 32, "audio/mpeg": 33, "audio/mp3": 33, "audio/ogg": 34, "audio/aac": 35,
     "audio/wav": 36, "audio/webm": 37, "audio/mpg": 40, "audio/x-m4a": 41, "audio/flac": 38,
 }  # fmt: skip
 MIME_UNKNOWN_BIT: Final = 63  # set when a list names only types that we do not know

@@ -38,8 +38,11 @@ RANGES: Final = (
     ("seats", "text", "text"),
     ("creatives", "id", "text"),
     ("creatives", "categories", "creative_categories"),
+    ("creatives", "codes", "creative_codes"),
     ("creatives", "domains", "creative_domains"),
+    ("creatives", "adomains", "creative_domains"),
     ("creatives", "statuses", "creative_statuses"),
+    ("creatives", "renditions", "renditions"),
     ("creatives", "assets", "assets"),
     ("creatives", "caps", "caps"),
     ("creatives", "features", "features"),
@@ -125,7 +128,10 @@ def _count(meta: Mapping[str, object], name: str) -> int:
 
 def _check_ordinals(arrays: Arrays, meta: Mapping[str, object]) -> None:
     values, deals = arrays["values"], len(arrays["deals"])
-    _within("creative_categories", arrays["creative_categories"], 0, _count(meta, "categories"))
+    categories, codes = _count(meta, "categories"), arrays["creative_codes"]
+    _within("creative_categories", arrays["creative_categories"], 0, categories)
+    _within("creative_codes.ordinal", codes["ordinal"], 0, categories)
+    _within("creative_codes.parent", codes["parent"], -1, categories)
     _within("creative_domains", arrays["creative_domains"], 0, _count(meta, "domains"))
     _within("line_item_deals", arrays["line_item_deals"], 0, deals)
     for dim, name in ORDINAL_COUNTS.items():

@@ -156,8 +156,8 @@ class _Compiler:
             name: _Ranges()
             for name in (
                 "seats", "flights", "flight_budgets", "caps", "line_item_deals",
-                "creative_categories", "creative_domains", "creative_statuses",
-                "product_categories", "assets", "features", "pieces",
+                "creative_categories", "creative_codes", "creative_domains", "creative_statuses",
+                "product_categories", "renditions", "assets", "features", "pieces",
             )
         }  # fmt: skip
         self.rendered: dict[str, _Rendered] = {}
@@ -412,13 +412,27 @@ class _Compiler:
             "categories": self.ranges["creative_categories"].add(
                 sorted({self.categories.add(token) for token in categories})
             ),
+            "codes": self.ranges["creative_codes"].add(self._codes(creative)),
             "domains": self.ranges["creative_domains"].add(
                 sorted({self.domains.add(parent) for parent in parents})
             ),
+            "adomains": self.ranges["creative_domains"].add(
+                sorted({self.domains.add(domain) for domain in domains})
+            ),
             "statuses": self.ranges["creative_statuses"].add(refused),
             "caps": self.ranges["caps"].add(facts.creative_caps(creative)),
+            "renditions": self.ranges["renditions"].add(facts.renditions(creative, product)),
             "assets": self.ranges["assets"].add(assets),
         }
+
+    def _codes(self, creative: Creative) -> Iterator[tuple[int, ...]]:
+        told, _ = render.shown_categories(creative)
+        for taxonomy, codes in creative.categories.items():
+            for code in codes:
+                token, *parents = facts.code_tokens(taxonomy, code)
+                parent = self.categories.add(parents[0]) if parents else -1
+                number = int(taxonomy)
+                yield number, self.categories.add(token), parent, number == told
 
     def _asset(self, asset: render.Asset) -> tuple[int, ...]:
         text = self.text.add(render.asset_text(asset.text))

@@ -1,6 +1,7 @@
 """What single objects of the catalogue say, in the numbers that the snapshot holds. All pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from rtb.base.records import Dim
 from rtb.catalogue import render, vast
@@ -22,6 +23,9 @@ from rtb.catalogue.model import (
 )
 from rtb.catalogue.targeting_values import language_text
 from rtb.catalogue.tokens import ad_key, hash_of
+
+# `delivery` of a media file as the lists of OpenRTB number it.
+DELIVERY: Final = {"streaming": 1, "progressive": 2}
 
 
 def flights_ms(
@@ -78,9 +82,14 @@ def category_tokens(categories: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Categories as "cattax:code", and tier one of those of taxonomy 1."""
     for taxonomy, codes in categories.items():
         for code in codes:
-            yield f"{taxonomy}:{code}"
-            if taxonomy == "1" and "-" in code:
-                yield f"1:{code.split('-', 1)[0]}"
+            yield from code_tokens(taxonomy, code)
+
+
+def code_tokens(taxonomy: str, code: str) -> Iterator[str]:
+    """A category, and in taxonomy 1 the tier one that it belongs to."""
+    yield f"{taxonomy}:{code}"
+    if taxonomy == "1" and "-" in code:
+        yield f"1:{code.split('-', 1)[0]}"
 
 
 def caps(
@@ -131,8 +140,7 @@ def creative_facts(
 ) -> dict[str, object]:
     """The columns of a creative that its line item does not change."""
     is_av = creative.type in {"video", "audio"}
-    files, language = creative.media_files, creative.language
-    delivery = {"streaming": 1, "progressive": 2}
+    language = creative.language
     return {
         "key": ad_key("creative", creative.id),
         "attr": mask(creative.attr),
@@ -143,7 +151,6 @@ def creative_facts(
         "w": render.shown_size(creative)[0] or 0,
         "h": render.shown_size(creative)[1] or 0,
         "dur_s": creative.duration_s or 0,
-        "bitrate_kbps": (files[0].bitrate_kbps or 0) if files else 0,
         "skip_s": -1 if creative.skip_after_s is None else creative.skip_after_s,
         "media": int(render.media_number(creative)),
         "btype": render.banner_type(creative) if creative.media == "banner" else 0,
@@ -155,8 +162,37 @@ def creative_facts(
         "dsa": advertiser.dsa is not None,
         "item": hash_of(Dim.ITEM, product_key(advertiser.id, product.id)) if product else 0,
         "available": is_available(product.availability) if product else True,
-        "delivery": mask(delivery[file.delivery] for file in files) if is_av else 0,
     }
+
+
+def renditions(creative: Creative, product: Product | None) -> list[tuple[int, ...]]:
+    """What a player may choose among, as `snapshot.RENDITION` has it; none but of video and audio.
+
+    Of a tag nothing is known but what the creative says of the media behind it.
+    """
+    if creative.type not in {"video", "audio"}:
+        return []
+    own = (creative.width or 0, creative.height or 0)
+    if not creative.media_files:
+        url = _file_key(creative.vast_tag_url or "", creative, product)
+        return [(url, render.creative_mimes(creative), 0, *own, 0)]
+    # Where no file says a type that is known, the creative may.
+    mimes = [render.mime_mask(file.mime) for file in creative.media_files]
+    mimes = mimes if any(mimes) else [render.creative_mimes(creative)] * len(mimes)
+    return [
+        (
+            _file_key(file.url, creative, product),
+            mime,
+            file.bitrate_kbps or 0,
+            *((file.width, file.height) if file.width and file.height else own),
+            mask([DELIVERY[file.delivery]]),
+        )
+        for file, mime in zip(creative.media_files, mimes, strict=True)
+    ]
+
+
+def _file_key(url: str, creative: Creative, product: Product | None) -> int:
+    return ad_key("file", render.expand(url, creative, product, "url"))
 
 
 def creative_features(creative: Creative, product: Product | None) -> Iterator[int]:

@@ -55,13 +55,15 @@ FEED_IGNORED: Final = frozenset({
 
 class Problem(msgspec.Struct, frozen=True):
     """One fault: the file, the row (a line of a feed or of JSON lines, else the number of the
-    object in its table, from 1; 0 for the file as a whole), the field, what is wrong."""
+    object in its table, from 1; 0 for the file as a whole), the field, what is wrong, and the table
+    of the object ("" where no object is meant): a file may hold several."""
 
     file: str
     row: int
     field: str
     message: str
     severity: Severity = "error"
+    table: str = ""
 
 
 class _Rows(Protocol):
@@ -110,11 +112,18 @@ class _Reading:
     in_file: int = 0
 
     def problem(
-        self, file: str, row: int, name: str, message: str, severity: Severity = "error"
+        self,
+        file: str,
+        row: int,
+        name: str,
+        message: str,
+        severity: Severity = "error",
+        *,
+        table: str = "",
     ) -> None:
         self.in_file += 1
         if self.in_file < PROBLEMS_PER_FILE_MAX:
-            self.problems.append(Problem(file, row, name, message, severity))
+            self.problems.append(Problem(file, row, name, message, severity, table))
         elif self.in_file == PROBLEMS_PER_FILE_MAX:
             self.problems.append(Problem(file, row, "", "too many problems: the rest is not shown"))
 
@@ -130,7 +139,8 @@ class _Reading:
         key = kind, key_of(entity)
         first = self.places.get(key) or self.claims.get(key)
         if first is not None:
-            self.problem(file, row, "id", f"{entity.id!r} is taken: {first[0]} row {first[1]}")
+            taken = f"{entity.id!r} is taken: {first[0]} row {first[1]}"
+            self.problem(file, row, "id", taken, table=kind)
 
     def refuse(self, refused: _Refused) -> None:
         # What would not be shown need not be kept.
@@ -154,11 +164,15 @@ def load(directory: Path, outside: Outside = NOTHING_KNOWN) -> tuple[Catalogue, 
     reading.in_file = 0
     for finding in check(reading.catalogue, outside):
         file, row = reading.places[finding.kind, finding.key]
-        reading.problem(file, row, finding.field, finding.message, finding.severity)
+        _tell(reading, file, row, finding)
     for each in reading.refused:
         for finding in each.findings(reading.catalogue, outside):
-            reading.problem(each.file, each.row, finding.field, finding.message, finding.severity)
+            _tell(reading, each.file, each.row, finding)
     return reading.catalogue, reading.problems
+
+
+def _tell(reading: _Reading, file: str, row: int, finding: Finding) -> None:
+    reading.problem(file, row, finding.field, finding.message, finding.severity, table=finding.kind)
 
 
 def _read_file(reading: _Reading, path: Path) -> None:
@@ -234,7 +248,8 @@ def _read_lines(reading: _Reading, path: Path) -> None:
     with path.open("rb") as file:
         for row, line in _bounded_lines(file):
             if len(line) > LINE_BYTES_MAX:
-                reading.problem(path.name, row, "", f"line over {LINE_BYTES_MAX} bytes")
+                told = f"line over {LINE_BYTES_MAX} bytes"
+                reading.problem(path.name, row, "", told, table=kind)
                 return
             if not line.strip():
                 continue
@@ -257,7 +272,7 @@ def _read_line_again(reading: _Reading, kind: str, line: bytes, file: str, row: 
     try:
         value = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        reading.problem(file, row, "", f"no JSON: {error}")
+        reading.problem(file, row, "", f"no JSON: {error}", table=kind)
         return
     _read_object(reading, kind, value, file, row)
 
@@ -265,14 +280,15 @@ def _read_line_again(reading: _Reading, kind: str, line: bytes, file: str, row: 
 def _read_object(reading: _Reading, kind: str, value: object, file: str, row: int) -> None:
     """One object of a table; if it is wrong, each of its fields tells its own fault."""
     if not isinstance(value, dict):
-        reading.problem(file, row, "", f"expected an object, got `{type(value).__name__}`")
+        told = f"expected an object, got `{type(value).__name__}`"
+        reading.problem(file, row, "", told, table=kind)
         return
     try:
         entity = msgspec.convert(value, KINDS[kind])
     except (msgspec.ValidationError, RecursionError) as error:
         faults = list(islice(_faults(KINDS[kind], value), PROBLEMS_PER_FILE_MAX))
         for name, message in faults or [("", str(error))]:
-            reading.problem(file, row, name, message)
+            reading.problem(file, row, name, message, table=kind)
         _look_again(reading, kind, value, frozenset(_root(name) for name, _ in faults), file, row)
     else:
         reading.add(kind, entity, file, row)
@@ -411,7 +427,8 @@ def _read_feed_rows(reading: _Reading, path: Path, rows: _Rows, columns: list[st
         if not any(cells):
             continue
         if len(cells) > len(columns):
-            reading.problem(path.name, row, "", f"{len(cells)} cells for {len(columns)} columns")
+            told = f"{len(cells)} cells for {len(columns)} columns"
+            reading.problem(path.name, row, "", told, table="products")
             continue
         found = zip(columns, cells, strict=False)
         value = {name: cell.strip() for name, cell in found if name and cell.strip()}

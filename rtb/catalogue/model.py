@@ -59,10 +59,11 @@ class Budget(_Object, frozen=True):
 
 class Transparency(_Object, frozen=True):
     """Who is behind an ad, as the Digital Services Act asks (`bid.ext.dsa`): on whose behalf it is
-    shown and who paid for it, up to 100 characters each."""
+    shown and who paid for it, up to 100 characters each. `adrender`: his ads say so themselves."""
 
     behalf: str
     paid: str
+    adrender: bool = False
 
 
 class Advertiser(_Object, frozen=True):

@@ -356,11 +356,17 @@ def creative_mimes(creative: Creative) -> int:
         case "image":
             return mime_mask(creative.mime or mime_of(creative.image_url or ""))
         case "html":
-            return mime_mask(creative.mime or "text/html")
+            return _markup_mask(mime_mask(creative.mime or "text/html"))
         case "native":
             return 0
         case _:
             return media_mask(creative.media_files) or mime_mask(creative.mime or "")
+
+
+def _markup_mask(mask: int) -> int:
+    """Markup may hold scripts and a script may write markup: who takes one takes the other."""
+    both = mime_mask("text/html") | mime_mask("text/javascript")
+    return mask | both if mask & both else mask
 
 
 def banner_type(creative: Creative) -> int:
@@ -399,7 +405,13 @@ def frame(creative: Creative, advertiser: Advertiser, product: Product | None) -
     pieces: list[Piece] = []
     _put(pieces, _static_fields(creative, advertiser, product))
     if advertiser.dsa is not None:
-        said = {"behalf": advertiser.dsa.behalf, "paid": advertiser.dsa.paid}
+        # Markup that we make says nothing of it: an exchange whose page says nothing either has to
+        # hear that nobody does.
+        said = {
+            "behalf": advertiser.dsa.behalf,
+            "paid": advertiser.dsa.paid,
+            "adrender": int(advertiser.dsa.adrender),
+        }
         pieces.append(Piece(b',"ext":' + orjson.dumps({"dsa": said}), Hole.DSA))
     if creative.flexible:
         _put(pieces, b',"w":')

@@ -23,7 +23,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 BLOCK_WORDS: Final = 8
 
 
@@ -158,21 +158,39 @@ CREATIVE = _lines(
     ("item", "u8"),  # of the product, as there
     ("bundle", "u8"),  # token_hash(Dim.BAPP, promoted app); 0 = none
     ("dur_s", "i4"),
-    ("bitrate_kbps", "i4"),
     ("skip_s", "i4"),  # -1: cannot be skipped; else its own skip button after
+    ("renditions_start", "i4"), ("renditions_count", "i4"),  # video, audio, in `renditions`
     ("assets_start", "i4"), ("assets_count", "i4"),  # native, in `assets`
     ("statuses_start", "i4"),  # exchanges where it may not run
     ("available", "u1"),  # of the product, as there; 1 without one
     ("protocol", "u1"),  # VAST number, wrapper or inline
     ("linearity", "u1"),
     ("rating", "u1"),  # qagmediarating, 0 unknown
-    ("delivery", "u1"),  # mask 1 streaming 2 progressive 3 download
     ("dsa", "u1"),  # its frame can say who is behind the ad (regs.ext.dsa)
-    ("caps_start", "i4"), ("caps_count", "i4"),  # its own, in `caps`
-    # third line: for the answer and the model
+    ("caps_count", "i4"),  # its own, in `caps`
+    # third line: what few requests ask for; for the answer and the model
+    ("caps_start", "i4"),
+    ("codes_start", "i4"), ("codes_count", "i4"),  # in `creative_codes`: its own categories
+    ("adomains_start", "i4"), ("adomains_count", "i4"),  # in `creative_domains`, without parents
     ("features_start", "i4"), ("features_count", "i4"),  # in `features`: ad-side model tokens
     ("frame_start", "i4"), ("frame_count", "i4"),  # pre-rendered bid, in `pieces`
     ("id_start", "i4"), ("id_count", "i4"),
+)  # fmt: skip
+# A category that a creative itself has. Ordinals are those of `creative_categories`.
+CODE = _struct(
+    ("taxonomy", "i4"),
+    ("ordinal", "i4"),
+    ("parent", "i4"),  # of its tier one; -1 none
+    ("told", "i4"),  # 1: its bids say it (a bid has one taxonomy)
+)
+# A media file, or what a tag of another server promises. A player takes one of a creative's, so one
+# has to fit in all respects. 0 = unknown.
+RENDITION = _struct(
+    ("url", "u8"),  # token_hash(Dim.AD, "file:<url>")
+    ("mime", "u8"),  # mask of its type; 0 is refused where mimes are listed
+    ("bitrate_kbps", "i4"),
+    ("w", "i4"), ("h", "i4"),
+    ("delivery", "u1"),  # mask 1 streaming 2 progressive 3 download
 )  # fmt: skip
 PRODUCT = _struct(
     ("item", "u8"),  # token_hash(Dim.ITEM, "advertiser/id")
@@ -249,8 +267,10 @@ ARRAYS: Final[Mapping[str, np.dtype[Any]]] = {
     "deals": np.dtype("u8"),  # ordinal -> token_hash(Dim.DEAL, id)
     "creatives": CREATIVE,
     "creative_categories": np.dtype("i4"),
+    "creative_codes": CODE,
     "creative_domains": np.dtype("i4"),
     "creative_statuses": np.dtype("u8"),  # token_hash(Dim.EXCHANGE, name) where it may not run
+    "renditions": RENDITION,
     "products": PRODUCT,
     "product_categories": np.dtype("u8"),
     "assets": ASSET,

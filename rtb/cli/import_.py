@@ -213,12 +213,13 @@ def _publish(
 def show(report: Report, printed: Console) -> None:
     """The report for people: every problem, then one line of what happened."""
     if report.problems:
-        table = Table("severity", "file", "row", "field", "message", box=None)
+        table = Table("severity", "file", "table", "row", "field", "message", box=None)
         for problem in report.problems:
             style = "red" if problem.severity == "error" else "yellow"
-            cells = (problem.severity, problem.file, str(problem.row or ""), problem.field)
+            place = (problem.file, problem.table, str(problem.row or ""), problem.field)
+            cells = (problem.severity, *place, problem.message)
             # Files are not trusted: `Text` keeps their words from being markup.
-            table.add_row(*(Text(cell) for cell in (*cells, problem.message)), style=style)
+            table.add_row(*(Text(cell) for cell in cells), style=style)
         printed.print(table)
     if report.left_out:
         printed.print(Text(f"left out: {', '.join(report.left_out)}"))

@@ -139,7 +139,8 @@ class Engine:
         imps = [as_values(row) for row in facts["imps"][: facts["head"]["imps_count"]]]
         # Rows have what the choice looks at under the same names.
         rows: list[Any] = [as_values(row) for row in bids[: head["bids_count"]]]
-        choice = Choice(self.line_items, self.creatives, imps, [row for row in rows if row.chosen])
+        chosen = [row for row in rows if row.chosen]
+        choice = Choice(self.index.snapshot, self.line_items, self.creatives, imps, chosen)
         for number in range(refused + 1, len(rows)):
             if rows[number].group != bid["group"]:
                 break
@@ -235,7 +236,10 @@ class _Run:
             self._impression(number, imp)
         if not usable:
             return NoBid.NO_IMPRESSION
-        return NoBid.BID if self._choose() else NoBid.NO_CANDIDATE
+        if self._choose():
+            return NoBid.BID
+        blocked = exclude.is_blocked(self.index, self.terms, self.blocks)
+        return NoBid.SEAT_BLOCKED if blocked else NoBid.NO_CANDIDATE
 
     def _drop(self, line_item: int, creative: int, imp: int, reason: Reject) -> None:
         if self.drops < DROPS_MAX:
@@ -617,7 +621,9 @@ class _Run:
 
     def _choose(self) -> int:
         """Writes the short lists and marks what goes out; returns how many do."""
-        choice = Choice(self.engine.line_items, self.engine.creatives, self.imps)
+        choice = Choice(
+            self.index.snapshot, self.engine.line_items, self.engine.creatives, self.imps
+        )
         written = 0
         for group_number, group in enumerate(self.groups):
             if written + len(group.entries) > BIDS_MAX:

@@ -19,6 +19,8 @@ from rtb.profiles import record as profile_record
 
 ATTR_OWN_SKIP_BUTTON: Final = 1 << 16
 MS_PER_S: Final = 1000
+# An aspect ratio is another one when it differs by more than a fiftieth: less is rounding.
+BOXING_PART: Final = 50
 # regs.ext.dsa.dsarequired: 2 and 3 drop bids that do not say who is behind the ad.
 DSA_REQUIRED: Final = 2
 # IMG and DATA types of native assets (OpenRTB Native 1.2 section 7.4).
@@ -187,8 +189,9 @@ def reject_creative(
     elif creative.media == Media.NATIVE:
         reason = _reject_native(index, creative, imp, facts)
     else:
-        reason = _reject_av(creative, imp.video if creative.media == Media.VIDEO else imp.audio)
-    return reason or _reject_blocked(index, creative, blocks)
+        av = imp.video if creative.media == Media.VIDEO else imp.audio
+        reason = _reject_av(index, creative, av)
+    return reason or _reject_blocked(index, creative, blocks, int(facts["head"]["cattax"]))
 
 
 def format_for(
@@ -260,7 +263,7 @@ def duration_fits(creative_s: int, av: SimpleNamespace) -> bool:
     )
 
 
-def _reject_av(creative: SimpleNamespace, av: SimpleNamespace) -> Reject:
+def _reject_av(index: Index, creative: SimpleNamespace, av: SimpleNamespace) -> Reject:
     if creative.attr & av.battr:
         return Reject.CREATIVE_ATTRIBUTE
     if av.skip == 1 and creative.attr & ATTR_OWN_SKIP_BUTTON:
@@ -273,18 +276,53 @@ def _reject_av(creative: SimpleNamespace, av: SimpleNamespace) -> Reject:
         return Reject.PROTOCOL
     if not duration_fits(creative.dur_s, av):
         return Reject.DURATION
-    if creative.bitrate_kbps and (
-        creative.bitrate_kbps < av.minbitrate_kbps
-        or (av.maxbitrate_kbps and creative.bitrate_kbps > av.maxbitrate_kbps)
-    ):
-        return Reject.BITRATE
     if av.linearity and creative.linearity and av.linearity != creative.linearity:
         return Reject.LINEARITY
     if av.skip == 0 and creative.skip_s >= 0:
         return Reject.SKIP
-    if av.delivery and creative.delivery and not av.delivery & creative.delivery:
-        return Reject.DELIVERY
+    return _reject_renditions(index, creative, av)
+
+
+def _reject_renditions(index: Index, creative: SimpleNamespace, av: SimpleNamespace) -> Reject:
+    """NONE when one rendition fits in all respects; else why the one that got furthest does not."""
+    start = creative.renditions_start
+    rows = index.snapshot["renditions"][start : start + creative.renditions_count]
+    left = [as_values(row) for row in rows]
+    for reason, fits in _RENDITION_RULES:
+        left = [file for file in left if fits(file, av)]
+        if not left:
+            return reason
     return Reject.NONE
+
+
+def _mime_fits(file: SimpleNamespace, av: SimpleNamespace) -> bool:
+    return bool(not av.mimes or file.mime & av.mimes)
+
+
+def _bitrate_fits(file: SimpleNamespace, av: SimpleNamespace) -> bool:
+    """Whether a rate is within the range, which is open at 0; an unknown one is."""
+    kbps, most = file.bitrate_kbps, av.maxbitrate_kbps
+    return not kbps or (kbps >= av.minbitrate_kbps and (not most or kbps <= most))
+
+
+def _delivery_fits(file: SimpleNamespace, av: SimpleNamespace) -> bool:
+    return bool(not av.delivery or not file.delivery or av.delivery & file.delivery)
+
+
+def _fills(file: SimpleNamespace, av: SimpleNamespace) -> bool:
+    """Whether a file needs no bars beside it where the player allows none (`boxingallowed`)."""
+    if av.boxing or not (av.w and av.h and file.w and file.h):
+        return True
+    ours, theirs = file.w * av.h, file.h * av.w
+    return bool(abs(ours - theirs) * BOXING_PART <= theirs)
+
+
+_RENDITION_RULES: Final = (
+    (Reject.MIME, _mime_fits),
+    (Reject.BITRATE, _bitrate_fits),
+    (Reject.DELIVERY, _delivery_fits),
+    (Reject.SIZE, _fills),
+)
 
 
 def _reject_native(
@@ -298,11 +336,24 @@ def _reject_native(
     ours = [
         as_values(row) for row in index.snapshot["assets"][start : start + creative.assets_count]
     ]
-    for raw in facts["assets"][imp.assets_start : imp.assets_start + imp.assets_count]:
-        asked = as_values(raw)
-        if asked.required and not any(asset_fits(asked, asset) for asset in ours):
-            return Reject.NATIVE_ASSET
+    rows = facts["assets"][imp.assets_start : imp.assets_start + imp.assets_count]
+    asked = [as_values(row) for row in rows]
+    needed = [row for row in asked if row.required]
+    if _clash(asked) or not all(any(asset_fits(row, asset) for asset in ours) for row in needed):
+        return Reject.NATIVE_ASSET
     return Reject.NONE
+
+
+def _clash(asked: list[SimpleNamespace]) -> bool:
+    """Whether a required asset has the id of another one, which the answer then has: it names its
+    assets by id, so it has one of each.
+    """
+    first: dict[int, dict[str, object]] = {}
+    for row in asked:
+        content = vars(row) | {"required": 0}
+        if first.setdefault(row.id, content) != content and row.required:
+            return True
+    return False
 
 
 def asset_fits(asked: SimpleNamespace, ours: SimpleNamespace) -> bool:
@@ -335,7 +386,9 @@ def _length_fits(exact: int, least: int, ours: int) -> bool:
     return not exact or ours == exact
 
 
-def _reject_blocked(index: Index, creative: SimpleNamespace, blocks: Blocks) -> Reject:
+def _reject_blocked(
+    index: Index, creative: SimpleNamespace, blocks: Blocks, taxonomy: int
+) -> Reject:
     asked = creative.language and blocks.has(Dim.WLANG)
     if asked and creative.language not in blocks.of(Dim.WLANG):
         return Reject.LANGUAGE
@@ -344,7 +397,7 @@ def _reject_blocked(index: Index, creative: SimpleNamespace, blocks: Blocks) -> 
     categories = index.snapshot["creative_categories"][start:stop].tolist()
     if blocks.meets(Dim.BCAT, categories):
         return Reject.BLOCKED_CATEGORY
-    if blocks.has(Dim.ACAT) and not blocks.meets(Dim.ACAT, categories):
+    if blocks.has(Dim.ACAT) and not _is_allowed(index, creative, blocks, taxonomy):
         return Reject.NOT_ALLOWED_CATEGORY
     start = creative.domains_start
     domains = index.snapshot["creative_domains"][start : start + creative.domains_count].tolist()
@@ -355,6 +408,18 @@ def _reject_blocked(index: Index, creative: SimpleNamespace, blocks: Blocks) -> 
     return Reject.NONE
 
 
+def _is_allowed(index: Index, creative: SimpleNamespace, blocks: Blocks, taxonomy: int) -> bool:
+    """Whether `acat` has every category that a creative has in its taxonomy, or what it is part of.
+
+    Who has none there may be anything.
+    """
+    start = creative.codes_start
+    codes = index.snapshot["creative_codes"][start : start + creative.codes_count]
+    codes = codes[codes["taxonomy"] == taxonomy]
+    pairs = zip(codes["ordinal"].tolist(), codes["parent"].tolist(), strict=True)
+    return len(codes) > 0 and all(blocks.meets(Dim.ACAT, pair) for pair in pairs)
+
+
 def seat_of(index: Index, advertiser: int, terms: SimpleNamespace) -> SimpleNamespace:
     """The seat hashes that an advertiser bids with on this exchange: its own, or the default."""
     row = as_values(index.snapshot["advertisers"][advertiser])
@@ -362,7 +427,18 @@ def seat_of(index: Index, advertiser: int, terms: SimpleNamespace) -> SimpleName
         seat = as_values(raw)
         if seat.exchange == terms.exchange:
             return seat
+    return _default_seat(terms)
+
+
+def _default_seat(terms: SimpleNamespace) -> SimpleNamespace:
     return SimpleNamespace(hash_w=terms.seat_w, hash_b=terms.seat_b, hash_dw=terms.seat_dw)
+
+
+def is_blocked(index: Index, terms: SimpleNamespace, blocks: Blocks) -> bool:
+    """Whether no seat of ours on this exchange may bid: not the default, nor any advertiser's."""
+    seats = index.snapshot["seats"]
+    ours = [as_values(raw) for raw in seats[seats["exchange"] == terms.exchange]]
+    return all(reject_seat(seat, blocks) for seat in (_default_seat(terms), *ours))
 
 
 def reject_seat(seat: SimpleNamespace, blocks: Blocks) -> Reject:

@@ -17,7 +17,10 @@ from rtb.catalogue import snapshot as snap
 
 SHORTLIST_MAX: Final = 4  # of a request with one impression
 SHORTLIST_CAP: Final = 16  # of any; a dynamic pod takes several from one list
-DEDUPE_ADVERTISER: Final = 1 << 1  # video.poddedupe
+# video.poddedupe: what no two bids of a pod may share. A creative (3) they never do.
+DEDUPE_DOMAIN: Final = 1 << 1
+DEDUPE_CATEGORY: Final = 1 << 2
+DEDUPE_FILE: Final = 1 << 4
 
 
 @dataclass
@@ -149,6 +152,7 @@ def _place(entries: list[Candidate], candidate: Candidate) -> None:
 class Choice:
     """What has been chosen so far in a request, to keep competitors and repeats apart."""
 
+    snapshot: snap.Snapshot
     line_items: list[SimpleNamespace]
     creatives: list[SimpleNamespace]
     imps: list[SimpleNamespace]
@@ -173,7 +177,7 @@ class Choice:
         if pod:
             if self.creatives[one.creative].key == self.creatives[other.creative].key:
                 return Reject.SEPARATION
-            if pod & DEDUPE_ADVERTISER and ours.advertiser == theirs.advertiser:
+            if self._share(self.creatives[one.creative], self.creatives[other.creative], pod):
                 return Reject.SEPARATION
         if (
             ours.separation >= 0
@@ -183,14 +187,38 @@ class Choice:
             return Reject.SEPARATION
         return Reject.NONE
 
+    def _share(self, one: SimpleNamespace, other: SimpleNamespace, pod: int) -> bool:
+        """Whether two creatives share what a pod wants once: as their bids say it."""
+        found = (
+            (DEDUPE_DOMAIN, self._domains),
+            (DEDUPE_CATEGORY, self._categories),
+            (DEDUPE_FILE, self._files),
+        )
+        return any(pod & bit and of(one) & of(other) for bit, of in found)
+
+    def _domains(self, creative: SimpleNamespace) -> set[int]:
+        start = creative.adomains_start
+        domains = self.snapshot["creative_domains"][start : start + creative.adomains_count]
+        return set(domains.tolist())
+
+    def _categories(self, creative: SimpleNamespace) -> set[int]:
+        start = creative.codes_start
+        codes = self.snapshot["creative_codes"][start : start + creative.codes_count]
+        return set(codes["ordinal"][codes["told"] != 0].tolist())
+
+    def _files(self, creative: SimpleNamespace) -> set[int]:
+        start = creative.renditions_start
+        files = self.snapshot["renditions"][start : start + creative.renditions_count]
+        return set(files["url"].tolist())
+
     def _same_pod(self, one: Candidate, other: Candidate) -> int:
-        """0, or 1 | the pod's dedupe mask when both stand in one pod."""
+        """0, or 1 | the pod's dedupe mask, whichever slot says it, when both stand in one pod."""
         av, other_av = self._av(one), self._av(other)
         if av is None or other_av is None:
             return 0
         dynamic = one.imp == other.imp and av.poddur_s > 0
         if dynamic or (one.imp != other.imp and av.podid and av.podid == other_av.podid):
-            return int(1 | av.poddedupe)
+            return int(1 | av.poddedupe | other_av.poddedupe)
         return 0
 
     def _av(self, candidate: Candidate) -> SimpleNamespace | None:

@@ -93,14 +93,18 @@ def match_assets(requested: Sequence[Row], offered: Sequence[Row]) -> list[int] 
     """Which of an ad's assets answers each requested one: indexes into `offered`, -1 for left out.
 
     For each requested asset in order the first offered one that `asset_fits`; the same ad asset
-    may answer several requested ones. A required asset that none fits: None, no bid.
+    may answer several requested ones. A required asset that none fits: None, no bid. Of several of
+    one id the first alone is answered, so a required one that asks for something else is lacking.
     """
     chosen: list[int] = []
+    first: dict[int, Row] = {}
     for request in requested:
         index = next((i for i, ad in enumerate(offered) if asset_fits(request, ad)), -1)
-        if index < 0 and request["required"]:
+        named = first.setdefault(request["id"], request)
+        is_lacking = index < 0 or {**named, "required": 1} != {**request, "required": 1}
+        if is_lacking and request["required"]:
             return None
-        chosen.append(index)
+        chosen.append(index if named is request else -1)
     return chosen
 
 

@@ -125,6 +125,8 @@ DAMAGES = [
     ("value_slots", _full),
     ("value_slots", _moved),
     ("creative_categories", _set("creative_categories", None, 0, 99)),
+    ("creative_codes.ordinal", _set("creative_codes", "ordinal", 0, 99)),
+    ("creative_codes.parent", _set("creative_codes", "parent", 0, 99)),
     ("creative_domains", _set("creative_domains", None, 0, -1)),
     ("line_item_deals", _set("line_item_deals", None, 0, 99)),
     ("program_hashes", _op(snapshot.OP_IN, "count", 1 << 30)),

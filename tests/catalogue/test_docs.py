@@ -2,10 +2,28 @@
 
 import re
 from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
 
 from rtb.catalogue.compile import compile_snapshot
 from rtb.catalogue.load import load
-from rtb.catalogue.model import Budget, Creative, Pacing
+from rtb.catalogue.model import (
+    KINDS,
+    Budget,
+    Creative,
+    ExcludePurchased,
+    Flight,
+    FrequencyCap,
+    Goal,
+    Image,
+    MediaFile,
+    Native,
+    Pacing,
+    Priors,
+    Transparency,
+)
 from rtb.catalogue.render import HOLES, NOTICES, PRODUCT_FIELDS
 from rtb.catalogue.targeting_parse import DEPTH_MAX
 from rtb.catalogue.targeting_values import KEYS, NUMBERS, SPECIAL
@@ -46,3 +64,43 @@ def test_every_limit_and_pacing_is_documented() -> None:
     """The guide says what a budget can hold and how it can be spent."""
     assert [name for name in Budget.__struct_fields__ if f"`{name}`" not in GUIDE] == []
     assert [name for name in Pacing.__args__ if f"`{name}`" not in GUIDE] == []
+
+
+WITHIN: dict[str, type[msgspec.Struct]] = {
+    "budget": Budget, "flights": Flight, "frequency_caps": FrequencyCap, "dsa": Transparency,
+    "goal": Goal, "exclude_purchased": ExcludePurchased, "priors": Priors, "native": Native,
+    "images": Image, "media_files": MediaFile,
+}  # fmt: skip
+
+
+def _section(title: str) -> str:
+    return GUIDE.partition(f"\n### {title}\n")[2].partition("\n##")[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_key_of_a_table_is_in_the_guide(kind: str) -> None:
+    """Each key has a row in the table of its object, and no row names another."""
+    rows = re.findall(r"^\| (`.*?`) \|", _section(f"`{kind}`"), re.MULTILINE)
+    keys = re.findall(r"`(\w+)`", " ".join(rows))
+    assert sorted(KINDS[kind].__struct_fields__) == sorted(keys)
+
+
+def test_every_key_within_is_in_the_guide() -> None:
+    """What objects hold is named in the row of its key, and no such object is left out."""
+    for name, kind in WITHIN.items():
+        row = re.search(rf"^\| `{name}` \|(.*)$", _section("Within them"), re.MULTILINE)
+        assert row is not None
+        assert set(kind.__struct_fields__) <= set(re.findall(r"`(\w+)`", row[1]))
+    held = [
+        each.type
+        for kind in (*KINDS.values(), *WITHIN.values())
+        for each in msgspec.structs.fields(kind)
+    ]
+    assert set(WITHIN.values()) == {kind for each in held for kind in _structs(each)}
+
+
+def _structs(kind: Any) -> set[type]:
+    """The objects that a field may hold."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return {kind}
+    return {found for each in get_args(kind) for found in _structs(each)}

@@ -216,10 +216,32 @@ def test_whole_catalogue_comes_back(tmp_path: Path, catalogue_of: Callable[..., 
     assert catalogue == loaded
 
 
+def test_problems_name_their_table(tmp_path: Path) -> None:
+    """In a file of several tables the number of an object does not say which object it is."""
+    tables = {
+        "advertisers": [{"id": "a", "domains": ["a.test"], "currency": "EURO"}, 7],
+        "campaigns": [{"id": "c", "advertiser": "a"}, {"id": "c", "advertiser": "a"}],
+        "creatives": [{"id": "v", "advertiser": "a", "type": "audio", "duration_s": "x"}],
+        "deals": {},
+    }
+    write(tmp_path, {"c.json": msgspec.json.encode(tables)})
+    write(tmp_path, {"line_items.jsonl": "{"})
+    write(tmp_path, {"products.csv": HEADER + "1,2,3,4,5\n1,x,bad,in_stock\n"})
+    errors = {
+        (each.table, each.row, each.field) for each in load(tmp_path)[1] if each.severity == "error"
+    }
+    expected = {
+        ("advertisers", 1, "currency"), ("advertisers", 2, ""), ("campaigns", 2, "id"),
+        ("creatives", 1, "duration_s"), ("", 0, "deals"), ("line_items", 1, ""),
+        ("products", 2, ""), ("products", 3, "price"),
+    }  # fmt: skip
+    assert expected <= errors
+
+
 def test_problem_is_json(tmp_path: Path) -> None:
     """Problems print as JSON for machines."""
-    problem = Problem("f", 1, "x", "m")
-    expected = b'{"file":"f","row":1,"field":"x","message":"m","severity":"error"}'
+    problem = Problem("f", 1, "x", "m", table="deals")
+    expected = b'{"file":"f","row":1,"field":"x","message":"m","severity":"error","table":"deals"}'
     assert expected == msgspec.json.encode(problem)
 
 

@@ -19,6 +19,7 @@ from rtb.catalogue.model import (
     MediaFile,
     Native,
     Product,
+    Transparency,
     VastVersion,
 )
 from rtb.catalogue.render import MacroError, Piece
@@ -411,14 +412,47 @@ def test_banner_type_is_read_from_the_markup(creative: Creative, expected: int) 
     assert expected == render.banner_type(creative)
 
 
+@pytest.mark.parametrize(("told", "adrender"), [({}, 0), ({"adrender": True}, 1)])
+def test_transparency_says_who_renders_it(told: dict[str, bool], adrender: int) -> None:
+    """An exchange can tell whether anybody shows who is behind an ad: by default not the ad."""
+    dsa = Transparency("Shop", "Agency", **told)
+    frame = render.frame(banner(), Advertiser("a", domains=("a.test",), dsa=dsa), None)
+    (piece,) = (piece for piece in frame if piece.hole is Hole.DSA)
+    expected = {"dsa": {"behalf": "Shop", "paid": "Agency", "adrender": adrender}}
+    assert {"ext": expected} == msgspec.json.decode(b"{" + piece.text.removeprefix(b",") + b"}")
+
+
 def test_mimes_are_masks() -> None:
     """By type, else by extension; unknown is 0, which is refused where types are listed."""
     assert render.creative_mimes(banner()) == 1 << MIMES["image/png"]
     assert render.creative_mimes(banner(image_url="https://c.example/x")) == 0
-    assert render.creative_mimes(page("x")) == 1 << MIMES["text/html"]
+    assert render.creative_mimes(page("x", mime="text/x")) == 0
     files = (MediaFile("u", "video/mp4"), MediaFile("u", "video/webm; codecs=vp9"))
     both = Creative("v", "a", "video", media_files=files)
     assert render.creative_mimes(both) == 1 << MIMES["video/mp4"] | 1 << MIMES["video/webm"]
+
+
+SAME_TYPES = [
+    (page("x"), "text/html"),
+    (page("x"), "application/xhtml+xml"),
+    (page("x"), "text/javascript"),
+    (page("x"), "application/javascript"),
+    (page("x"), "application/x-javascript"),
+    (page("x", mime="text/javascript"), "text/html"),
+    (banner(mime="image/jpg"), "image/jpeg"),
+    (Creative("v", "a", "audio", media_files=(MediaFile("u", "audio/mp3"),)), "audio/mpeg"),
+    (Creative("v", "a", "audio", media_files=(MediaFile("u", "audio/mpeg"),)), "audio/mp3"),
+    (
+        Creative("v", "a", "video", media_files=(MediaFile("u", "application/x-mpegURL"),)),
+        "application/vnd.apple.mpegurl",
+    ),
+]
+
+
+@pytest.mark.parametrize(("creative", "listed"), SAME_TYPES)
+def test_a_type_has_several_names(creative: Creative, listed: str) -> None:
+    """A list of types takes what is the same under another name."""
+    assert render.creative_mimes(creative) & 1 << MIMES[listed]
 
 
 SCRIPTS = [

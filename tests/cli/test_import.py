@@ -116,6 +116,20 @@ def test_any_error_stops_it_and_the_last_good_stays(directory: Path, tmp_path: P
     assert served(tmp_path / "state") == ["li"]
 
 
+@pytest.mark.parametrize("option", [[], ["--json"]], ids=["text", "json"])
+def test_problems_name_the_table(
+    app: typer.Typer, directory: Path, tmp_path: Path, option: list[str]
+) -> None:
+    """Objects are numbered by table, and a file may hold several."""
+    spoil(directory)
+    result = CliRunner().invoke(app, [str(directory), "--data", str(tmp_path / "s"), *option])
+    if option:
+        assert ["line_items"] == [each["table"] for each in json.loads(result.stdout)["problems"]]
+    else:
+        (line,) = [text for text in result.stdout.splitlines() if "spoilt.json" in text]
+        assert ["error", "spoilt.json", "line_items", "1", "goal.amount"] == line.split()[:5]
+
+
 def test_partial_leaves_out_the_bad(directory: Path, tmp_path: Path) -> None:
     """The sound part goes live, and the report names the rest."""
     spoil(directory)

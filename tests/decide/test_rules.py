@@ -26,6 +26,7 @@ from rtb.catalogue.model import (
     Goal,
     LineItem,
     MediaFile,
+    Native,
     Product,
     Segment,
 )
@@ -139,9 +140,11 @@ def decide(
 
 def only_reason(found: SimpleNamespace) -> Reject:
     """The one reason why nothing was bid."""
-    assert NoBid.NO_CANDIDATE == found.nobid
     assert 1 == len(found.reasons)
-    return next(iter(found.reasons))
+    reason: Reject = next(iter(found.reasons))
+    expected = NoBid.SEAT_BLOCKED if reason == Reject.SEAT else NoBid.NO_CANDIDATE
+    assert expected == found.nobid
+    return reason
 
 
 ONE = (image("c"), line("l", "c"))
@@ -157,6 +160,17 @@ BLOCKS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], Reject]]
                                  Reject.BLOCKED_CATEGORY),
     "acat": ({"categories": {"1": ("IAB7",)}}, {}, {"acat": ["IAB1"]},
              Reject.NOT_ALLOWED_CATEGORY),
+    "acat-every-category": (
+        {"categories": {"1": ("IAB1-2", "IAB7-1")}}, {}, {"acat": ["IAB1"]},
+        Reject.NOT_ALLOWED_CATEGORY,
+    ),
+    "acat-a-child-allows-no-parent": (
+        {"categories": {"1": ("IAB1",)}}, {}, {"acat": ["IAB1-2"]}, Reject.NOT_ALLOWED_CATEGORY,
+    ),
+    "acat-of-another-taxonomy": (
+        {"categories": {"1": ("IAB1",)}}, {}, {"acat": ["1"], "cattax": 6},
+        Reject.NOT_ALLOWED_CATEGORY,
+    ),
     "acat-unknown-category": ({}, {}, {"acat": ["IAB1"]}, Reject.NOT_ALLOWED_CATEGORY),
     "badv": ({}, {}, {"badv": ["www.shop.test"]}, Reject.BLOCKED_ADVERTISER),
     "badv-root-blocks-sub-domain": ({}, {}, {"badv": ["SHOP.test"]}, Reject.BLOCKED_ADVERTISER),
@@ -238,6 +252,24 @@ def test_block(engine: Any, name: str) -> None:
     assert reason == only_reason(decide(engine, catalogue, imp, **request))
 
 
+@pytest.mark.parametrize(
+    ("categories", "request_"),
+    [
+        ({"1": ("IAB1-2", "IAB7-1")}, {"acat": ["IAB1", "IAB7-1"]}),
+        ({"1": ("IAB1",)}, {"acat": ["iab1", "IAB3"]}),
+        ({"1": ("IAB1",), "6": ("52",)}, {"acat": ["IAB1"]}),
+        ({"1": ("IAB1",), "6": ("52",)}, {"acat": ["52"], "cattax": 6}),
+    ],
+)
+def test_what_acat_allows(
+    engine: Any, categories: dict[str, tuple[str, ...]], request_: dict[str, Any]
+) -> None:
+    """Every category in the list's taxonomy is there, itself or as part of its tier one."""
+    catalogue = snapshot(image("c", categories=categories), line("l", "c"))
+
+    assert NoBid.BID == decide(engine, catalogue, **request_).nobid
+
+
 @pytest.mark.parametrize("name", [n for n in BLOCKS if n not in ("api-unlisted-is-unsupported",
                                                                  "status")])  # fmt: skip
 def test_without_the_block_it_bids(engine: Any, name: str) -> None:
@@ -272,6 +304,135 @@ def test_video_block(engine: Any, name: str) -> None:
     assert reason == only_reason(decide(engine, catalogue, imp))
 
 
+def _file(kind: str, kbps: int | None = None, **fields: Any) -> MediaFile:
+    """A rendition: its subtype, its rate."""
+    values = {"width": 640, "height": 360, "bitrate_kbps": kbps, **fields}
+    mime = {"m3u8": "application/x-mpegURL"}.get(kind, f"video/{kind}")
+    return MediaFile(url=f"https://cdn.test/{kind}", mime=mime, **values)
+
+
+RENDITIONS: dict[str, tuple[tuple[MediaFile, ...], dict[str, Any], Reject]] = {
+    "the-one-that-plays-is-too-fast": (
+        (_file("m3u8"), _file("webm", 900)),
+        {"mimes": ["video/webm"], "maxbitrate": 800}, Reject.BITRATE,
+    ),
+    "another-of-its-type-fits": (
+        (_file("mp4", 4000), _file("mp4", 700)),
+        {"mimes": ["video/mp4"], "maxbitrate": 800}, Reject.NONE,
+    ),
+    "only-another-type-fits": (
+        (_file("mp4", 4000), _file("webm", 700)),
+        {"mimes": ["video/mp4"], "maxbitrate": 800}, Reject.BITRATE,
+    ),
+    "too-slow": ((_file("mp4", 300),), {"minbitrate": 301}, Reject.BITRATE),
+    "a-rate-that-nobody-knows": ((_file("mp4"),), {"minbitrate": 301, "maxbitrate": 302},
+                                 Reject.NONE),
+    "the-one-that-streams-is-too-fast": (
+        (_file("mp4", 700), _file("webm", 900, delivery="streaming")),
+        {"maxbitrate": 800, "delivery": [1], "mimes": []}, Reject.DELIVERY,
+    ),
+    "types-that-nobody-knows": (
+        (MediaFile(url="https://cdn.test/v", mime="video/x-mp4", width=640, height=360),),
+        {"mimes": ["video/mp4"]}, Reject.MIME,
+    ),
+    "no-bars": ((_file("mp4"),), {"w": 640, "h": 480, "boxingallowed": 0}, Reject.SIZE),
+    "bars-are-allowed": ((_file("mp4"),), {"w": 640, "h": 480}, Reject.NONE),
+    "the-same-ratio-in-another-size": (
+        (_file("mp4"),), {"w": 1280, "h": 720, "boxingallowed": 0}, Reject.NONE,
+    ),
+    "two-percent-off": (
+        (_file("mp4"),), {"w": 640, "h": 367, "boxingallowed": 0}, Reject.NONE,
+    ),
+    "more-than-two-percent-off": (
+        (_file("mp4"),), {"w": 640, "h": 368, "boxingallowed": 0}, Reject.SIZE,
+    ),
+    "a-player-without-a-size": ((_file("mp4"),), {"w": 640, "boxingallowed": 0}, Reject.NONE),
+    "one-of-two-ratios-fits": (
+        (_file("mp4"), _file("webm", width=640, height=480)),
+        {"w": 320, "h": 240, "boxingallowed": 0, "mimes": []}, Reject.NONE,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RENDITIONS)
+def test_one_rendition_fits_in_all_respects(engine: Any, name: str) -> None:
+    """A player takes one file: its type, its rate, its delivery and its shape have to fit."""
+    files, av, reason = RENDITIONS[name]
+    catalogue = snapshot(video("c", media_files=files, width=None, height=None), line("l", "c"))
+    found = decide(engine, catalogue, {"id": "1", "video": {"mimes": ["video/mp4"], **av}})
+
+    assert {reason} == (found.reasons or {Reject.NONE})
+
+
+def test_a_creative_says_the_type_that_its_files_do_not(engine: Any) -> None:
+    """Where no file has a type that lists know, the creative's own counts for them."""
+    file = MediaFile(url="https://cdn.test/v", mime="video/x-mp4", width=640, height=360)
+    catalogue = snapshot(video("c", media_files=(file,), mime="video/mp4"), line("l", "c"))
+    imp = {"id": "1", "video": {"mimes": ["video/mp4"]}}
+
+    assert NoBid.BID == decide(engine, catalogue, imp).nobid
+
+
+@pytest.mark.parametrize(("h", "bids"), [(360, True), (480, False)])
+def test_a_tag_has_the_shape_that_its_creative_says(engine: Any, h: int, bids: bool) -> None:
+    """Where no bars are allowed, a wrapper goes by the size of the creative."""
+    tag = {"media_files": (), "vast_tag_url": "https://ads.test/vast", "mime": "video/mp4"}
+    av = {"mimes": ["video/mp4"], "w": 640, "h": h, "boxingallowed": 0}
+    found = decide(engine, snapshot(video("c", **tag), line("l", "c")), {"id": "1", "video": av})
+
+    assert bids == bool(found.chosen)
+
+
+def _asset(number: int, required: int, **asked: Any) -> dict[str, Any]:
+    return {"id": number, "required": required, **asked}
+
+
+@pytest.mark.parametrize(
+    ("assets", "bids"),
+    [
+        ([_asset(1, 1, title={"len": 9}), _asset(1, 1, data={"type": 12})], False),
+        ([_asset(1, 0, title={"len": 9}), _asset(1, 1, title={"len": 8})], False),
+        ([_asset(1, 1, title={"len": 9}), _asset(1, 0, data={"type": 12})], True),
+        ([_asset(1, 0, title={"len": 9}), _asset(1, 1, title={"len": 9})], True),
+        ([_asset(1, 1, title={"len": 9}), _asset(2, 1, data={"type": 12})], True),
+    ],
+)
+def test_native_assets_of_one_id(engine: Any, assets: list[dict[str, Any]], bids: bool) -> None:
+    """One of an id is answered, the first: nothing is bid where another one is required too."""
+    native = Native(title="T", cta="Buy")
+    ad = Creative("c", "a", "native", native=native, landing_page="https://shop.test/")
+    # An impression before it asks for the same ids.
+    imps = [
+        {"id": str(n), "native": {"request": json.dumps({"ver": "1.2", "assets": asked})}}
+        for n, asked in enumerate([[_asset(1, 1, img={"type": 1})], assets])
+    ]
+    found = decide(engine, snapshot(ad, line("l", "c")), *imps)
+
+    assert bids == bool(found.chosen)
+    assert {Reject.NATIVE_ASSET} == found.reasons
+
+
+@pytest.mark.parametrize(
+    ("request_", "nobid"),
+    [
+        ({"wseat": ["q"]}, NoBid.SEAT_BLOCKED),
+        ({"bseat": ["house", "ours"]}, NoBid.SEAT_BLOCKED),
+        ({"wseat": ["ours"], "bseat": ["ours"]}, NoBid.SEAT_BLOCKED),
+        ({"wseat": ["ours"]}, NoBid.NO_CANDIDATE),
+        ({"wseat": ["house"]}, NoBid.BID),
+        ({"wseat": ["theirs"]}, NoBid.SEAT_BLOCKED),
+        ({"bseat": ["house"]}, NoBid.NO_CANDIDATE),
+    ],
+)
+def test_a_request_that_no_seat_may_answer(
+    engine: Any, request_: dict[str, Any], nobid: NoBid
+) -> None:
+    """It says so only where the default seat and every one of this exchange is shut out."""
+    other = Advertiser(id="b", domains=("b.test",), seats={"generic": "ours", "else": "theirs"})
+
+    assert nobid == decide(engine, snapshot(*ONE, other), **request_).nobid
+
+
 def test_size_union_of_format_and_wh(engine: Any) -> None:
     """Both `format` and w/h are sizes that fit."""
     catalogue = snapshot(*ONE)
@@ -280,6 +441,23 @@ def test_size_union_of_format_and_wh(engine: Any) -> None:
     assert (300, 250) == tuple(
         getattr(decide(engine, catalogue, imp).chosen[0], name) for name in ("w", "h")
     )
+
+
+COMMON_LISTS = (
+    ["image/jpeg", "image/png", "image/gif", "text/javascript"],
+    ["image/jpeg", "application/javascript"],
+    ["image/gif", "Application/X-Javascript"],
+    ["application/xhtml+xml"],
+)
+
+
+@pytest.mark.parametrize("mimes", COMMON_LISTS)
+def test_markup_is_taken_by_the_lists_of_banners(engine: Any, mimes: list[str]) -> None:
+    """Whoever takes a script takes the markup that it stands in."""
+    page = image("c", type="html", html="<b>x</b>", image_url=None)
+    imp = {"id": "1", "banner": {"w": 300, "h": 250, "mimes": mimes}}
+
+    assert NoBid.BID == decide(engine, snapshot(page, line("l", "c")), imp).nobid
 
 
 def test_responsive_creative_takes_the_first_format(engine: Any) -> None:
@@ -936,11 +1114,95 @@ def test_a_long_structured_pod_is_filled(engine: Any) -> None:
     assert 7 == len({bid.creative for bid in found.chosen})
 
 
-def test_poddedupe_by_advertiser(engine: Any) -> None:
-    """poddedupe 1: an advertiser stands once in a pod."""
+_ONE_FILE = (MediaFile(url="https://cdn.test/1.mp4", mime="video/mp4", width=640, height=360),)
+_TWO_FILES = (
+    MediaFile(url="https://cdn.test/2.mp4", mime="video/mp4", width=640, height=360),
+    *_ONE_FILE,
+)
+POD_PAIRS: dict[str, tuple[int, dict[str, Any], dict[str, Any], int]] = {
+    # name: poddedupe, one creative, another of another advertiser, how many go out
+    "domain": (1, {"domains": ("x.test", "y.test")}, {"domains": ("Y.test",)}, 1),
+    "only-a-parent-domain": (1, {"domains": ("x.test",)}, {"domains": ("www.x.test",)}, 2),
+    "other-domains": (1, {"domains": ("x.test",)}, {"domains": ("y.test",)}, 2),
+    "category": (2, {"categories": {"1": ("IAB1-2", "IAB7")}}, {"categories": {"1": ("IAB7",)}}, 1),
+    "categories-of-one-tier": (
+        2, {"categories": {"1": ("IAB7-1",)}}, {"categories": {"1": ("IAB7-2",)}}, 2,
+    ),
+    "category-that-no-bid-says": (
+        2,
+        {"categories": {"1": ("IAB1",), "6": ("52",)}},
+        {"categories": {"1": ("IAB2",), "6": ("52",)}},
+        2,
+    ),
+    "no-categories": (2, {}, {}, 2),
+    "other-creatives": (3, {}, {}, 2),
+    "file": (4, {"media_files": _ONE_FILE}, {"media_files": _TWO_FILES}, 1),
+    "tag": (
+        4,
+        {"media_files": (), "mime": "video/mp4", "vast_tag_url": "https://ads.test/{cachebuster}"},
+        {"media_files": (), "mime": "video/mp4", "vast_tag_url": "https://ads.test/{cachebuster}"},
+        1,
+    ),
+    "other-files": (4, {"media_files": _ONE_FILE}, {"media_files": _TWO_FILES[:1]}, 2),
+    "nothing": (5, {"media_files": _ONE_FILE}, {"media_files": _ONE_FILE}, 2),
+}  # fmt: skip
+DYNAMIC = [{"poddur": 90}]
+STRUCTURED = [{"podid": "p", "slotinpod": 1}, {"podid": "p"}]
+
+
+@pytest.mark.parametrize("slots", [DYNAMIC, STRUCTURED], ids=["dynamic", "structured"])
+@pytest.mark.parametrize("name", POD_PAIRS)
+def test_poddedupe(engine: Any, name: str, slots: list[dict[str, Any]]) -> None:
+    """No two bids of a pod share what it wants once, whichever of its slots says so."""
+    dedupe, one, other, count = POD_PAIRS[name]
+    catalogue = snapshot(
+        Advertiser(id="b", domains=("b.test",)),
+        Campaign(id="kb", advertiser="b"),
+        video("c", **one),
+        video("d", advertiser="b", **other),
+        line("l", "c", cpm="9"),
+        line("m", "d", campaign="kb"),
+    )
+    imps = [
+        {"id": str(n), "video": {"mimes": ["video/mp4"], **slot}} for n, slot in enumerate(slots)
+    ]
+    imps[0]["video"]["poddedupe"] = [dedupe]  # type: ignore[index]
+    found = decide(engine, catalogue, *imps)
+
+    assert count == len(found.chosen)
+    assert ({Reject.SEPARATION} if count == 1 else set()) <= found.reasons
+
+
+def test_an_advertiser_with_two_domains_may_stand_twice(engine: Any) -> None:
+    """poddedupe 1 is about what bids say, `adomain`, and not about who pays."""
+    catalogue = snapshot(
+        video("c"), video("d", domains=("other.test",)), line("l", "c"), line("m", "d")
+    )
     av = {"mimes": ["video/mp4"], "poddur": 90, "poddedupe": [1]}
 
-    assert 1 == len(decide(engine, _pod_catalogue(), {"id": "1", "video": av}).chosen)
+    assert 2 == len(decide(engine, catalogue, {"id": "1", "video": av}).chosen)
+
+
+def test_a_refused_bid_of_a_pod_gives_way_to_one_that_may_stand_there(engine: Any) -> None:
+    """Who falls back into a pod shares no domain with those who stay."""
+    catalogue = snapshot(
+        *(video(name, domains=(f"{name[0]}.test",)) for name in ("x1", "x2", "y1", "y2")),
+        *(line(f"l{n}", name, cpm=str(9 - n)) for n, name in enumerate(("x1", "y1", "x2", "y2"))),
+    )
+    av = {"mimes": ["video/mp4"], "poddur": 90, "poddedupe": [1]}
+    opportunity, decision = Opportunity(), Decision()
+    exchange = Exchange(name="generic", path="generic", seat="house")
+    body = {"id": "r", "at": 1, "imp": [{"id": "1", "video": av}]}
+    decode(json.dumps(body).encode(), exchange, opportunity)
+    terms = settings.terms_of(exchange, RATES, ZONES, 1000, 1)
+    core = engine(catalogue)
+    core.decide(opportunity, None, terms, None, NOW_MS, decision)
+    core.fall_back(opportunity, decision, 1)
+    bids = decision.data[0]["bids"][:4]
+
+    assert ["x1", "y2"] == [
+        catalogue.id_of("creatives", int(bid["creative"])) for bid in bids if bid["chosen"]
+    ]
 
 
 # -- purity ---------------------------------------------------------------------------------------

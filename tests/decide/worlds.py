@@ -112,20 +112,28 @@ def _creative(chance: random.Random, number: int, advertiser: str) -> Creative:
             ),
         }
     else:
-        mime = "video/mp4" if kind == "video" else "audio/mpeg"
-        file = MediaFile(
-            url=f"{scheme}://cdn.test/v",
-            mime=mime,
-            width=640,
-            height=360,
-            bitrate_kbps=chance.choice([None, 400, 4000]),
-        )
+        kbps = chance.choice([None, 400, 4000])
+        # Files draw for themselves, so that a world is the same with more of them.
+        own = random.Random(number)
+        files = tuple(_file(own, scheme, kind, kbps) for _ in range(own.choice([1, 1, 2, 3])))
         shared |= {
-            "type": kind, "media_files": (file,), "duration_s": chance.choice([6, 15, 30]),
+            "type": kind, "media_files": files, "duration_s": chance.choice([6, 15, 30]),
             "vast_version": chance.choice(["2.0", "3.0", "4.2"]),
             "skip_after_s": chance.choice([None, 5]), "width": 640, "height": 360,
         }  # fmt: skip
     return Creative(**shared)  # type: ignore[arg-type]
+
+
+def _file(chance: random.Random, scheme: str, kind: str, kbps: int | None) -> MediaFile:
+    mimes = ["video/mp4", "video/mp4", "video/webm"] if kind == "video" else ["audio/mpeg"]
+    return MediaFile(
+        url=f"{scheme}://cdn.test/v{chance.randrange(20)}",
+        mime=chance.choice(mimes),
+        width=640,
+        height=chance.choice([360, 360, 480]),
+        bitrate_kbps=chance.choice([kbps, 700]),
+        delivery=chance.choice(["progressive", "streaming"]),
+    )
 
 
 def _goal(chance: random.Random) -> Goal:
@@ -228,10 +236,14 @@ def _av(chance: random.Random) -> dict[str, object]:
         {"skip": chance.choice([0, 1])},
         {"api": [3, 5, 7]},
         {"poddur": 45, "maxseq": 3, "podid": "pod"},
-        {"podid": "pod", "poddedupe": [1]},
+        {"podid": "pod", "poddedupe": [chance.randint(1, 5)]},
+        {"poddur": 90, "poddedupe": [chance.randint(1, 5)]},
+        {"boxingallowed": 0},
+        {"delivery": [1]},
         {"mincpmpersec": 0.05},
         {"durfloors": [{"mindur": 1, "maxdur": 10, "bidfloor": 2}, {"mindur": 11, "bidfloor": 3}]},
         {"maxbitrate": 1000},
+        {"minbitrate": 500},
         {"battr": [13]},
         {"linearity": 1},
     ]
@@ -246,6 +258,8 @@ def _native(chance: random.Random) -> dict[str, object]:
         {"id": 2, "required": 1, "img": {"type": 3, "wmin": 600, "hmin": 300}},
         {"id": 3, "required": chance.randint(0, 1), "data": {"type": 12, "len": 15}},
     ]
+    if chance.random() < 0.2:
+        assets[chance.randrange(3)]["id"] = 1
     return {"request": json.dumps({"ver": "1.2", "assets": assets}), "api": [3, 5]}
 
 
@@ -305,7 +319,9 @@ def request(chance: random.Random) -> dict[str, object]:
     }  # fmt: skip
     found |= chance.choice([{}, {"at": 1}, {"at": 1}, {"at": 2}, {"at": 3}])
     found |= chance.choice([{}, {"cur": ["USD"]}, {"cur": ["EUR"]}, {"cur": ["XXX"]}])
-    found |= chance.choice([{}, {"bcat": ["IAB7"]}, {"acat": ["IAB1", "IAB19"]}])
+    found |= chance.choice(
+        [{}, {"bcat": ["IAB7"]}, {"acat": chance.sample(["IAB1", "IAB2", "IAB7", "IAB19"], 2)}]
+    )
     found |= chance.choice([{}, {"badv": ["shop0.test"]}, {"bapp": ["com.shop.app"]}])
     found |= chance.choice([{}, {"wseat": ["seat-1", "house"]}, {"bseat": ["seat-3"]}])
     found |= chance.choice([{}, {"wlang": ["de"]}, {"regs": {"gdpr": 1}}, {"regs": {"coppa": 1}}])

@@ -393,6 +393,22 @@ def is_of(kind: Kind, url: str) -> bool:
     return isinstance(found, Notice) and kind == found.kind
 
 
+def test_native_assets_of_one_id_are_answered_once(
+    native_ad: Catalogue, opportunity, generic: Exchange
+):
+    """An answer names its assets by id: two of one id would be one of them to nobody knows whom."""
+    assets = [{"id": 1, "required": 1, "title": {}}, {"id": 1, "data": {"type": 2}}]
+    body = native_request(False, assets=[*assets, {"id": 1, "required": 1, "title": {}}])
+    answer = json.loads(answered(opportunity(body), decision({}), native_ad.arrays(), generic))
+    native = json.loads(answer["seatbid"][0]["bid"][0]["adm"])
+    assert [{"id": 1, "title": {"text": '"A" title'}}] == native["assets"]
+
+    assets[1]["required"] = 1
+    body = native_request(False, assets=assets)
+    with pytest.raises(InvariantError, match="required asset"):
+        answered(opportunity(body), decision({}), native_ad.arrays(), generic)
+
+
 def test_native_without_a_required_asset_is_a_bug(
     native_ad: Catalogue, opportunity, generic: Exchange
 ):

@@ -148,8 +148,19 @@ def test_asset_fits(request_: dict, ad: dict, fits: bool):
 def test_match_assets():
     """First fitting asset in order; optional ones may be left out, required ones not."""
     title = {**EMPTY, "kind": 1, "len": 10, "required": 1}
-    data = {**EMPTY, "kind": 4, "type": 2}
+    data = {**EMPTY, "kind": 4, "type": 2, "id": 2}
     ads = [{**AD, "kind": 1, "chars": 20}, {**AD, "kind": 1, "chars": 9}]
-    assert [1, -1, 1] == match_assets([title, data, title], ads)
+    assert [1, -1, 1] == match_assets([title, data, {**title, "id": 3}], ads)
     assert match_assets([{**data, "required": 1}], ads) is None
     assert [] == match_assets([], ads)
+
+
+def test_assets_of_one_id_are_answered_once():
+    """The answer names assets by id: the first stands, and what else is required is lacking."""
+    title = {**EMPTY, "kind": 1, "len": 10}
+    longer, needed = {**title, "len": 20}, {**title, "required": 1}
+    ads = [{**AD, "kind": 1, "chars": 9}]
+    assert [0, -1] == match_assets([title, longer], ads)
+    assert [0, -1] == match_assets([title, needed], ads)
+    assert [0, -1] == match_assets([needed, longer], ads)
+    assert match_assets([title, {**longer, "required": 1}], ads) is None
