@@ -359,6 +359,7 @@ cdef struct Head:
     int32_t utcoffset_min
     int32_t devicetype
     int32_t dsarequired
+    int32_t pubrender
     uint32_t cur[8]
     int32_t cur_count
     int32_t imps_count

@@ -254,7 +254,8 @@ cdef enum:
     X_EIDS = 9
     X_DSAREQUIRED = 10  # regs.ext.dsa
     X_GPP_SID = 11
-    X_COUNT = 12
+    X_PUBRENDER = 12  # regs.ext.dsa
+    X_COUNT = 13
     I_ID = 1
     I_BIDFLOOR = 2
     I_BIDFLOORCUR = 3
@@ -621,6 +622,7 @@ cdef bint _request_facts(Wire *wire) noexcept nogil:
     value = _count(wire, &slots[R_CATTAX], 0)
     head.cattax = value if value else CATTAX_DEFAULT
     head.dsarequired = _count(wire, &wire.regs_ext[X_DSAREQUIRED], 0)
+    head.pubrender = min(_count(wire, &wire.regs_ext[X_PUBRENDER], -1), PUBRENDER_MAX) + 1
     if _strict_flag(wire, &slots[R_TEST]):
         wire.flags |= FLAG_TEST
     if _integer(wire, &slots[R_ALLIMPS], 0) != 0:

@@ -1,6 +1,15 @@
 # The rules of a creative: what the impression takes, the exchange's blocks, what the person bought.
 
 
+cdef inline bint _is_transparent(Engine self, const Creative *ad) noexcept nogil:
+    """Whether somebody says who is behind the ad, and just one of publisher and ad shows it."""
+    if self.facts.head.pubrender == PUBLISHER_SHOWS_NOTHING:
+        return ad.dsa == AD_SHOWS_IT
+    return ad.dsa and not (
+        self.facts.head.pubrender == PUBLISHER_SHOWS_IT and ad.dsa == AD_SHOWS_IT
+    )
+
+
 cdef int _reject_creative(Engine self, const Creative *ad, const Imp *imp) noexcept nogil:
     cdef int reason
     if _is_capped(self, ad.caps_start, ad.caps_count):
@@ -11,7 +20,7 @@ cdef int _reject_creative(Engine self, const Creative *ad, const Imp *imp) noexc
         self.creative_statuses + ad.statuses_start, ad.statuses_count, self.terms.exchange
     ):
         return REJECT_EXCHANGE_STATUS
-    if self.facts.head.dsarequired >= DSA_REQUIRED and not ad.dsa:
+    if self.facts.head.dsarequired >= DSA_REQUIRED and not _is_transparent(self, ad):
         return REJECT_TRANSPARENCY
     if imp.flags & IMP_SECURE and not ad.secure:
         return REJECT_SECURE

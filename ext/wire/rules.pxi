@@ -19,6 +19,7 @@ cdef int ATTS_NOT_ASKED = privacy_rules.ATTS_NOT_ASKED
 cdef int ATTS_RESTRICTED = privacy_rules.ATTS_RESTRICTED
 cdef int ATTS_AUTHORISED = privacy_rules.ATTS_AUTHORISED
 cdef int CATTAX_DEFAULT = lists.CATEGORY_TAXONOMY_DEFAULT
+cdef int PUBRENDER_MAX = privacy_rules.PUBRENDER_MAX
 cdef uint32_t USD = currency_code("USD")
 cdef int32_t INT32_HIGH = reading.INT_MAX
 cdef int32_t INT32_LOW = reading.INT_MIN
@@ -167,7 +168,7 @@ _OBJECTS = {
     },
     "regs": {**_REGS, "ext": OWN + X_EXT},
     "regs_ext": {**_REGS, "dsa": OWN + X_DSA},
-    "dsa": {"dsarequired": X_DSAREQUIRED},
+    "dsa": {"dsarequired": X_DSAREQUIRED, "pubrender": X_PUBRENDER},
     "imp": {
         "id": I_ID, "bidfloor": I_BIDFLOOR, "bidfloorcur": I_BIDFLOORCUR, "dt": I_DT, "exp": I_EXP,
         "ssai": I_SSAI, "clickbrowser": I_CLICKBROWSER, "instl": I_INSTL, "secure": I_SECURE,

@@ -365,6 +365,7 @@ HEAD = _struct(
     ("utcoffset_min", "i4"),
     ("devicetype", "i4"),
     ("dsarequired", "i4"),
+    ("pubrender", "i4"),  # regs.ext.dsa.pubrender + 1; 0 = absent
     ("cur", "u4", CURRENCIES_MAX),
     ("cur_count", "i4"),
     ("imps_count", "i4"),

@@ -159,7 +159,7 @@ def creative_facts(
         "linearity": creative.linearity if creative.type == "video" else 0,
         "expand": mask(creative.expandable),
         "rating": creative.rating or 0,
-        "dsa": advertiser.dsa is not None,
+        "dsa": 0 if advertiser.dsa is None else 1 + advertiser.dsa.adrender,
         "item": hash_of(Dim.ITEM, product_key(advertiser.id, product.id)) if product else 0,
         "available": is_available(product.availability) if product else True,
     }

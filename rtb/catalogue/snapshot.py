@@ -166,7 +166,7 @@ CREATIVE = _lines(
     ("protocol", "u1"),  # VAST number, wrapper or inline
     ("linearity", "u1"),
     ("rating", "u1"),  # qagmediarating, 0 unknown
-    ("dsa", "u1"),  # its frame can say who is behind the ad (regs.ext.dsa)
+    ("dsa", "u1"),  # 1: its frame can say who is behind the ad (regs.ext.dsa); 2: the ad shows it
     ("caps_count", "i4"),  # its own, in `caps`
     # third line: what few requests ask for; for the answer and the model
     ("caps_start", "i4"),

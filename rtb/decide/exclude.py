@@ -23,6 +23,10 @@ MS_PER_S: Final = 1000
 BOXING_PART: Final = 50
 # regs.ext.dsa.dsarequired: 2 and 3 drop bids that do not say who is behind the ad.
 DSA_REQUIRED: Final = 2
+# regs.ext.dsa.pubrender + 1, and `dsa` of a creative.
+PUBLISHER_SHOWS_NOTHING: Final = 1
+PUBLISHER_SHOWS_IT: Final = 3
+AD_SHOWS_IT: Final = 2
 # IMG and DATA types of native assets (OpenRTB Native 1.2 section 7.4).
 IMG_MAIN: Final = 3
 KIND_TITLE, KIND_IMG, KIND_VIDEO, KIND_DATA = 1, 2, 3, 4
@@ -180,7 +184,7 @@ def reject_creative(
     statuses = index.snapshot["creative_statuses"][start : start + creative.statuses_count]
     if exchange in statuses.tolist():
         return Reject.EXCHANGE_STATUS
-    if facts["head"]["dsarequired"] >= DSA_REQUIRED and not creative.dsa:
+    if facts["head"]["dsarequired"] >= DSA_REQUIRED and not _is_transparent(creative, facts):
         return Reject.TRANSPARENCY
     if imp.flags & ImpFlag.SECURE and not creative.secure:
         return Reject.SECURE
@@ -192,6 +196,15 @@ def reject_creative(
         av = imp.video if creative.media == Media.VIDEO else imp.audio
         reason = _reject_av(index, creative, av)
     return reason or _reject_blocked(index, creative, blocks, int(facts["head"]["cattax"]))
+
+
+def _is_transparent(creative: SimpleNamespace, facts: np.void) -> bool:
+    """Whether somebody says who is behind the ad, and just one of publisher and ad shows it."""
+    shown_by = int(facts["head"]["pubrender"])
+    if shown_by == PUBLISHER_SHOWS_NOTHING:
+        return bool(creative.dsa == AD_SHOWS_IT)
+    twice = shown_by == PUBLISHER_SHOWS_IT and creative.dsa == AD_SHOWS_IT
+    return bool(creative.dsa) and not twice
 
 
 def format_for(

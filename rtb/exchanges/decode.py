@@ -32,6 +32,7 @@ It refuses (nothing may be read from the opportunity then):
     channel             of site, app, dooh: the first that is an object and not empty, else the
                         first that is an object. Two of them: SITE_AND_APP
     dsarequired         regs.ext.dsa.dsarequired
+    pubrender           regs.ext.dsa.pubrender + 1; more than PUBRENDER_MAX counts as that
     ids                 in this order user.buyeruid, user.id, device.ifa (not when only zeros and
                         dashes), user.eids and behind them user.ext.eids; at most IDS_MAX. An id
                         that is no id is left out
@@ -53,7 +54,7 @@ from rtb.base.money import currency_code
 from rtb.base.records import CURRENCIES_MAX, IDS_MAX, Dim, Flag, IdKind, Opportunity, Quirk
 from rtb.exchanges.contexts import language_of, read_context
 from rtb.exchanges.impressions import read_imps
-from rtb.exchanges.privacy import read_privacy
+from rtb.exchanges.privacy import PUBRENDER_MAX, read_privacy
 from rtb.exchanges.settings import Exchange
 from rtb.exchanges.sheet import Row, Sheet
 from rtb.openrtb.lists import CATEGORY_TAXONOMY_DEFAULT
@@ -112,6 +113,7 @@ def _read_request(reader: Reader, sheet: Sheet, root: Object) -> None:
         "tmax_ms": _tmax_ms(reader, root),
         "cattax": reader.count(root, "cattax") or CATEGORY_TAXONOMY_DEFAULT,
         "dsarequired": reader.count(dsa, "dsarequired"),
+        "pubrender": min(reader.count(dsa, "pubrender", -1), PUBRENDER_MAX) + 1,
         "privacy": int(read_privacy(reader, root)),
     }
     if reader.strict_flag(root, "test"):

@@ -25,6 +25,8 @@ from rtb.openrtb.reading import Json, Object, Reader
 ATTS_NOT_ASKED: Final = 0
 ATTS_RESTRICTED: Final = 1
 ATTS_AUTHORISED: Final = 3
+# Who shows the notice of the Digital Services Act (regs.ext.dsa.pubrender): known up to 2.
+PUBRENDER_MAX: Final = 9
 # IAB's US Privacy String 1.0: version, notice given, opted out of sale, limited service provider.
 _US_PRIVACY: Final = re.compile("1[YyNn-][YyNn-][YyNn-]")
 

@@ -29,6 +29,7 @@ from rtb.catalogue.model import (
     Native,
     Product,
     Segment,
+    Transparency,
 )
 from rtb.catalogue.snapshot import Snapshot
 from rtb.decide.engine import Engine as ReadableEngine
@@ -196,6 +197,22 @@ BLOCKS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], Reject]]
     "status": ({"exchange_status": {"generic": "rejected"}}, {}, {}, Reject.EXCHANGE_STATUS),
     "dsa": ({}, {}, {"regs": {"ext": {"dsa": {"dsarequired": 2}}}}, Reject.TRANSPARENCY),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pubrender", "adrender", "bids"),
+    [(None, False, True), (None, True, True), (0, False, False), (0, True, True),
+     (1, False, True), (1, True, True), (2, False, True), (2, True, False), (7, True, True)],
+)  # fmt: skip
+def test_one_shows_who_is_behind_the_ad(
+    engine: Any, pubrender: int | None, adrender: bool, bids: bool
+) -> None:
+    """Where it must be shown, not nobody does, nor both."""
+    shop = Advertiser(id="a", domains=("shop.test",), dsa=Transparency("Shop", "Shop", adrender))
+    told = {"dsarequired": 2} | ({} if pubrender is None else {"pubrender": pubrender})
+    found = decide(engine, snapshot(shop, image("c"), line("l", "c")), regs={"ext": {"dsa": told}})
+    assert (NoBid.BID if bids else NoBid.NO_CANDIDATE) == found.nobid
+    assert bids or {Reject.TRANSPARENCY} == found.reasons
 
 
 # Lists that are there and have an entry, and nothing in them that we understand.

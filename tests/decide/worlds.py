@@ -162,7 +162,7 @@ def catalogue(seed: int, line_items: int) -> Catalogue:
                 domains=(f"www.shop{number}.test",),
                 seats=seats,
                 currency="EUR" if number == 3 else "USD",
-                dsa=Transparency(behalf="A", paid="B") if number == 1 else None,
+                dsa=Transparency("A", "B", adrender=number == 2) if number in (1, 2) else None,
             )
         )
         found.add(Campaign(id=f"k{number}", advertiser=f"a{number}"))
@@ -325,7 +325,9 @@ def request(chance: random.Random) -> dict[str, object]:
     found |= chance.choice([{}, {"badv": ["shop0.test"]}, {"bapp": ["com.shop.app"]}])
     found |= chance.choice([{}, {"wseat": ["seat-1", "house"]}, {"bseat": ["seat-3"]}])
     found |= chance.choice([{}, {"wlang": ["de"]}, {"regs": {"gdpr": 1}}, {"regs": {"coppa": 1}}])
-    dsa = {"ext": {"dsa": {"dsarequired": chance.randint(1, 3)}}}
+    told = {"dsarequired": chance.randint(1, 3)}
+    told |= chance.choice([{}, {"pubrender": chance.randint(0, 2)}])
+    dsa = {"ext": {"dsa": told}}
     found |= chance.choice([{}, {}, {}, {"regs": dsa}])
     return found
 

@@ -224,6 +224,10 @@ TRAPS: dict[str, tuple[dict, dict]] = {
         {"privacy": ...},
     ),
     "dsa-in-regs-ext": (request(regs={"ext": {"dsa": {"dsarequired": 2}}}), {"dsarequired": 2}),
+    "dsa-render": (
+        request(regs={"ext": {"dsa": {"dsarequired": 2, "pubrender": 0}}}),
+        {"dsarequired": 2, "pubrender": 1},
+    ),
     "no-keeps-the-values-of-the-user": (
         request(
             regs={"gdpr": 1},
