@@ -97,7 +97,7 @@ class Reject(IntEnum):
     OUT_OF_STOCK = 102
     PURCHASED_ITEM = 103
     PURCHASED_CATEGORY = 104
-    TRANSPARENCY = 106  # regs.ext.dsa requires what the advertiser does not say
+    TRANSPARENCY = 106  # regs.ext.dsa requires what nobody says, or nobody shows, or both would
     EXCHANGE_STATUS = 105  # the creative is not approved on this exchange
     # price and selection
     NO_VALUE = 110  # value is zero, negative or not finite

@@ -167,13 +167,16 @@ def test_what_goes_out_is_paid_recorded_and_signed(till: Till) -> None:
 
 def test_without_a_lease_nothing_goes_out(till: Till) -> None:
     """Every refusal is said on the board, so that the keeper may lend; nothing is recorded."""
-    offered = [till.bid(request) for request in requests(40)]
+    offered, reasons = 0, set()
+    for request in requests(40):
+        offered += till.bid(request) or 0
+        drops = till.decision.data["drops"][0, : till.decision.data["head"]["drops_count"][0]]
+        reasons |= set(drops["reason"].tolist())
 
-    assert 0 == sum(count or 0 for count in offered)
+    assert 0 == offered
     assert [] == till.records
     assert till.board.refusals.sum() > 10
-    drops = till.decision.data["drops"][0, : till.decision.data["head"]["drops_count"][0]]
-    assert Reject.BUDGET in drops["reason"]
+    assert Reject.BUDGET in reasons
 
 
 def test_a_refused_bid_gives_way_to_the_next(till: Till) -> None:
