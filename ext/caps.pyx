@@ -201,6 +201,8 @@ cdef class Caps:
     cdef uint64_t *links
     cdef int links_count
     cdef bint is_blind  # counts are missing that the store has
+    cdef list asked  # keys of the request in hand, whose counts begin at `first_source`
+    cdef int first_source
     cdef bint may_join  # keys without a record, which may not be linked yet
     cdef ProfileEntry entries[PROFILE_ENTRIES_MAX]
     cdef int entries_count
@@ -263,6 +265,7 @@ cdef class Caps:
         self.viewed, self.is_opened, self.made_count = None, False, 0
         self.people_count = self.aliases_count = self.links_count = self.chosen = 0
         self.may_join = self.is_blind = False
+        self.asked, self.first_source = [], 0
         self._start(identity)
         self.serve(CapsTable.empty())
 
@@ -353,6 +356,7 @@ cdef class Caps:
         self.viewed, self.is_opened, self.made_count = profile, False, 0
         self.people_count = self.chosen = 0
         self.is_blind = False
+        self.asked, self.first_source = keys, key is not None
         if key is not None:
             _name(self, _hash(<bytes?>key), 0)
             every = 1

@@ -84,7 +84,8 @@ cdef _stored_of(Caps self, const Known *one, counts, int given_count):
     elif one.source >= 0:
         record = counts[one.source] if one.source < len(counts) else None
     else:
-        for i in range(given_count, len(counts)):
+        known, record = _behind(self, one, counts)
+        for i in range(len(counts) if known else given_count, len(counts)):
             if counts[i] is not None and len(counts[i]) >= PERSON_BYTES and (
                 int.from_bytes(counts[i][:PERSON_BYTES], "little") == one.person
             ):
@@ -97,6 +98,15 @@ cdef _stored_of(Caps self, const Known *one, counts, int given_count):
     if record is not None and not _check_counts(self, record):
         record = None
     return record
+
+
+cdef tuple _behind(Caps self, const Known *one, counts):
+    """Whether somebody is named by a key behind those that are counted, and what came with it."""
+    cdef int i, first = self.first_source
+    for i in range(KEYS_COUNTED, len(self.asked)):
+        if _hash(<bytes?>self.asked[i]) == one.person:
+            return True, counts[first + i] if first + i < len(counts) else None
+    return False, None
 
 
 cdef int _look(Caps self, Known *one, record) except -1:

@@ -1,5 +1,6 @@
 """Frequency caps as workers see them: one body for both twins, and both on one board."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -670,3 +671,51 @@ def _counts(node: Node, keys: list[bytes], number: int) -> list[bytes | None]:
     return [node.kept.get(token_hash(Dim.PERSON, key)) for key in keys] + [
         one.to_bytes(8, "little") + node.kept.get(one, b"") for one in others
     ]
+
+
+MANY = [b"e:s:%d" % number for number in range(16)]
+MANY_HASHES = [token_hash(Dim.PERSON, key) for key in MANY]
+
+
+@pytest.mark.parametrize("given_too", [True, False], ids=["redis", "lmdb"])
+def test_twins_agree_on_many_keys(tmp_path: Path, given_too: bool) -> None:
+    """Requests of up to sixteen ids, of people who are linked to any of them."""
+    chance, seen = random.Random(7), set()
+    for world in range(60):
+        nodes = [Node(tmp_path / f"{world}-{n}", twin, given=given_too) for n, twin in
+                 enumerate((readable.Caps, compiled.Caps))]  # fmt: skip
+        for person in chance.sample(MANY_HASHES, 6):
+            shown = {LIFE: Count(T, 0, chance.randint(1, 5), T)} if chance.random() < 0.7 else {}
+            linked = chance.sample(MANY_HASHES, chance.randint(0, 4))
+            links = {one: codec.Link(T, chance.random() < 0.7) for one in linked if one != person}
+            for node in nodes:
+                node.count(0, 1, person, Counts(shown, [], links))
+        for node in nodes:
+            node.refresh()
+        for number in range(12):
+            keys = chance.sample(MANY, chance.randint(1, len(MANY)))
+            key = chance.choice([None, None, keys[0], b"b:of a link"])
+            record = None if key is None else codec.encode(Profile(segments=[1]))
+            results = []
+            for node in nodes:
+                caps, asked = node.workers[number & 1], [*([key] if key else []), *keys]
+                counts = _counts_of(node, asked) if given_too else ()
+                view = caps.view(keys, key, record, NOW, counts, number == 5)
+                went = caps.bid(caps.person, bid(number), LINE, CREATIVE, NOW)
+                results.append((view and bytes(view), caps.person, went, list(node.links)))
+            assert results[0] == results[1]
+            seen.add((bool(results[0][0]), results[0][2], len(keys) > 8))
+    assert len(seen) > 4
+
+
+def _counts_of(node: Node, keys: list[bytes]) -> list[bytes | None]:
+    """As Redis answers: counts of the keys, then of whom those lead to and nobody asked for."""
+    asked = {token_hash(Dim.PERSON, key) for key in keys}
+    own = [node.kept.get(token_hash(Dim.PERSON, key)) for key in keys]
+    others = {
+        person: None
+        for one in own if one is not None
+        for person, link in codec.decode_counts(one).links.items()
+        if link.follow and person not in asked
+    }  # fmt: skip
+    return own + [one.to_bytes(8, "little") + node.kept.get(one, b"") for one in others]
