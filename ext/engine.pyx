@@ -378,7 +378,7 @@ cdef class Engine:
     cdef TermsData *terms
     cdef DecisionData *out
     cdef Person person
-    cdef bint is_private  # the request says no, or the person's record does
+    cdef bint is_private  # the request says no, or the person's record does, or may do
     cdef int64_t now_ms
     cdef const OverlayRow *overlay
     cdef Py_ssize_t overlay_count
@@ -612,7 +612,9 @@ cdef class Engine:
             self._open_person(<const uint8_t *>person_view.buf, person_view.len)
         else:
             profile = None
-        self.is_private = self.facts.head.privacy or self.person.opted_out
+        self.is_private = (
+            self.facts.head.privacy or self.person.opted_out or self.person.uncounted
+        )
         if overlay is not None:
             PyObject_GetBuffer(overlay, &overlay_view, PyBUF_SIMPLE)
             self.overlay = <const OverlayRow *>overlay_view.buf

@@ -194,8 +194,9 @@ class _Run:
         self.now_ms = now_ms
         self.overlay = np.frombuffer(b"" if overlay is None else overlay, OVERLAY)
         self.person = exclude.Person(None if self.head.privacy else profile)
-        # Who said no to us said it of what others tell of him, too.
-        self.head.privacy = self.head.privacy or self.person.opted_out
+        # Who said no to us, or may have, said it of what others tell of him, too.
+        refused = self.person.opted_out or self.person.uncounted
+        self.head.privacy = self.head.privacy or refused
         self.out = decision.data[0]
         self.trace = trace
         self.drops = 0

@@ -310,6 +310,8 @@ class Link(asyncio.Protocol):
         """Answers, once the counts are there of all whom the person is linked to."""
         pending.outcome, pending.record = outcome, record
         news = _news(pending) if any(pending.counts) and pending.hops < HOPS_MAX else []
+        if record is not None and opts_out(record):  # nothing is counted for him
+            news = []
         if not news or pending.answer is None:
             self._finish(pending, outcome, record)
             return

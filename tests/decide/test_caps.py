@@ -95,10 +95,23 @@ def test_who_may_have_seen_anything_gets_nothing_capped(engine: Any, level: str)
     assert (1, 0) == (head["contextual"], head["opted_out"])
 
 
-def decided(engine: Any, catalogue: Snapshot, record: bytes) -> tuple[Any, set[Reject]]:
+def test_who_may_have_refused_is_not_found_by_what_others_tell(engine: Any) -> None:
+    """Without an answer of the store the exchange's data of somebody is not looked at either."""
+    targeting = {"key": "data_segment", "in": ["dmp:7"]}
+    catalogue = snapshot(image("c"), line("l", "c", targeting=targeting))
+    told = {"data": [{"name": "dmp", "segment": [{"id": "7"}]}]}
+    known = codec.encode(Profile(segments=[1]))
+
+    assert NoBid.BID == decided(engine, catalogue, known, user=told)[0]["nobid"]
+    assert NoBid.NO_CANDIDATE == decided(engine, catalogue, UNANSWERED, user=told)[0]["nobid"]
+
+
+def decided(
+    engine: Any, catalogue: Snapshot, record: bytes, **more: Any
+) -> tuple[Any, set[Reject]]:
     """Head of the decision for somebody with such a record, and reasons of who was dropped."""
     opportunity, decision = Opportunity(), Decision()
-    decode(json.dumps({"id": "r", "imp": [banner()]}).encode(), EXCHANGE, opportunity)
+    decode(json.dumps({"id": "r", "imp": [banner()], **more}).encode(), EXCHANGE, opportunity)
     terms = settings.terms_of(EXCHANGE, RATES, ZONES, 1000, 1)
     engine(catalogue).decide(opportunity, record, terms, None, NOW_S * 1000, decision)
     head = decision.data[0]["head"]

@@ -248,3 +248,20 @@ async def test_links_that_are_not_followed_in_time(reply: bytes) -> None:
         assert found[1] is None
     wire.fail("over", Lookup.DOWN)
     assert 1 == len(answers)
+
+
+async def test_a_no_does_not_wait_for_counts() -> None:
+    """Nothing is counted for who opted out, so nobody else's counts are asked for."""
+    together = profiles.Links()
+    profiles.link(together, 1, 5, 1_000, True)
+    linked = count_impressions(None, [], together=together[1])
+    assert linked is not None
+    wire = Link(Counts(), 10 * MS, 8)
+    wire.connection_made(Wire())
+    answers: list[Found] = []
+    wire.find_counts([b"b:1"], time.monotonic_ns() + 10 * MS, lambda *one: answers.append(one))
+    refused = codec.encode(codec.Profile(opt_out=True))
+    values = b"".join(b"$%d\r\n%b\r\n" % (len(one), one) for one in (refused, linked))
+    wire.data_received(b"*2\r\n" + values)
+    assert [(Lookup.HIT, refused, b"b:1", [linked, linked])] == answers
+    wire.fail("over", Lookup.DOWN)
