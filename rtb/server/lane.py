@@ -156,6 +156,7 @@ class LaneProtocol(HttpToolsProtocol):
         self.body_begins = False  # in the segment that is read now
         self.chunks: ChunkSizes | None = None
         self.ended = False  # the client sends nothing more
+        self.refused = False  # what came behind the last whole request is no request
 
     # -- connection -------------------------------------------------------------------------------
 
@@ -330,6 +331,8 @@ class LaneProtocol(HttpToolsProtocol):
     # -- the parent's requests --------------------------------------------------------------------
 
     def _to_parent(self, data: bytes) -> None:
+        if self.refused:
+            return
         if not self.in_parent:
             self.in_parent = True
             self.head_done = False
@@ -377,7 +380,14 @@ class LaneProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self.shared.bidder.meter.http(Http.BAD_HTTP)
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        self.refused = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.more_body and not cycle.response_complete:
+            cycle.keep_alive = False  # its answer is due first, and is the last
+            self.shared.partial.discard(self)
+        else:
             super().send_400_response(msg)
 
     def on_message_begin(self) -> None:
@@ -399,7 +409,7 @@ class LaneProtocol(HttpToolsProtocol):
         # Of a body whose first byte cannot be told, the sizes cannot be followed either.
         if self.body_begins and self.pipelined == 1 and _is_chunked(self.headers):
             self.chunks = ChunkSizes(self.shared.body_bytes_max)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.refused:
             return
         wrong = self._wrong_head()
         if wrong:
@@ -421,13 +431,13 @@ class LaneProtocol(HttpToolsProtocol):
         return "a fragment in the request target" if b"#" in self.url else ""
 
     def on_body(self, body: bytes) -> None:
-        if self.cycle is not None:
+        if self.cycle is not None and not self.refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         self.shared.partial.discard(self)
         self.chunks = None
-        if self.cycle is not None:
+        if self.cycle is not None and not self.refused:
             self.shared.clock.arrival_ns()
             self.cycle.scope["rtb.turn_ns"] = self.shared.clock.turn_ns  # type: ignore[typeddict-unknown-key]
             super().on_message_complete()

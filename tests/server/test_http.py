@@ -263,6 +263,26 @@ def test_framing(node: Node, request_: bytes, statuses: set[int]) -> None:
     assert 200 == node.post(TEST_BODY)[0]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [b"NONSENSE\r\n\r\n", plain(BODY).replace(b"HTTP/1.1", b"HTTP/2.0"),
+     plain(BODY, "/openrtb2/generic/bid#a"), plain(BODY).replace(b"host: x\r\n", b"")],
+    ids=["nonsense", "http-2.0", "fragment", "no-host"],
+)  # fmt: skip
+@pytest.mark.parametrize("behind", [b"", plain(TEST_BODY)], ids=["last", "not last"])
+def test_what_stands_before_a_wrong_request_is_answered(
+    node: Node, wrong: bytes, behind: bytes
+) -> None:
+    """Whole requests get their answers, in order; then the connection ends."""
+    with socket.create_connection(("127.0.0.1", node.port), timeout=5) as connection:
+        connection.sendall(plain(TEST_BODY) + plain(TEST_BODY) + wrong + behind)
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    assert 2 == received.count(b"HTTP/1.1 200 OK")
+    assert 2 == received.count(b'"seatbid"')
+
+
 def test_what_is_no_http_is_counted_and_not_logged(node: Node) -> None:
     """Nobody fills the disk with lines about bytes that are no request."""
     logged = node.log.stat().st_size
