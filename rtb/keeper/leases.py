@@ -55,7 +55,8 @@ class Limits:
                    thousand requests a second enough until a turn has seen what is spent. A slow
                    spender is renewed to half of them: two seconds of its own would be a few
                    impressions, and a grant, its row and its words on the board for each few bids
-    ample_units    4,096: lent ahead instead, as far as that is one in `ample_parts` of what is left
+    ample_units    4,096: lent ahead instead, as far as all who may be lent so much of a budget have
+                   together no more than one in `ample_parts` of what is left
     ample_parts    1,000: who has a large budget, or none, loses nothing of a first burst, and no
                    other misses so small a part
     grants_max     2,000: in one batch, so that a thousand hungry line items do not hold up records
@@ -104,9 +105,12 @@ def can_serve(need: Need, room: Lent) -> bool:
     return need.left + room.nanos >= _cost(need) and need.left_units + room.units >= 1
 
 
-def ahead(need: Need, room: Lent, workers: int, limits: Limits) -> Need:
-    """The need of a worker that has not asked yet: more, where the budget has plenty."""
-    cost, parts = max(_cost(need), 1), limits.ample_parts * max(workers, 1)
+def ahead(need: Need, room: Lent, borrowers: int, limits: Limits) -> Need:
+    """The need of a worker that has not asked yet: more, where the budget has plenty.
+
+    borrowers: workers times line items that may be lent of it ahead
+    """
+    cost, parts = max(_cost(need), 1), limits.ample_parts * max(borrowers, 1)
     units = min(limits.ample_units, room.units // parts, room.nanos // (parts * cost)) // 2
     if units <= need.last_units:
         return need

@@ -174,7 +174,9 @@ class Lending:
                 self._exhausted[slot] = min(self._exhausted.get(slot, need.wanted), need.wanted)
             return Outcome.EXHAUSTED_LINE_ITEM
         if self._demand.expected(worker, slot):
-            need = ahead(need, room, live, self._limits)
+            # Whoever draws on the same budget is lent ahead of it in the same turn.
+            sharers = len(self._slots_near(Scope.ADVERTISER, line.advertiser))
+            need = ahead(need, room, live * sharers, self._limits)
         lent = lend(need, room, live, self._limits)
         if lent is None or not has_headroom(int(self._board.granted[worker, slot]), lent):
             return Outcome.NOTHING
