@@ -12,6 +12,7 @@ Of all records only impressions count, and of those no tests, none for nobody, a
 items without caps. Links of ids that came together are put to the counts of both ends.
 """
 
+import logging
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,6 +41,8 @@ from rtb.stores.caps_table import CapsTable
 from rtb.stores.journal import Record, kinds_of
 from rtb.stores.journal_read import Reader, first_sequence
 from rtb.stores.profiles import CountsWriter, Links, Shown, link
+
+log = logging.getLogger("rtb.keeper")
 
 MS_PER_S: Final = 1000
 # version, flags, bid, line item, creative, person, time_ms: the rest is not needed here.
@@ -101,6 +104,16 @@ class Stretch(NamedTuple):
     records: Sequence[Record]
 
 
+def names_of(journals: Path, node: int, workers: int) -> list[tuple[int, str]]:
+    """Each worker that has a journal, and its name."""
+    found = []
+    for worker in range(workers):
+        with Reader(journals, worker) as reader:
+            if reader.durable_sequence() >= 0 and reader.identity:
+                found.append((worker, f"{node}/{worker}/{reader.identity:016x}"))
+    return found
+
+
 class CapsKeeper:
     """The one writer of counts on a node.
 
@@ -113,12 +126,14 @@ class CapsKeeper:
         board: CapsBoard,
         table: CapsTable,
         settings: Settings = Settings(),
+        names: Sequence[str] | None = None,
     ) -> None:
+        """names: of the journals that are there; without them the store is gone through."""
         self._store, self._board, self._table, self._settings = store, board, table, settings
         self._filter = Filter(board)
         ours = f"{settings.node}/"  # other nodes may count into the same store
         self.positions = {
-            name: sequence for name, sequence in store.positions().items() if name.startswith(ours)
+            name: one for name, one in store.positions(names).items() if name.startswith(ours)
         }
         self._reached = dict(self.positions)
         self._held: list[Stretch] = []
@@ -133,15 +148,15 @@ class CapsKeeper:
         self._table = table
 
     def begin_at(self, journals: Path) -> dict[str, int]:
-        """Positions to read on from, by journal: where nothing is counted yet, the oldest record
-        that is still kept.
+        """Positions to read on from, by journal: the oldest record that is still kept, where
+        nothing is counted yet, or records were removed that are not.
         """
         found = dict(self.positions)
-        for worker in range(self._board.workers_count):
-            with Reader(journals, worker) as reader:
-                if reader.durable_sequence() >= 0 and reader.identity:
-                    name = f"{self._settings.node}/{worker}/{reader.identity:016x}"
-                    found.setdefault(name, first_sequence(journals, worker) - 1)
+        for worker, name in names_of(journals, self._settings.node, self._board.workers_count):
+            oldest = first_sequence(journals, worker) - 1
+            if found.get(name, oldest) < oldest:
+                log.error("%s: records %d to %d were never counted", name, found[name] + 1, oldest)
+            found[name] = self._reached[name] = max(found.get(name, oldest), oldest)
         return found
 
     # -- a turn ------------------------------------------------------------------------------------
@@ -255,6 +270,11 @@ class CapsKeeper:
         if self._step == 0:
             self._filter.open()
         return len(kept)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was read is counted."""
+        return not self._held
 
     @property
     def ready(self) -> bool:

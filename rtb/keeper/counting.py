@@ -14,7 +14,7 @@ from typing import Final
 
 from rtb.base.errors import StoreError
 from rtb.catalogue.snapshot import Snapshot
-from rtb.keeper.caps import COUNTED_KINDS, CapsKeeper, Settings
+from rtb.keeper.caps import COUNTED_KINDS, CapsKeeper, Settings, names_of
 from rtb.keeper.tail import Tail, Tails
 from rtb.stores.caps_board import CapsBoard
 from rtb.stores.caps_table import CapsTable
@@ -25,12 +25,18 @@ log = logging.getLogger("rtb.keeper")
 
 # A part of all persons each time; all of them within a few hours.
 TIDY_EVERY_MS: Final = 20_000
-# A try may take a quarter of a second, which a lease of two seconds can wait for in each second.
 RETRY_MS: Final = 1_000
+# A turn that took longer is followed by a rest of twice as long, so that the keeper's other work
+# has two thirds of its time: one answer may take a quarter of a second, and a turn needs some.
+SLOW_MS: Final = 100
 
 
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _steady_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
 
 
 class Counting:
@@ -47,9 +53,11 @@ class Counting:
         kernel: Kernel,
         settings: Settings,
         wall_ms: Callable[[], int] = _wall_ms,
+        steady_ms: Callable[[], int] = _steady_ms,
     ) -> None:
         self._store, self._board, self._journals = store, board, journals
         self._kernel, self._settings, self._wall_ms = kernel, settings, wall_ms
+        self._steady_ms = steady_ms
         self._table = CapsTable.empty()
         self._keeper: CapsKeeper | None = None
         self._tails: Tails | None = None
@@ -70,6 +78,14 @@ class Counting:
         """
         if now_ms < self._not_before_ms:
             return 0
+        began_ms = self._steady_ms()
+        count = self._turn(now_ms)
+        took_ms = self._steady_ms() - began_ms
+        if took_ms > SLOW_MS:
+            self._not_before_ms = max(self._not_before_ms, now_ms + 3 * took_ms)
+        return count
+
+    def _turn(self, now_ms: int) -> int:
         keeper, tails = self._keeper, self._tails
         try:
             if keeper is None or tails is None:
@@ -83,8 +99,9 @@ class Counting:
             if not error.transient:  # it says otherwise than before: what it says now is true
                 self.close()
             return 0
-        if keeper.fault:
-            self._fails(keeper.fault, now_ms)
+        fault = keeper.fault or "; ".join(tails.faults().values())
+        if fault:
+            self._fails(fault, now_ms)
         elif self.fault:
             log.info("impressions are counted again")
             self.fault = ""
@@ -97,9 +114,10 @@ class Counting:
 
     def _begin(self) -> tuple[CapsKeeper, Tails]:
         """Goes on where the store says. Raises: StoreError."""
-        keeper = CapsKeeper(self._store, self._board, self._table, self._settings)
-        found = keeper.begin_at(self._journals)
         node, journals, kernel = self._settings.node, self._journals, self._kernel
+        names = [name for _, name in names_of(journals, node, self._board.workers_count)]
+        keeper = CapsKeeper(self._store, self._board, self._table, self._settings, names)
+        found = keeper.begin_at(journals)
         tails = Tails(lambda one: Tail(journals, node, one, kernel, found, COUNTED_KINDS))
         for worker in range(self._board.workers_count):
             tails.of(worker)
@@ -107,12 +125,20 @@ class Counting:
         return keeper, tails
 
     def positions(self) -> Mapping[int, int]:
-        """How far each worker's journal is counted; nothing where that is not known."""
-        return self._tails.positions() if self._tails is not None else {}
+        """How far the store has counted each worker's journal; nothing where that is not known."""
+        if self._keeper is None or self._tails is None:
+            return {}
+        counted = self._keeper.positions
+        return {
+            worker: counted.get(self._tails.of(worker).name, 0)
+            for worker in range(self._board.workers_count)
+        }
 
     def is_read(self) -> bool:
         """Whether there is nothing to count by now."""
-        return self._tails is not None and self._tails.are_read()
+        if self._keeper is None or self._tails is None:
+            return False
+        return self._keeper.is_idle and self._tails.are_read()
 
     def close(self) -> None:
         """Lets go of the journals."""

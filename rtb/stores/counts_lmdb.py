@@ -5,7 +5,7 @@ p:<journal>   sequence of the last record of a journal that is counted
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import lmdb
@@ -33,8 +33,8 @@ class CountsStore:
     def __init__(self, store: ProfileStore, memory: Memory = MEMORY) -> None:
         self._store, self._memory = store, memory
 
-    def positions(self) -> dict[str, int]:
-        """How far each journal is counted. Raises: StoreCorrupt."""
+    def positions(self, names: Sequence[str] | None = None) -> dict[str, int]:
+        """How far each journal is counted, or those of some names. Raises: StoreCorrupt."""
 
         def read(transaction: lmdb.Transaction) -> dict[str, int]:
             found = {}
@@ -46,7 +46,7 @@ class CountsStore:
                         raise StoreCorrupt(f"no position of a journal - at key `{name}`")
                     found[name] = int(_POSITION.unpack(cursor.value())[0])
                     more = cursor.next()
-            return found
+            return found if names is None else {one: found[one] for one in names if one in found}
 
         return self._store.write(read)
 

@@ -11,7 +11,7 @@ transaction of which no answer came may have been done all the same: its positio
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import redis
@@ -43,17 +43,23 @@ class RedisCounts:
         self._positions: dict[str, int] = {}
         self._unsure: dict[str, int] = {}  # of a transaction of which no answer came
 
-    def positions(self) -> dict[str, int]:
-        """How far each journal is counted. Raises: StoreError, StoreCorrupt."""
+    def positions(self, names: Sequence[str] | None = None) -> dict[str, int]:
+        """How far each journal is counted, or those of some names; without names all keys of the
+        store are gone through. Raises: StoreError, StoreCorrupt.
+        """
         try:
-            keys = sorted(self._redis.scan_iter(POSITION_PREFIX + b"*"))
+            if names is None:
+                keys = sorted(self._redis.scan_iter(POSITION_PREFIX + b"*"))
+            else:
+                keys = [POSITION_PREFIX + name.encode() for name in names]
             values = self._redis.mget(keys) if keys else []
         except redis.RedisError as error:
             raise StoreError(f"counts: {error}") from error
         found = {}
         for key, value in zip(keys, values, strict=True):
             name = key[len(POSITION_PREFIX) :].decode()
-            found[name] = _position(name, value)
+            if value is not None:
+                found[name] = _position(name, value)
         self._positions, self._unsure = dict(found), {}
         return found
 

@@ -108,8 +108,8 @@ class ProfileWriter(Protocol):
 class CountsWriter(Protocol):
     """The write side of what was shown to whom, used by the keeper."""
 
-    def positions(self) -> dict[str, int]:
-        """How far each journal is counted. Raises: StoreError."""
+    def positions(self, names: Sequence[str] | None = None) -> dict[str, int]:
+        """How far each journal is counted, or those of some names. Raises: StoreError."""
 
     def count(self, shown: Shown, positions: Mapping[str, int], links: Links | None = None) -> int:
         """Counts impressions, links persons and moves positions, all or none; each bid counts once.

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from rtb.base.events import Kind, bid_id
+from rtb.keeper import caps
 from rtb.keeper.caps import Settings
 from rtb.keeper.counting import RETRY_MS, Counting
 from rtb.profiles import codec
@@ -35,9 +36,9 @@ class Asked(RedisCounts):
 
     times = 0
 
-    def positions(self) -> dict[str, int]:
+    def positions(self, names: Sequence[str] | None = None) -> dict[str, int]:
         self.times += 1
-        return super().positions()
+        return super().positions(names)
 
     def count(self, *arguments: object) -> int:
         self.times += 1
@@ -120,6 +121,7 @@ def test_a_store_that_goes_and_returns(place: Place, number: int) -> None:
         place.counting.turn(101_000 + part * RETRY_MS // 10)
     assert asked + 1 == place.store.times
     assert place.counting.fault
+    assert ({0: 1}, False) == (place.counting.positions(), place.counting.is_read())
 
     if number == signal.SIGSTOP:
         place.server.signal(signal.SIGCONT)
@@ -130,6 +132,33 @@ def test_a_store_that_goes_and_returns(place: Place, number: int) -> None:
     while place.counting.fault:
         place.counting.turn(now_ms)
         now_ms += RETRY_MS
+    assert 2 == place.counted()
+
+
+def test_a_slow_store_is_given_rests(place: Place) -> None:
+    """After a turn of 300 ms nothing is asked for twice as long."""
+    clock = iter(range(0, 100_000, 300))
+    place.counting._steady_ms = lambda: next(clock)
+    place.show()
+    assert 1 == place.counting.turn(50_000)
+    place.show()
+    later = [place.counting.turn(50_000 + after_ms) for after_ms in (300, 600, 899, 900)]
+    assert [0, 0, 0, 1] == later
+
+
+def test_what_was_removed_uncounted_is_not_waited_for(
+    place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said, and what is there is counted."""
+    place.show()
+    place.counting.turn(100_000)
+    place.show()
+    place.show()
+    place.counting.close()
+    monkeypatch.setattr(caps, "first_sequence", lambda journals, worker: 3)
+    assert 1 == place.counting.turn(101_000)
+    assert "records 2 to 2 were never counted" in caplog.text
+    assert ({0: 3}, "") == (place.counting.positions(), place.counting.fault)
     assert 2 == place.counted()
 
 
