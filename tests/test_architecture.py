@@ -1,6 +1,7 @@
 """Who may import whom, and what the core may not touch: the table of docs/architecture.md, held."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,4 +148,18 @@ def test_no_floats_in_the_ledger() -> None:
             if division or literal or name:
                 wrong.append(f"{path.name}:{node.lineno}")
 
+    assert [] == wrong
+
+
+def test_no_possessive_quantifiers() -> None:
+    """Python before 3.11.5, as Debian 12 has it, does not match what they say."""
+    classes = re.compile(r"\[(?:\\.|[^\]\\])*\]")
+    possessive, wrong = re.compile(r"[+*?}]\+|\(\?>"), []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "re.compile":
+                pattern = node.args[0]
+                known = str(pattern.value) if isinstance(pattern, ast.Constant) else ""
+                if possessive.search(classes.sub("x", known)):
+                    wrong.append(f"{path.name}:{node.lineno}")
     assert [] == wrong

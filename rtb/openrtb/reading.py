@@ -51,14 +51,13 @@ Object: TypeAlias = dict[str, Json]
 _DECODER = msgspec.json.Decoder(float_hook=Number)
 _STRING_DECODER = msgspec.json.Decoder(str)
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
-# What leads to a string with escapes or to the end, and the string, with the colon that makes it a
-# key. JSON is matched whole: no byte is looked at twice, and none is taken for another.
-_ESCAPED = re.compile(
-    rb'((?:[^"]++|"[^"\\]*+")*+)("(?:[^"\\]++|\\.)*+"(?:[ \t\r\n]*+:)?+|\Z)', re.DOTALL
-)
+# Of well-formed JSON: a string, with the colon that makes it a key. No possessive quantifiers, here
+# and below: before Python 3.11.5 they do not match what they should. Nor is there a need: no two
+# parts of these can match the same byte.
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"(?:[ \t\r\n]*:)?', re.DOTALL)
 _LOWER = {upper: upper | 32 for upper in range(ord("A"), ord("Z") + 1)}
-# Possessive, and with an optional closing quote: no input makes it look at a byte twice.
-_NESTING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+# With an optional closing quote: what does not end is looked at once, too.
+_NESTING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 _DECIMAL = re.compile(r"(-?[0-9]+(?:\.[0-9]+)?)(?:[eE]([+-]?)([0-9]+))?", re.ASCII)
 # Exponents past this are all the same to us: zero, or far over every limit.
 _EXPONENT_DIGITS_MAX = 5
@@ -73,7 +72,7 @@ def parse(body: bytes) -> Json:
     try:
         tree: Json = _DECODER.decode(body)
         if b"\\" in body:
-            tree = _DECODER.decode(_ESCAPED.sub(_raw_string, body))
+            tree = _DECODER.decode(_STRING.sub(_raw_string, body))
     except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON: {error}") from error
     return tree
@@ -104,8 +103,8 @@ def is_id(raw: str) -> bool:
 
 
 def _raw_string(match: re.Match[bytes]) -> bytes:
-    text = match[2]
-    return match[1] + (text if text.endswith(b":") else _ESCAPE.sub(_escape_twice, text))
+    text = match[0]
+    return text if text.endswith(b":") or b"\\" not in text else _ESCAPE.sub(_escape_twice, text)
 
 
 def _escape_twice(match: re.Match[bytes]) -> bytes:
