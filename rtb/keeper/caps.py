@@ -218,6 +218,16 @@ class CapsKeeper:
         self._publish()
         return changed
 
+    def settle(self) -> None:
+        """Tells the store how far the journals hold nothing more to count. Raises: StoreError."""
+        moved = {
+            name: one for name, one in self._reached.items() if self.positions.get(name) != one
+        }
+        if moved:
+            self._store.count({}, moved)
+            self.positions, self._idle = dict(self._reached), 0
+            self._publish()
+
     def _take(self, body: bytes, shown: Shown) -> Fate:
         if len(body) != NOTICE.itemsize:
             return Fate.BROKEN

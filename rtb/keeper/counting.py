@@ -124,6 +124,18 @@ class Counting:
         self._keeper, self._tails = keeper, tails
         return keeper, tails
 
+    def settle(self, now_ms: int) -> None:
+        """Has the store know all that was gone through; to be called before journals are removed.
+
+        now_ms: as of `turn`
+        """
+        if self._keeper is None or now_ms < self._not_before_ms:
+            return
+        try:
+            self._keeper.settle()
+        except StoreError as error:
+            self._fails(str(error), now_ms)
+
     def positions(self) -> Mapping[int, int]:
         """How far the store has counted each worker's journal; nothing where that is not known."""
         if self._keeper is None or self._tails is None:

@@ -251,6 +251,7 @@ class Process:
         """Removes mail that is old and was booked, and segments that are old and were booked,
         counted and, if so wished, exported."""
         now_s, keep_s = int(time.time()), self._options.keep_s
+        self.counting.settle(int(time.monotonic() * 1000))
         counted, exported = self.counting.positions(), self._exported(now_s)
         for worker, booked in self.keeper.positions().items():
             position = min(booked, counted.get(worker, 0))
