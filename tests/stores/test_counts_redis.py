@@ -223,9 +223,8 @@ LINKED_REPLIES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("reply", LINKED_REPLIES)
-async def test_links_that_are_not_followed_in_time(reply: bytes) -> None:
-    """A record without the counts of those it is linked to is no answer: a cap would not hold."""
+def _answered(first: bytes) -> tuple[Link, list[Found], bytes]:
+    """A look-up whose first answer has come: a record, and counts that lead to somebody else."""
     together = profiles.Links()
     profiles.link(together, 1, 5, 1_000, True)
     linked = count_impressions(None, [], together=together[1])
@@ -234,8 +233,15 @@ async def test_links_that_are_not_followed_in_time(reply: bytes) -> None:
     wire.connection_made(Wire())
     answers: list[Found] = []
     wire.find_counts([b"b:1"], time.monotonic_ns() + 10 * MS, lambda *one: answers.append(one))
-    values = b"".join(b"$%d\r\n%b\r\n" % (len(one), one) for one in (record(1), linked))
+    values = b"".join(b"$%d\r\n%b\r\n" % (len(one), one) for one in (first, linked))
     wire.data_received(b"*2\r\n" + values)
+    return wire, answers, linked
+
+
+@pytest.mark.parametrize("reply", LINKED_REPLIES)
+async def test_links_that_are_not_followed_in_time(reply: bytes) -> None:
+    """A record without the counts of those it is linked to is no answer: a cap would not hold."""
+    wire, answers, linked = _answered(record(1))
     assert [] == answers
     wire.data_received(reply)
     await until(lambda: bool(answers), 5)
@@ -252,16 +258,7 @@ async def test_links_that_are_not_followed_in_time(reply: bytes) -> None:
 
 async def test_a_no_does_not_wait_for_counts() -> None:
     """Nothing is counted for who opted out, so nobody else's counts are asked for."""
-    together = profiles.Links()
-    profiles.link(together, 1, 5, 1_000, True)
-    linked = count_impressions(None, [], together=together[1])
-    assert linked is not None
-    wire = Link(Counts(), 10 * MS, 8)
-    wire.connection_made(Wire())
-    answers: list[Found] = []
-    wire.find_counts([b"b:1"], time.monotonic_ns() + 10 * MS, lambda *one: answers.append(one))
     refused = codec.encode(codec.Profile(opt_out=True))
-    values = b"".join(b"$%d\r\n%b\r\n" % (len(one), one) for one in (refused, linked))
-    wire.data_received(b"*2\r\n" + values)
+    wire, answers, linked = _answered(refused)
     assert [(Lookup.HIT, refused, b"b:1", [linked, linked])] == answers
     wire.fail("over", Lookup.DOWN)
